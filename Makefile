@@ -1,0 +1,106 @@
+# Each target installs what it needs into $(VENV), once; all it takes is Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+CUPY   ?= cupy-cuda13x; sys_platform == "linux"
+
+BACKEND     ?=
+DEMO_ARGS   ?=
+PYTEST_ARGS ?=
+BENCH_ARGS  ?=
+
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+
+# PyTorch and CuPy come by requirement, so that a variable picks the build; all else by extra.
+torch    := $(if $(TORCH),$(VENV)/.torch)
+cupy     := $(if $(CUPY),$(VENV)/.cupy)
+test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
+
+demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter dask jax,$(BACKEND)))
+demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(BACKEND)),$(cupy))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint docs bench wheel-test clean
+
+help: ## Show this text
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables:'
+	@echo '  PYTHON       the Python that makes the environment ($(PYTHON))'
+	@echo '  VENV         the environment ($(VENV))'
+	@echo '  TORCH        the PyTorch requirement; empty: without PyTorch ($(TORCH))'
+	@echo '  CUPY         the CuPy requirement; empty: without CuPy ($(CUPY))'
+	@echo '  BACKEND      the library of the demo: numpy, torch, jax, dask or cupy (numpy)'
+	@echo '  DEMO_ARGS    more arguments for `agclip demo`'
+	@echo '  PYTEST_ARGS  more arguments for pytest in `test`'
+	@echo '  BENCH_ARGS   more arguments for pytest in `bench`'
+
+demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network with and without clipping, and plot it
+	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
+
+test: lint ## Check the code, then run every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(test_env) ## Check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(VENV)/.extras-docs ## Build the documentation into docs/_build/html
+	$(BIN)/python -m sphinx -n -W --keep-going -b html docs docs/_build/html
+
+bench: $(torch) $(VENV)/.extras-bench ## Measure agclip against other clippers
+	$(BIN)/python -m pytest bench --benchmark-only $(BENCH_ARGS)
+
+# The checkout would be imported before the installed package, so nothing runs from within it.
+wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on it elsewhere
+	rm -rf dist
+	$(BIN)/python -m build
+	@set -eu; \
+	away=$$(mktemp -d); \
+	trap 'rm -rf "$$away"' EXIT; \
+	trap 'exit 1' HUP INT TERM; \
+	wheel=$$(ls "$(CURDIR)"/dist/agclip-*.whl); \
+	echo "Installing $$wheel into a new environment"; \
+	$(PYTHON) -m venv "$$away/venv"; \
+	cd "$$away"; \
+	unset PYTHONPATH; \
+	export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+	for requirement in '$(TORCH)' '$(CUPY)' "$$wheel[test]"; do \
+		test -z "$$requirement" || venv/bin/python -m pip install -q "$$requirement"; \
+	done; \
+	venv/bin/python -c 'import agclip, agclip_backends as b; print(agclip.__file__, b.__file__)' \
+		| grep 'site-packages/agclip/.* .*site-packages/agclip_backends/'; \
+	venv/bin/python -m agclip.testing
+
+clean: ## Remove all that make has made here
+	rm -rf .venv dist docs/_build .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'agclip needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.made
+	$(PIP) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.cupy: $(VENV)/.made
+	$(PIP) '$(CUPY)'
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.made
+	$(PIP) build
+	@touch $@
+
+# The extras of pyproject.toml, separated by commas, beside an editable install.
+$(VENV)/.extras-%: pyproject.toml $(VENV)/.made
+	$(PIP) -e '.[$*]'
+	@touch $@

@@ -1,0 +1,43 @@
+"""Gradient clipping for every array library: one definition, one name, one result."""
+
+from agclip._adaptive import adaptive_grad_clip, adaptive_grad_clip_
+from agclip._backend import Backend
+from agclip._global import clip_by_global_norm, clip_by_global_norm_, global_norm
+from agclip._per_example import clip_per_example
+from agclip._per_leaf import (
+    clip_by_average_norm,
+    clip_by_average_norm_,
+    clip_by_norm,
+    clip_by_norm_,
+    clip_by_rms,
+    clip_by_rms_,
+)
+from agclip._registry import BackendInfo, backends, get_backend, register_backend
+from agclip._tree import register_container
+from agclip._value import clip_by_value, clip_by_value_
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "BackendInfo",
+    "__version__",
+    "adaptive_grad_clip",
+    "adaptive_grad_clip_",
+    "backends",
+    "clip_by_average_norm",
+    "clip_by_average_norm_",
+    "clip_by_global_norm",
+    "clip_by_global_norm_",
+    "clip_by_norm",
+    "clip_by_norm_",
+    "clip_by_rms",
+    "clip_by_rms_",
+    "clip_by_value",
+    "clip_by_value_",
+    "clip_per_example",
+    "get_backend",
+    "global_norm",
+    "register_backend",
+    "register_container",
+]

@@ -1,0 +1,190 @@
+"""Adaptive gradient clipping: each unit's gradient bounded by the norm of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agclip import _axes, _programs, _thresholds
+from agclip._backend import Backend
+from agclip._clip import require_finite
+from agclip._coefficient import Decision
+from agclip._leaves import Leaves, gather, gather_like, warn_empty
+from agclip._norms import Norm
+from agclip._programs import Plan
+from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
+
+
+def adaptive_grad_clip(
+    grads: T,
+    params: Tree,
+    clipping: Any = 0.01,
+    eps: Any = 1e-3,
+    *,
+    unit_axes: UnitAxes,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip the gradient of every unit to a fraction of the norm of the unit's parameters (AGC).
+
+    ```
+    bound_u = clipping · max(‖W_u‖₂, eps)
+    out_u = G_u · bound_u / ‖G_u‖₂  if ‖G_u‖₂ > bound_u  else  G_u
+    ```
+
+    A unit u is what feeds one output: a row of a (out, in) matrix, a column of an (in, out) one. A
+    scalar or vector leaf is one unit.
+
+    Args:
+        grads: A tree of real or complex floating-point arrays.
+        params: The parameters: a tree of the same structure, its leaves of the same shapes. What
+            stands where `grads` holds None is not looked at.
+        clipping: The largest allowed ratio, λ in the paper: a number >= 0; infinity or None for no
+            bound.
+        eps: The least norm that a unit's parameters count with, so that units that are zero can
+            learn: a number >= 0.
+        unit_axes: The axes the norm of one unit is taken over: "out_in" for the layout of PyTorch
+            (all but the first), "in_out" for that of Flax and TensorFlow (all but the last), axes,
+            or a function of (path, leaf) that returns one of these or None for the whole leaf.
+        nonfinite: As for `clip_by_norm`; the group is the unit.
+        strict: As for `clip_by_norm`.
+        loss_scale: The positive number that `grads` comes in multiplied by.
+
+    Returns:
+        The same tree as `grads` with leaves of the same library, shape, dtype and device.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
+        ValueError: If the trees or shapes differ, if `clipping` or `eps` is negative or NaN, or if
+            `unit_axes` does not fit.
+        FloatingPointError: If a unit is not finite and `nonfinite` is "error".
+
+    Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-performance large-scale image
+    recognition without normalization", 2021, arXiv:2102.06171, equation 3.
+    """
+    leaves = gather(grads, "grads")
+    new = _clip(
+        leaves, params, clipping, eps, unit_axes, nonfinite, strict, loss_scale, inplace=False
+    )
+    result: T = leaves.rebuild(new) if leaves.arrays else grads
+    return result
+
+
+def adaptive_grad_clip_(
+    grads: T,
+    params: Tree,
+    clipping: Any = 0.01,
+    eps: Any = 1e-3,
+    *,
+    unit_axes: UnitAxes,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip the gradient of every unit to a fraction of its parameters' norm, in place.
+
+    As `adaptive_grad_clip`, but the leaves of `grads` are overwritten. Nothing is written unless
+    every check holds.
+
+    Args:
+        grads: A tree of arrays that can be written.
+        params: As for `adaptive_grad_clip`.
+        clipping: As for `adaptive_grad_clip`.
+        eps: As for `adaptive_grad_clip`.
+        unit_axes: As for `adaptive_grad_clip`.
+        nonfinite: As for `adaptive_grad_clip`.
+        strict: As for `adaptive_grad_clip`.
+        loss_scale: As for `adaptive_grad_clip`.
+
+    Returns:
+        `grads` itself.
+
+    Raises:
+        TypeError: As `adaptive_grad_clip`, and if a leaf cannot be overwritten.
+        ValueError: As `adaptive_grad_clip`.
+        FloatingPointError: As `adaptive_grad_clip`.
+    """
+    leaves = gather(grads, "grads", inplace=True)
+    _clip(leaves, params, clipping, eps, unit_axes, nonfinite, strict, loss_scale, inplace=True)
+    return grads
+
+
+def _clip(
+    leaves: Leaves,
+    params: Tree,
+    clipping: Any,
+    eps: Any,
+    unit_axes: UnitAxes,
+    nonfinite: NonFinite,
+    strict: bool,
+    loss_scale: Any,
+    *,
+    inplace: bool,
+) -> Sequence[Array]:
+    clipping = _thresholds.threshold("clipping", clipping, leaves)
+    floor = _thresholds.threshold("eps", eps, leaves)
+    loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        return []
+    weights = gather_like(leaves, params, "params").arrays
+    axes = tuple(
+        _axes.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+    )
+    policy = _thresholds.policy(nonfinite, clipping)
+    plan = Plan(axes=axes, strict=strict, nonfinite=policy)
+    static = (leaves.backend, plan)
+    numbers = (
+        float("inf") if clipping is None else clipping,
+        0.0 if floor is None else floor,
+        loss_scale,
+    )
+    run = leaves.backend.run
+    norms = run(_measured, static, (leaves.arrays, weights))
+    if policy == "error":
+        require_finite(leaves, norms[0])
+    program = _overwritten if inplace else _finished
+    new: Sequence[Array] = run(program, static, (leaves.arrays, norms, *numbers))
+    return new
+
+
+def _measured(
+    backend: Backend, plan: Plan, grads: Sequence[Array], params: Sequence[Array]
+) -> tuple[list[Norm], list[Norm]]:
+    of_grads = _programs.measure(backend, plan, False, grads)
+    return of_grads, _programs.measure(backend, plan, False, params)
+
+
+def _decided(
+    backend: Backend,
+    plan: Plan,
+    grads: Sequence[Array],
+    norms: tuple[Sequence[Norm], Sequence[Norm]],
+    clipping: Scalar,
+    floor: Scalar,
+    loss_scale: Scalar | None,
+) -> list[Decision]:
+    xp = backend.xp
+    clipping, floor, loss_scale = (
+        _programs.widened(backend, False, grads, number) for number in (clipping, floor, loss_scale)
+    )
+    of_grads, of_params = norms
+    limits = []
+    for norm in of_params:
+        value = norm.root / norm.scale
+        limits.append(clipping * xp.where(value < floor, floor, value))
+    return _programs.decisions(backend, plan, False, grads, of_grads, limits, loss_scale)
+
+
+def _finished(backend: Backend, plan: Plan, grads: Sequence[Array], *rest: Any) -> list[Array]:
+    made = _decided(backend, plan, grads, *rest)
+    return _programs.apply(backend, plan, False, grads, made)
+
+
+def _overwritten(
+    backend: Backend, plan: Plan, grads: Sequence[Array], *rest: Any
+) -> Sequence[Array]:
+    made = _decided(backend, plan, grads, *rest)
+    _programs.apply_(backend, plan, False, grads, made)
+    return grads

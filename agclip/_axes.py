@@ -1,0 +1,55 @@
+"""Axes that callers name, checked and made non-negative."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from agclip._typing import Axes, UnitAxes
+
+
+def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:
+    """Return axes as a tuple of distinct numbers in range(ndim), in increasing order.
+
+    Raises:
+        TypeError: If `axes` is neither an integer nor a sequence of integers.
+        ValueError: If an axis is out of range or named twice.
+    """
+    try:
+        items = list(axes) if isinstance(axes, Iterable) else [axes]
+        given = [operator.index(axis) for axis in items]
+    except TypeError:
+        msg = f"`{name}` must be an integer or a sequence of integers; got {axes!r}."
+        raise TypeError(msg) from None
+    found = [axis + ndim if axis < 0 else axis for axis in given]
+    if any(not 0 <= axis < ndim for axis in found):
+        msg = f"`{name}` must name axes of the array at {path}, which has {ndim}; got {axes!r}."
+        raise ValueError(msg)
+    if len(set(found)) != len(found):
+        msg = f"`{name}` must name every axis once; got {axes!r}."
+        raise ValueError(msg)
+    return tuple(sorted(found))
+
+
+def unit(unit_axes: UnitAxes, leaf: Any, path: str) -> Axes:
+    """Return the axes over which the norm of one unit of a leaf is taken; None for all.
+
+    A scalar or a vector (a bias, a gain) is one unit, whatever the layout.
+    """
+    spec: Any = unit_axes(path, leaf) if callable(unit_axes) else unit_axes
+    if spec is None and callable(unit_axes):
+        return None
+    if isinstance(spec, str):
+        if spec not in ("out_in", "in_out"):
+            msg = (
+                '`unit_axes` must be "out_in", "in_out", axes, or a function of (path, leaf) that '
+                f"returns one of these; got {spec!r}."
+            )
+            raise ValueError(msg)
+        if leaf.ndim <= 1:
+            return None
+        return tuple(range(1, leaf.ndim) if spec == "out_in" else range(leaf.ndim - 1))
+    if leaf.ndim <= 1 and not callable(unit_axes):
+        return None
+    return normalise("unit_axes", spec, leaf.ndim, path)

@@ -1,0 +1,141 @@
+"""Sums along axes, in standard calls: for `axes=`, units of adaptive clipping, and examples.
+
+The reduced axes stay as ones. Leaves are widened in blocks of rows where the backend says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agclip import _kernels
+from agclip._backend import Backend
+from agclip._typing import Array, DType, Scalar
+
+Combine = Callable[[Any, Any], Any]
+
+
+def sum_squares(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    wide: DType,
+    scale: Scalar,
+) -> Array:
+    """Return Σ (scale·|x|)² along axes, added up over the leaves."""
+    xp = backend.xp
+
+    def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar) -> Array:
+        sums = []
+        for part in _kernels.real_parts(xp, rows):
+            y = _kernels.scaled(xp.astype(part, wide, copy=False), scale)
+            sums.append(_sum(backend, y * y, along))
+        return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+    return _over(backend, leaves, axes, of_rows, _add, (scale,))
+
+
+def abs_max(
+    backend: Backend, leaves: Sequence[Array], axes: Sequence[tuple[int, ...]], wide: DType
+) -> Array:
+    """Return max |x| along axes over the leaves; complex: of the two parts; 0 where empty."""
+    xp = backend.xp
+
+    def of_rows(rows: Array, along: tuple[int, ...]) -> Array:
+        maxima = []
+        for part in _kernels.real_parts(xp, rows):
+            y = xp.abs(xp.astype(part, wide, copy=False))
+            maxima.append(_kernels.peak(xp, y, along))
+        return maxima[0] if len(maxima) == 1 else xp.maximum(maxima[0], maxima[1])
+
+    return _over(backend, leaves, axes, of_rows, xp.maximum, ())
+
+
+def power_sums(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    wide: DType,
+    p: float,
+    scale: Scalar,
+    unit: Scalar,
+) -> Array:
+    """Return Σ (scale·|x|/unit)^p along axes, added up over the leaves; the max for p = inf."""
+    xp = backend.xp
+
+    def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Scalar) -> Array:
+        y = _kernels.magnitudes(xp, rows, wide, scale, unit)
+        if p == math.inf:
+            return _kernels.peak(xp, y, along)
+        return _sum(backend, _kernels.power(xp, y, p), along)
+
+    combine = xp.maximum if p == math.inf else _add
+    return _over(backend, leaves, axes, of_rows, combine, (scale, unit))
+
+
+def _add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def _sum(backend: Backend, y: Array, along: tuple[int, ...]) -> Array:
+    # An empty tuple means "all axes" to some libraries and "none" to the standard.
+    return backend.xp.sum(y, axis=along, keepdims=True) if along else y
+
+
+def _over(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    of_rows: Callable[..., Array],
+    combine: Combine,
+    broadcast: tuple[Scalar, ...],
+) -> Array:
+    """Apply `of_rows` to every leaf, block by block, and combine the leaves' results.
+
+    `broadcast` holds scalars, or arrays of the result's shape, that `of_rows` also takes.
+    """
+    result: Any = None
+    for leaf, along in zip(leaves, axes, strict=True):
+        here = blockwise(backend, leaf, along, of_rows, combine, broadcast)
+        if len(leaves) > 1:
+            here = backend.xp.reshape(here, (-1,))
+        result = here if result is None else combine(result, here)
+    return result
+
+
+def blockwise(
+    backend: Backend,
+    leaf: Array,
+    along: tuple[int, ...],
+    of_rows: Callable[..., Array],
+    combine: Combine,
+    broadcast: tuple[Scalar, ...],
+) -> Array:
+    def fitted(rows: slice) -> list[Any]:
+        return [_rows_of(backend, value, leaf, rows) for value in broadcast]
+
+    size = math.prod(leaf.shape)
+    if backend.block is None or size <= backend.block:
+        return of_rows(leaf, along, *fitted(slice(None)))
+    step = max(1, backend.block // (size // leaf.shape[0]))
+    blocks = []
+    for start in range(0, leaf.shape[0], step):
+        rows = slice(start, start + step)
+        blocks.append(of_rows(leaf[rows, ...], along, *fitted(rows)))
+    if 0 not in along:
+        joined: Array = backend.xp.concat(blocks, axis=0)
+        return joined
+    result: Any = blocks[0]
+    for block in blocks[1:]:
+        result = combine(result, block)
+    return result
+
+
+def _rows_of(backend: Backend, value: Any, leaf: Array, rows: slice) -> Any:
+    """Return the rows of a broadcast array that belong to rows of a leaf."""
+    if isinstance(value, float):
+        return value
+    if value.ndim != leaf.ndim:
+        value = backend.xp.reshape(value, (-1,) + (1,) * (leaf.ndim - 1))
+    return value if value.shape[0] == 1 else value[rows, ...]

@@ -1,0 +1,67 @@
+"""One array library as a record: its namespace, and the kernels worth replacing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip import _kernels
+from agclip._kernels import Factor
+from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """An array library: its name, its Array API namespace, and its kernels.
+
+    Every kernel has a default that is a complete program in standard calls, so a record of a
+    library that follows the standard is `Backend(name="lib", xp=lib)`. To customise one, use
+    `dataclasses.replace(backend, scale=mine)`; there is nothing to inherit from.
+
+    Attributes:
+        name: The top-level package that defines the array class, such as "numpy". It is the
+            dispatch key, and the name of the entry point in the group `agclip.backends`.
+        xp: The namespace of the Array API standard.
+        sum_squares: `(xp, leaves, wide, scale)` → Σ (scale·|x|)² a leaf, formed in `wide`.
+        abs_max: `(xp, leaves, wide)` → max |x| a leaf, 0 of an empty one, NaN if an entry is; of
+            a complex leaf the larger part.
+        power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
+            p = inf the maximum.
+        scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
+        scale_: `(xp, leaves, factor)` → None; the same in place.
+        branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
+            returns. Eager libraries test the predicate, compilers have a conditional, `where`
+            on both sides serves everything else.
+        access: `(x)` → what reading the value of x costs; see `agclip._typing.Access`.
+        refuse: `(x)` → why an object of this library is no dense array, or None.
+        unwritable: `(x)` → why x cannot be overwritten, or None.
+        usable: `()` → why the library cannot be used here, or None.
+        device: `(x)` → the device of x, or None where a library moves data by itself.
+        wide: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
+            x's device has no float64.
+        run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
+            compiles once per program and `static`.
+        block: Leaves are widened in pieces of this many elements; None for whole leaves.
+    """
+
+    name: str
+    xp: Namespace
+    sum_squares: Callable[[Namespace, Sequence[Array], DType, Scalar], Sequence[Scalar]] = (
+        _kernels.sum_squares
+    )
+    abs_max: Callable[[Namespace, Sequence[Array], DType], Sequence[Scalar]] = _kernels.abs_max
+    power_sums: Callable[
+        [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
+    ] = _kernels.power_sums
+    scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = _kernels.scale
+    scale_: Callable[[Namespace, Sequence[Array], Factor], None] = _kernels.scale_
+    branch: Callable[..., Sequence[Array]] = _kernels.select
+    access: Callable[[Array], Access] = _kernels.access
+    refuse: Callable[[Any], str | None] = _kernels.refuse
+    unwritable: Callable[[Array], str | None] = _kernels.unwritable
+    usable: Callable[[], str | None] = _kernels.usable
+    device: Callable[[Array], Device] = _kernels.device
+    wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
+    run: Callable[[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], Any] = _kernels.run
+    block: int | None = None

@@ -1,0 +1,97 @@
+"""Data types by name, so that every library's dtype objects are judged alike.
+
+`isdtype` and `finfo` of the standard refuse extension types (NumPy's bfloat16 and float8 come from
+`ml_dtypes`); a name does not.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Literal, NamedTuple
+
+from agclip._typing import DType, Namespace
+
+
+class Kind(NamedTuple):
+    """What the clips need to know of a dtype."""
+
+    name: str
+    family: Literal["real", "complex", "integer", "other"]
+    precision: int
+    """Significant bits of the real type, the implicit one included; 0 for integers and others."""
+    lowest: float
+    """The smallest finite value: an int for integers."""
+    largest: float
+    """The largest finite value: an int for integers."""
+
+    @property
+    def half(self) -> bool:
+        """Narrower than float32: multiplied in float32 and rounded once."""
+        return 0 < self.precision < 24
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Half the spacing of the numbers just above one."""
+        return 2.0**-self.precision
+
+
+_REAL = {
+    "float8_e3m4": (5, 15.5),
+    "float8_e4m3": (4, 240.0),
+    "float8_e4m3b11fnuz": (4, 30.0),
+    "float8_e4m3fn": (4, 448.0),
+    "float8_e4m3fnuz": (4, 240.0),
+    "float8_e5m2": (3, 57344.0),
+    "float8_e5m2fnuz": (3, 57344.0),
+    "bfloat16": (8, 2.0**128 - 2.0**120),
+    "float16": (11, 65504.0),
+    "float32": (24, 2.0**128 - 2.0**104),
+    "float64": (53, sys.float_info.max),
+}
+_COMPLEX = {"complex64": _REAL["float32"], "complex128": _REAL["float64"]}
+_INTEGER = {
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+}
+
+_BY_NAME: dict[str, Kind] = {
+    **{name: Kind(name, "real", bits, -top, top) for name, (bits, top) in _REAL.items()},
+    **{name: Kind(name, "complex", bits, -top, top) for name, (bits, top) in _COMPLEX.items()},
+    **{name: Kind(name, "integer", 0, low, top) for name, (low, top) in _INTEGER.items()},
+}
+# Keyed by type too: dtypes of two libraries may hash alike, and dislike being compared.
+_BY_DTYPE: dict[tuple[type, DType], Kind] = {}
+
+
+def kind_of(dtype: DType) -> Kind:
+    """Return the `Kind` of a dtype object of any library."""
+    found = _BY_DTYPE.get((type(dtype), dtype))
+    if found is None:
+        name = getattr(dtype, "name", None) or re.findall(r"\w+", str(dtype))[-1]
+        found = _BY_DTYPE[type(dtype), dtype] = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
+    return found
+
+
+def learn_dtypes(xp: Namespace) -> None:
+    """Enter a namespace's dtypes ahead of time, so that tracing a first call changes no state."""
+    for name, kind in _BY_NAME.items():
+        dtype: Any = getattr(xp, name, None)
+        if dtype is not None:
+            _BY_DTYPE[type(dtype), dtype] = kind
+
+
+def real_dtype(xp: Namespace, kind: Kind) -> DType:
+    """Return the real dtype in which a leaf of this kind is multiplied: float32 or float64."""
+    return xp.float64 if kind.precision == 53 else xp.float32
+
+
+def narrower(kind: Kind, wide: str) -> bool:
+    """Tell whether squares of this kind, summed in the dtype named `wide`, stay in its range.
+
+    A square of a float32 is exact in float64 and lies in [2**-298, 2**256]; one of a float16 or a
+    float8 in float32 lies in [2**-48, 2**32] or so. bfloat16 has the range of float32.
+    """
+    if wide == "float64":
+        return kind.precision <= 24
+    return kind.half and kind.name != "bfloat16"

@@ -1,0 +1,173 @@
+"""The global norm of a tree, and clipping all leaves by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agclip import _thresholds
+from agclip._clip import clip, norm_of
+from agclip._leaves import Leaves, gather, warn_empty
+from agclip._programs import Plan
+from agclip._registry import get_backend
+from agclip._typing import Array, NonFinite, T, Tree
+
+
+def global_norm(t_list: Tree, ord: float = 2, *, loss_scale: Any = None) -> Array:
+    """Return the norm of all leaves taken together.
+
+    ```
+    n = (Σ over all entries of all leaves |t_i|^ord)^(1/ord) / loss_scale
+    ```
+
+    It neither overflows nor underflows while it is representable itself, and is rounded once.
+
+    Args:
+        t_list: A tree of real or complex floating-point arrays of any shape; None leaves are left
+            out. A list at the top is a list of tensors.
+        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
+
+    Returns:
+        A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
+        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
+        ValueError: If `ord` is not positive.
+
+    Source: TensorFlow's `tf.linalg.global_norm`.
+    """
+    leaves = gather(t_list, "t_list", listed=True)
+    order = _thresholds.check_order(ord)
+    loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        return _zero()
+    norm: Array = norm_of(leaves, order, loss_scale)
+    return norm
+
+
+def clip_by_global_norm(
+    t_list: T,
+    clip_norm: Any,
+    use_norm: Any = None,
+    *,
+    ord: float = 2,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> tuple[T, Array]:
+    """Clip all leaves by one coefficient, so that their global norm is within a bound.
+
+    ```
+    n = global_norm(t_list, ord)
+    out_i = t_i · clip_norm / n  if n > clip_norm  else  t_i
+    ```
+
+    Within the bound the very same leaves are returned on eager libraries. The direction of the
+    gradient is kept. The norm neither overflows nor underflows.
+
+    Args:
+        t_list: A tree of real or complex floating-point arrays of any shape; None leaves stay None.
+            A list at the top is a list of tensors.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        use_norm: The global norm if it has been computed already, as this function returns it.
+        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
+            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them.
+        strict: Shrink the coefficient by 2.25 units of roundoff, so that the exact norm of the
+            result is within the bound and clipping twice changes no bit.
+        loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
+            divided by it, and the norms are those of the divided leaves.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device; and the norm before
+        clipping, as `global_norm` returns it.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` or `use_norm` is not a number.
+        ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+
+    Source: TensorFlow's `tf.clip_by_global_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
+    difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
+    """
+    leaves = gather(t_list, "t_list", listed=True)
+    return _clip(
+        leaves, clip_norm, use_norm, ord, nonfinite, strict, loss_scale, t_list, inplace=False
+    )
+
+
+def clip_by_global_norm_(
+    t_list: T,
+    clip_norm: Any,
+    use_norm: Any = None,
+    *,
+    ord: float = 2,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> tuple[T, Array]:
+    """Clip all leaves by one coefficient, in place.
+
+    As `clip_by_global_norm`, but the leaves are overwritten. Nothing is written unless every check
+    holds; an array that the tree holds twice is counted twice and multiplied once.
+
+    Args:
+        t_list: A tree of arrays that can be written.
+        clip_norm: As for `clip_by_global_norm`.
+        use_norm: As for `clip_by_global_norm`.
+        ord: As for `clip_by_global_norm`.
+        nonfinite: As for `clip_by_global_norm`.
+        strict: As for `clip_by_global_norm`.
+        loss_scale: As for `clip_by_global_norm`.
+
+    Returns:
+        `t_list` itself, and the norm before clipping.
+
+    Raises:
+        TypeError: As `clip_by_global_norm`, and if a leaf cannot be overwritten.
+        ValueError: As `clip_by_global_norm`.
+        FloatingPointError: As `clip_by_global_norm`.
+    """
+    leaves = gather(t_list, "t_list", listed=True, inplace=True)
+    return _clip(
+        leaves, clip_norm, use_norm, ord, nonfinite, strict, loss_scale, t_list, inplace=True
+    )
+
+
+def _clip(
+    leaves: Leaves,
+    clip_norm: Any,
+    use_norm: Any,
+    order: float,
+    nonfinite: NonFinite,
+    strict: bool,
+    loss_scale: Any,
+    t_list: T,
+    *,
+    inplace: bool,
+) -> tuple[T, Array]:
+    bound = _thresholds.threshold("clip_norm", clip_norm, leaves)
+    loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
+    if use_norm is not None:
+        use_norm = _thresholds.given_norm("use_norm", use_norm, leaves)
+    plan = Plan(
+        joint=True,
+        order=_thresholds.check_order(order),
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, clip_norm),
+    )
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        return t_list, _zero()
+    clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
+    result: T = t_list if inplace else leaves.rebuild(clipped.arrays)
+    return result, clipped.norms[0]
+
+
+def _zero() -> Array:
+    xp = get_backend().xp
+    zero: Array = xp.asarray(0.0, dtype=xp.float32)
+    return zero

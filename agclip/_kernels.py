@@ -1,0 +1,206 @@
+"""The default kernels: complete programs in standard calls, one value or one array a leaf.
+
+A library that follows the standard needs no others; an adapter replaces those worth replacing.
+Every kernel takes the namespace first. "Wide" is the dtype that sums are formed in: float64 where
+the leaves' device has it, else float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import array_api_compat
+
+from agclip._dtypes import kind_of, real_dtype
+from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+
+
+class Factor(NamedTuple):
+    """A coefficient as the product `pre * rest`, so that no representable result is lost.
+
+    `pre` is a power of two, or None for one; the two together reach below the smallest normal
+    number of the leaf. `narrow` is for leaves multiplied in float32, `wide` for float64 leaves.
+    """
+
+    narrow: tuple[Scalar | None, Scalar]
+    wide: tuple[Scalar | None, Scalar]
+
+
+def sum_squares(
+    xp: Namespace, leaves: Sequence[Array], wide: DType, scale: Scalar
+) -> Sequence[Scalar]:
+    """Return Σ (scale·|x|)², formed in `wide`, for each leaf; 0 for an empty one."""
+    return [_sum_of_parts(xp, leaf, wide, scale) for leaf in leaves]
+
+
+def _sum_of_parts(xp: Namespace, leaf: Array, wide: DType, scale: Scalar) -> Scalar:
+    sums = []
+    for part in real_parts(xp, leaf):
+        y = scaled(xp.astype(part, wide, copy=False), scale)
+        sums.append(xp.sum(y * y))
+    return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+
+def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Scalar]:
+    """Return max |x| in `wide` for each leaf, NaN if an entry is; complex: of the two parts."""
+    maxima = []
+    for leaf in leaves:
+        parts = [
+            peak(xp, xp.abs(xp.astype(part, wide, copy=False))) for part in real_parts(xp, leaf)
+        ]
+        maxima.append(parts[0] if len(parts) == 1 else xp.maximum(parts[0], parts[1]))
+    return maxima
+
+
+def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
+    """Return the maximum of non-negative entries; along axes, these stay as ones; 0 of none."""
+    keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
+    if axes == ():
+        return y
+    reduced = y.shape if axes is None else [y.shape[axis] for axis in axes]
+    return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
+
+
+def power_sums(
+    xp: Namespace, leaves: Sequence[Array], wide: DType, p: float, scale: Scalar, unit: Scalar
+) -> Sequence[Scalar]:
+    """Return Σ (scale·|x| / unit)^p in `wide` for each leaf; for p = inf the maximum."""
+    sums = []
+    for leaf in leaves:
+        y = magnitudes(xp, leaf, wide, scale, unit)
+        sums.append(peak(xp, y) if p == math.inf else xp.sum(power(xp, y, p)))
+    return sums
+
+
+def power(xp: Namespace, y: Array, p: float) -> Array:
+    """Return y ** p for y >= 0, with derivative 0 at y = 0."""
+    if p == 1:
+        return y
+    if p > 1:
+        return y**p
+    positive = y > 0
+    return xp.where(positive, xp.where(positive, y, xp.ones_like(y)) ** p, y)
+
+
+def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Scalar) -> Array:
+    """Return scale·|x| / unit elementwise in `wide`."""
+    if kind_of(leaf.dtype).family == "complex":
+        complex_wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
+        y = scaled(xp.astype(leaf, complex_wide, copy=False), scale)
+        return xp.abs(y if is_one(unit) else y / unit)
+    y = xp.abs(scaled(xp.astype(leaf, wide, copy=False), scale))
+    return y if is_one(unit) else y / unit
+
+
+def scale(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> list[Array]:
+    """Return each leaf times the factor: multiplied in float32 for half types, rounded once."""
+    return [_scale_leaf(xp, leaf, factor) for leaf in leaves]
+
+
+def _scale_leaf(xp: Namespace, leaf: Array, factor: Factor) -> Array:
+    kind = kind_of(leaf.dtype)
+    pre, rest = factor.wide if kind.precision == 53 else factor.narrow
+    y = xp.astype(leaf, xp.float32) if kind.half else leaf
+    real = real_dtype(xp, kind)
+    for part in (pre, rest):
+        if part is not None:
+            y = y * (part if isinstance(part, float) else xp.astype(part, real, copy=False))
+    return xp.astype(y, leaf.dtype, copy=False)
+
+
+def scale_(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> None:
+    """Multiply each leaf by the factor in place."""
+    for leaf in leaves:
+        write(leaf, _scale_leaf(xp, leaf, factor))
+
+
+def write(leaf: Array, values: Any) -> None:
+    """Overwrite every entry of a leaf."""
+    target: Any = leaf
+    target[...] = values
+
+
+def select(
+    xp: Namespace,
+    predicate: Array,
+    if_true: Callable[[], Sequence[Array]],
+    if_false: Callable[[], Sequence[Array]],
+) -> list[Array]:
+    """Choose without reading the predicate: both sides are computed, `where` picks."""
+    return [xp.where(predicate, a, b) for a, b in zip(if_true(), if_false(), strict=True)]
+
+
+def access(_: Array) -> Access:
+    """Return the cautious answer: reading may cost a synchronisation."""
+    return "sync"
+
+
+def refuse(_: Any) -> str | None:
+    """Return why an object of this library is not a dense array; None if it is one."""
+    return None
+
+
+def unwritable(x: Array) -> str | None:
+    """Return why an array cannot be overwritten; None if it can."""
+    return None if array_api_compat.is_writeable_array(x) else "is read-only or immutable"
+
+
+def usable() -> str | None:
+    """Return why the library cannot be used here; None if it can."""
+    return None
+
+
+def device(x: Array) -> Device:
+    """Return the device of an array."""
+    return array_api_compat.device(x)
+
+
+def wide_dtype(xp: Namespace, x: Array) -> DType:
+    """Return float64 if the array's device has it, else float32."""
+    info = xp.__array_namespace_info__()
+    reals = info.dtypes(device=device(x), kind="real floating")
+    return reals.get("float64", xp.float32)
+
+
+def run(
+    program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]
+) -> Any:
+    """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
+    return program(*static, *arrays)
+
+
+def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:
+    """Return a real leaf itself, or the real and imaginary parts of a complex one."""
+    if kind_of(leaf.dtype).family == "complex":
+        return xp.real(leaf), xp.imag(leaf)
+    return (leaf,)
+
+
+def is_one(x: Scalar) -> bool:
+    """Tell whether a scalar is the Python float 1.0: no array is read."""
+    return isinstance(x, float) and x == 1.0
+
+
+def scaled(x: Array, factor: Scalar) -> Array:
+    """Return x times a factor, x itself if the factor is the Python float 1.0."""
+    return x if is_one(factor) else x * factor
+
+
+def pieces(x: Any, size: int) -> Iterable[Any]:
+    """Cut an array along its first axes into views of at most `size` elements.
+
+    Widening a piece at a time keeps the copy in cache; reshaping to one axis would copy a leaf
+    that is not contiguous.
+    """
+    if math.prod(x.shape) <= size:
+        yield x
+        return
+    rows = size // math.prod(x.shape[1:])
+    if rows:
+        for start in range(0, x.shape[0], rows):
+            yield x[start : start + rows, ...]
+    else:
+        for row in range(x.shape[0]):
+            yield from pieces(x[row, ...], size)

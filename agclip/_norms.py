@@ -1,0 +1,222 @@
+"""Norms that neither overflow nor underflow: of one group of leaves, or along axes.
+
+Squares of float32 and narrower entries are exact in float64 and cannot leave its range, so one sum
+is enough. For float64 leaves the plain sum is accepted if it lies in the safe range; otherwise the
+entries are scaled by a power of two and read once more (J. L. Blue, "A portable Fortran program to
+find the Euclidean norm of a vector", ACM TOMS 4, 1978, with the scale chosen from the sum itself).
+Where a device has no float64 the same is done in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from agclip import _axis_sums, _devices, _floats
+from agclip._backend import Backend
+from agclip._dtypes import kind_of, narrower
+from agclip._typing import Array, DType, Namespace, Scalar
+
+
+class Norm(NamedTuple):
+    """The norm `root / scale`: it exists even where its value leaves the range of the dtype."""
+
+    root: Scalar
+    scale: Scalar
+    """A power of two: 1, `Range.down` or `Range.up`."""
+    finite: Scalar
+    """Whether every entry is finite."""
+
+
+class Range(NamedTuple):
+    """Where a sum of squares can be trusted, and how to scale the entries where it cannot.
+
+    low: With S >= low the squares that underflowed are below 2**-60 of S, for fewer than 2**62
+    entries. down: With S = inf some |x| > sqrt(max / n), so the scaled squares are normal numbers
+    that cannot overflow. up: With S < low every |x| < sqrt(low), so squares scaled by up**2 do not
+    overflow, and that of the smallest subnormal is normal.
+    """
+
+    low: float
+    down: float
+    up: float
+    tiny: float
+    """A coefficient below this may not be representable in the leaf's dtype."""
+    pre: float
+    """The power of two that a tiny coefficient is split by."""
+
+
+RANGES = {
+    "float64": Range(2.0**-900, 2.0**-600, 2.0**620, 2.0**-900, 2.0**-600),
+    "float32": Range(2.0**-60, 2.0**-70, 2.0**88, 2.0**-100, 2.0**-64),
+}
+
+
+def group_norms(
+    backend: Backend,
+    m: Namespace,
+    leaves: Sequence[Array],
+    groups: Sequence[Sequence[int]],
+    order: float,
+) -> list[Norm]:
+    """Return the norm of each group of leaves, given by their positions.
+
+    The sums of all leaves come from one call of a kernel. `m` is `_floats` or the namespace.
+    """
+    if order != 2:
+        return [_power_norm(backend, m, [leaves[i] for i in group], order) for group in groups]
+    wide = backend.wide(backend.xp, leaves[0])
+    sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+    norms = []
+    for group in groups:
+        members = [leaves[i] for i in group]
+
+        def squares(scale: Scalar, members: Sequence[Array] = members) -> Scalar:
+            return total(backend, m, backend.sum_squares(backend.xp, members, wide, scale))
+
+        plain = total(backend, m, [sums[i] for i in group])
+        norms.append(ranged_root(backend, m, plain, squares, wide, safe=_safe(members, wide)))
+    return norms
+
+
+def axis_norms(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    order: float,
+) -> Norm:
+    """Return the joint norm of leaves along axes of each, with the reduced axes kept as ones.
+
+    Several leaves must agree in the shapes of their sums.
+    """
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    if order != 2:
+        return _axis_power_norm(backend, leaves, axes, order, wide)
+
+    def squares(scale: Scalar) -> Array:
+        return _axis_sums.sum_squares(backend, leaves, axes, wide, scale)
+
+    return ranged_root(backend, xp, squares(1.0), squares, wide, safe=_safe(leaves, wide))
+
+
+def ranged_root(
+    backend: Backend,
+    m: Namespace,
+    plain: Scalar,
+    squares: Callable[[Scalar], Scalar],
+    wide: DType,
+    *,
+    safe: bool,
+) -> Norm:
+    """Return sqrt(plain), or the root of the scaled squares where the plain sum is out of range.
+
+    Args:
+        backend: The backend, for its branch.
+        m: `_floats` or the namespace.
+        plain: The sum of squares.
+        squares: The sum of squares of the entries times a scale.
+        wide: The dtype of the sums.
+        safe: Whether the plain sum cannot leave the range.
+    """
+    if safe:
+        return Norm(_root(m, plain), 1.0, m.isfinite(plain))
+    limits = RANGES[kind_of(wide).name]
+    small, big = plain < limits.low, plain == math.inf
+    ones = m.full_like(plain, 1.0)
+    up = m.where(small, m.full_like(plain, limits.up), ones)
+    scale = m.where(big, m.full_like(plain, limits.down), up)
+
+    def rescued() -> list[Scalar]:
+        return [squares(scale), scale]
+
+    out = small | big
+    if m is _floats:
+        total_, scale = rescued() if out else (plain, 1.0)
+    else:
+        anywhere = out if plain.ndim == 0 else m.any(out)
+        total_, scale = backend.branch(m, anywhere, rescued, lambda: [plain, ones])
+    return Norm(_root(m, total_), scale, m.isfinite(total_))
+
+
+def _root(m: Namespace, x: Scalar) -> Scalar:
+    """Return sqrt(x) with derivative 0, not NaN, at x = 0."""
+    positive = x > 0
+    return m.where(positive, m.sqrt(m.where(positive, x, m.full_like(x, 1.0))), x)
+
+
+def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
+    """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    if order == 1 and _safe(leaves, wide):
+        sums = backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
+        norm = total(backend, m, sums)
+        return Norm(norm, 1.0, m.isfinite(norm))
+    peak = _maximum(backend, m, backend.abs_max(xp, leaves, wide))
+    if order == math.inf and all(kind_of(x.dtype).family == "real" for x in leaves):
+        return Norm(peak, 1.0, m.isfinite(peak))
+    scale = _power_scale(m, peak, leaves, wide)
+    unit = _unit(m, peak, scale)
+    sums = backend.power_sums(xp, leaves, wide, order, scale, unit)
+    combine = _maximum if order == math.inf else total
+    return _power_root(m, combine(backend, m, sums), peak, unit, scale, order)
+
+
+def _axis_power_norm(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    order: float,
+    wide: DType,
+) -> Norm:
+    xp = backend.xp
+    peak = _axis_sums.abs_max(backend, leaves, axes, wide)
+    scale = _power_scale(xp, peak, leaves, wide)
+    unit = _unit(xp, peak, scale)
+    total_ = _axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit)
+    return _power_root(xp, total_, peak, unit, scale, order)
+
+
+def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DType) -> Scalar:
+    """Return the power of two that brings the largest entry to the middle of the range."""
+    if _safe(leaves, wide):
+        return 1.0
+    limits = RANGES[kind_of(wide).name]
+    small = m.where(peak < limits.up**-0.5, m.full_like(peak, limits.up), m.full_like(peak, 1.0))
+    return m.where(peak > limits.down**-0.5, m.full_like(peak, limits.down), small)
+
+
+def _unit(m: Namespace, peak: Scalar, scale: Scalar) -> Scalar:
+    ordinary = m.isfinite(peak) & (peak > 0)
+    return m.where(ordinary, peak, m.full_like(peak, 1.0)) * scale
+
+
+def _power_root(
+    m: Namespace, total_: Scalar, peak: Scalar, unit: Scalar, scale: Scalar, order: float
+) -> Norm:
+    positive = total_ > 0
+    base = m.where(positive, total_, m.full_like(total_, 1.0))
+    power = _floats.power if m is _floats else pow
+    root = base if order == math.inf else power(base, 1.0 / order)
+    finite = m.isfinite(peak)
+    root = m.where(finite, m.where(positive, root * unit, total_), peak)
+    return Norm(root, scale, finite)
+
+
+def _safe(leaves: Sequence[Array], wide: DType) -> bool:
+    name = kind_of(wide).name
+    return all(narrower(kind_of(leaf.dtype), name) for leaf in leaves)
+
+
+def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
+    """Return the sum of scalars: rounded once for floats, on the first one's device for arrays."""
+    if m is _floats:
+        return _floats.total([float(value) for value in values])
+    return _devices.reduce(backend, values, lambda a, b: a + b)
+
+
+def _maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
+    if m is _floats:
+        floats = [float(value) for value in values]
+        return math.nan if any(map(math.isnan, floats)) else max(floats, default=0.0)
+    return _devices.reduce(backend, values, m.maximum)

@@ -1,0 +1,144 @@
+"""Clipping each example's gradient and summing: the bounded sum of private training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agclip import _axis_sums, _programs, _thresholds
+from agclip._backend import Backend
+from agclip._clip import require_finite
+from agclip._dtypes import kind_of
+from agclip._leaves import Leaves, gather, warn_empty
+from agclip._norms import Norm, axis_norms
+from agclip._programs import Plan
+from agclip._registry import get_backend
+from agclip._typing import Array, NonFinite, Scalar, T
+
+
+def clip_per_example(
+    grads: T,
+    clip_norm: Any,
+    *,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> tuple[T, Array]:
+    """Clip the gradient of every example by its global L2 norm, and sum over the examples.
+
+    ```
+    n_b = sqrt(Σ over all leaves |g_b|²)
+    out = Σ_b g_b · min(1, clip_norm / n_b)
+    ```
+
+    One example changes the sum by at most `clip_norm`: what differentially private training adds
+    noise to. Products and sums are formed in the widest dtype and rounded once.
+
+    Args:
+        grads: A tree of real or complex floating-point arrays whose leading axis is the example,
+            of the same length in every leaf.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        nonfinite: What becomes of an example with a NaN or an infinity: "propagate" makes the sum
+            NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is.
+        strict: As for `clip_by_norm`; without it an example may exceed the bound by a rounding.
+        loss_scale: The positive number that `grads` comes in multiplied by.
+
+    Returns:
+        The same tree with leaves one axis shorter; and the number of examples that were clipped or
+        not finite, a 0-d int32 array.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
+        ValueError: If a leaf has no leading axis or another length, or `clip_norm` is negative, NaN
+            or not a scalar.
+        FloatingPointError: If an example is not finite and `nonfinite` is "error".
+
+    Source: M. Abadi et al., "Deep learning with differential privacy", 2016, arXiv:1607.00133,
+    algorithm 1; optax's `per_example_global_norm_clip`.
+    """
+    leaves = gather(grads, "grads")
+    bound = _thresholds.threshold("clip_norm", clip_norm, leaves)
+    loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
+    plan = Plan(joint=True, strict=strict, nonfinite=_thresholds.policy(nonfinite, clip_norm))
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        xp = get_backend().xp
+        return grads, xp.asarray(0, dtype=xp.int32)
+    _check_examples(leaves)
+    backend = leaves.backend
+    static = (backend, plan)
+    norm = backend.run(_measured, static, (leaves.arrays,))
+    if plan.nonfinite == "error":
+        require_finite(leaves, [norm])
+    bound = float("inf") if bound is None else bound
+    sums, count = backend.run(_summed, static, (leaves.arrays, norm, bound, loss_scale))
+    result: T = leaves.rebuild(sums)
+    return result, count
+
+
+def _check_examples(leaves: Leaves) -> None:
+    first = leaves.arrays[0]
+    for i, leaf in enumerate(leaves.arrays):
+        if leaf.ndim == 0 or leaf.shape[0] != first.shape[0]:
+            found = f"shape {tuple(leaf.shape)} at {leaves.path(i)}"
+            beside = f" beside {tuple(first.shape)} at {leaves.path(0)}" if i else ""
+            msg = (
+                f"`{leaves.name}` must have one leading axis, the example, of the same length in "
+                f"every leaf; got {found}{beside}."
+            )
+            raise ValueError(msg)
+
+
+def _measured(backend: Backend, _: Plan, arrays: Sequence[Array]) -> Norm:
+    """Return the norms of the examples, a vector."""
+    xp = backend.xp
+    columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
+    axes = [tuple(range(1, leaf.ndim)) for leaf in columns]
+    root, scale, finite = axis_norms(backend, columns, axes, 2.0)
+    if not isinstance(scale, float):
+        scale = xp.reshape(scale, (-1,))
+    return Norm(xp.reshape(root, (-1,)), scale, xp.reshape(finite, (-1,)))
+
+
+def _summed(
+    backend: Backend,
+    plan: Plan,
+    arrays: Sequence[Array],
+    norm: Norm,
+    bound: Scalar,
+    loss_scale: Scalar | None,
+) -> tuple[list[Array], Array]:
+    xp = backend.xp
+    bound = _programs.widened(backend, False, arrays, bound)
+    loss_scale = _programs.widened(backend, False, arrays, loss_scale)
+    (decision,) = _programs.decisions(backend, plan, False, arrays, [norm], [bound], loss_scale)
+    factors = [part for part in decision.factor.wide if part is not None]
+    count = xp.sum(xp.astype(decision.limited, xp.int32))
+    zero = plan.nonfinite == "zero"
+    sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
+    # A NumPy sum is a scalar; the count is promised to be a 0-d array.
+    return sums, xp.reshape(xp.astype(count, xp.int32, copy=False), ())
+
+
+def _weighted_sum(
+    backend: Backend, leaf: Array, factors: Sequence[Array], finite: Array, zero: bool
+) -> Array:
+    """Return the sum of examples times their factors, formed in the wide dtype."""
+    xp = backend.xp
+    wide = backend.wide(xp, leaf)
+    if kind_of(leaf.dtype).family == "complex":
+        wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
+    real = backend.wide(xp, leaf)
+
+    def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
+        y = xp.astype(rows, wide, copy=False)
+        for factor in factors:
+            y = y * xp.astype(factor, real, copy=False)
+        if zero:
+            y = xp.where(finite, y, xp.zeros_like(y))
+        return xp.sum(y, axis=0)
+
+    columns = [xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)) for f in (finite, *factors)]
+    summed = _axis_sums.blockwise(backend, leaf, (0,), of_rows, lambda a, b: a + b, tuple(columns))
+    result: Array = xp.astype(summed, leaf.dtype, copy=False)
+    return result

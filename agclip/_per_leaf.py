@@ -1,0 +1,295 @@
+"""Clipping each leaf by its own norm: L2 or any order, average, root mean square."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from agclip import _axes, _thresholds
+from agclip._clip import clip
+from agclip._leaves import Leaves, gather, warn_empty
+from agclip._programs import Plan
+from agclip._typing import NonFinite, T
+
+
+def clip_by_norm(
+    t: T,
+    clip_norm: Any,
+    axes: int | Sequence[int] | None = None,
+    *,
+    ord: float = 2,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum norm.
+
+    ```
+    n = (Σ |t_i|^ord)^(1/ord)          over the whole leaf, or over `axes`
+    out = t · clip_norm / n  if n > clip_norm  else  t
+    ```
+
+    A leaf within the bound is returned itself on eager libraries. The norm neither overflows nor
+    underflows, and the derivative at an all-zero leaf is the identity.
+
+    Args:
+        t: A tree of real or complex floating-point arrays of any shape. A nested list of Python
+            numbers is one float32 array.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        axes: The axes a norm is taken over; None for all. Every slice along them is clipped on its
+            own.
+        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
+            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is.
+        strict: Shrink the coefficient by 2.25 units of roundoff, so that the exact norm of the
+            result is within the bound and clipping twice changes no bit.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar, or an axis does not exist.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+
+    Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
+    training recurrent neural networks", 2013, arXiv:1211.5063.
+    """
+    leaves = gather(t, "t")
+    return _clip_by_norm(leaves, clip_norm, axes, ord, nonfinite, strict, loss_scale, t, False)
+
+
+def clip_by_norm_(
+    t: T,
+    clip_norm: Any,
+    axes: int | Sequence[int] | None = None,
+    *,
+    ord: float = 2,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum norm, in place.
+
+    As `clip_by_norm`, but the leaves are overwritten. Nothing is written unless every check holds.
+
+    Args:
+        t: A tree of arrays that can be written.
+        clip_norm: As for `clip_by_norm`.
+        axes: As for `clip_by_norm`.
+        ord: As for `clip_by_norm`.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        `t` itself.
+
+    Raises:
+        TypeError: As `clip_by_norm`, and if a leaf cannot be overwritten.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+    """
+    leaves = gather(t, "t", inplace=True)
+    return _clip_by_norm(leaves, clip_norm, axes, ord, nonfinite, strict, loss_scale, t, True)
+
+
+def _clip_by_norm(
+    leaves: Leaves,
+    clip_norm: Any,
+    axes: int | Sequence[int] | None,
+    order: float,
+    nonfinite: NonFinite,
+    strict: bool,
+    loss_scale: Any,
+    t: T,
+    inplace: bool,
+) -> T:
+    chosen = None
+    if axes is not None:
+        chosen = tuple(
+            _axes.normalise("axes", axes, leaf.ndim, leaves.path(i))
+            for i, leaf in enumerate(leaves.arrays)
+        )
+    plan = Plan(
+        order=_thresholds.check_order(order),
+        axes=chosen,
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, clip_norm),
+    )
+    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, inplace)
+
+
+def clip_by_average_norm(
+    t: T,
+    clip_norm: Any,
+    *,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum average L2 norm, as TensorFlow defines it.
+
+    ```
+    a = sqrt(Σ t_i²) / size(t)
+    out = t · clip_norm / a  if a > clip_norm  else  t
+    ```
+
+    The average norm is the L2 norm over the number of entries, not over its square root: that is
+    `clip_by_rms`. It equals `clip_by_norm(t, clip_norm * size(t))`.
+
+    Args:
+        t: A tree of real or complex floating-point arrays of any shape.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device.
+
+    Raises:
+        TypeError: As `clip_by_norm`.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+
+    Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
+    """
+    plan = _weighted(leaves := gather(t, "t"), _size, clip_norm, strict, nonfinite)
+    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
+
+
+def clip_by_average_norm_(
+    t: T,
+    clip_norm: Any,
+    *,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum average L2 norm, in place.
+
+    As `clip_by_average_norm`, but the leaves are overwritten. Nothing is written unless every check
+    holds.
+
+    Args:
+        t: A tree of arrays that can be written.
+        clip_norm: As for `clip_by_average_norm`.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        `t` itself.
+
+    Raises:
+        TypeError: As `clip_by_norm_`.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+    """
+    plan = _weighted(leaves := gather(t, "t", inplace=True), _size, clip_norm, strict, nonfinite)
+    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
+
+
+def clip_by_rms(
+    t: T,
+    clip_rms: Any,
+    *,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum root mean square.
+
+    ```
+    r = sqrt(Σ |t_i|² / size(t))
+    out = t · clip_rms / r  if r > clip_rms  else  t
+    ```
+
+    Args:
+        t: A tree of real or complex floating-point arrays of any shape.
+        clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device.
+
+    Raises:
+        TypeError: As `clip_by_norm`.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+
+    Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
+    2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
+    """
+    plan = _weighted(leaves := gather(t, "t"), _root_size, clip_rms, strict, nonfinite)
+    return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
+
+
+def clip_by_rms_(
+    t: T,
+    clip_rms: Any,
+    *,
+    nonfinite: NonFinite = "propagate",
+    strict: bool = False,
+    loss_scale: Any = None,
+) -> T:
+    """Clip each leaf to a maximum root mean square, in place.
+
+    As `clip_by_rms`, but the leaves are overwritten. Nothing is written unless every check holds.
+
+    Args:
+        t: A tree of arrays that can be written.
+        clip_rms: As for `clip_by_rms`.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        `t` itself.
+
+    Raises:
+        TypeError: As `clip_by_norm_`.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+    """
+    plan = _weighted(leaves := gather(t, "t", inplace=True), _root_size, clip_rms, strict, nonfinite)
+    return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
+
+
+def _size(leaf: Any) -> float:
+    return float(max(math.prod(leaf.shape), 1))
+
+
+def _root_size(leaf: Any) -> float:
+    return math.sqrt(_size(leaf))
+
+
+def _weighted(
+    leaves: Leaves, weight: Any, bound: Any, strict: bool, nonfinite: NonFinite
+) -> Plan:
+    return Plan(
+        weights=tuple(weight(leaf) for leaf in leaves.arrays),
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, bound),
+    )
+
+
+def _clip_each(
+    leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, t: T, inplace: bool
+) -> T:
+    bound = _thresholds.threshold(name, bound, leaves)
+    loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        return t
+    clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
+    if inplace:
+        return t
+    result: T = leaves.rebuild(clipped.arrays)
+    return result

@@ -1,0 +1,193 @@
+"""Which backend an array belongs to.
+
+The key is the top-level package that defines the array's class, found along its MRO: a subclass
+belongs to its parent's library, and an adapter is loaded only when its library is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from agclip import _plugins
+from agclip._backend import Backend
+from agclip._dtypes import learn_dtypes
+from agclip._typing import Array
+from agclip_backends import DEFAULT
+
+_registered: dict[str, Backend] = {}
+BY_TYPE: dict[type, Backend] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendInfo:
+    """One row of `backends()`.
+
+    Attributes:
+        name: The name of the backend.
+        version: The version of its library, or None where it cannot be told.
+        usable: Whether arrays can be made with it here.
+        reason: Why not, and what to do; empty if it is usable.
+        source: The distribution that brings it, or "register_backend".
+    """
+
+    name: str
+    version: str | None
+    usable: bool
+    reason: str
+    source: str
+
+
+def register_backend(backend: Backend) -> None:
+    """Add a backend at run time, or replace one of the same name.
+
+    Args:
+        backend: The record. Arrays whose class is defined in the top-level package
+            `backend.name` belong to it from now on.
+
+    Raises:
+        TypeError: If `backend` is not a `Backend`.
+    """
+    if not isinstance(backend, Backend):
+        msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
+        raise TypeError(msg)
+    _registered[backend.name] = backend
+    BY_TYPE.clear()
+
+
+def resolve(x: Any) -> Backend | None:
+    """Return the backend of an array; None for an object that is not an array."""
+    cls = type(x)
+    found = BY_TYPE.get(cls)
+    if found is None and hasattr(x, "dtype") and hasattr(x, "shape") and hasattr(x, "__mul__"):
+        found = _of_class(cls) or _standard(x)
+        if found is not None:
+            learn_dtypes(found.xp)
+            BY_TYPE[cls] = found
+    return found
+
+
+def _of_class(cls: type) -> Backend | None:
+    for base in cls.__mro__:
+        found = _named(base.__module__.partition(".")[0])
+        if found is not None:
+            return found
+    return None
+
+
+def _named(name: str) -> Backend | None:
+    found = _registered.get(name)
+    return getattr(_plugins, f"backend_{name}", None) if found is None else found
+
+
+def _standard(x: Any) -> Backend | None:
+    namespace: Callable[[], Any] | None = getattr(x, "__array_namespace__", None)
+    if namespace is None:
+        return None
+    return Backend(name=type(x).__module__.partition(".")[0], xp=namespace())
+
+
+def backend_for(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
+    """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
+    first = resolve(leaves[0])
+    assert first is not None, "the tree holds arrays only"
+    for cls in set(map(type, leaves)):
+        other = BY_TYPE[cls]
+        if other is not first:
+            odd = next(i for i, leaf in enumerate(leaves) if type(leaf) is cls)
+            msg = (
+                f"the arrays of one call must come from one library; got {first.name} at "
+                f"{path(0)} and {other.name} at {path(odd)}. Convert one of them first."
+            )
+            raise TypeError(msg)
+    return first
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """Return the backend of a name, ready for use.
+
+    Args:
+        name: A name that `backends()` lists; None for the default backend.
+
+    Returns:
+        The record; `get_backend(name).xp` is its array namespace.
+
+    Raises:
+        TypeError: If `name` is not a string.
+        ValueError: If no installed distribution brings a backend of that name.
+        ImportError: If its library is not installed, or its adapter does not load.
+        RuntimeError: If its library is installed but cannot be used here.
+    """
+    if name is None:
+        name = DEFAULT
+    if not isinstance(name, str):
+        msg = f"`name` must be the name of a backend; got {type(name).__name__}."
+        raise TypeError(msg)
+    if name not in _registered:
+        _require_installed(name)
+    backend = _named(name)
+    assert backend is not None, "an advertised name loads or raises"
+    reason = backend.usable()
+    if reason is not None:
+        msg = f"the backend {name!r} must be usable here; got: {reason}"
+        raise RuntimeError(msg)
+    return backend
+
+
+def _require_installed(name: str) -> None:
+    entries = _plugins.advertised(_plugins.BACKENDS)
+    entry = entries.get(name)
+    if entry is None:
+        known = sorted({*entries, *_registered})
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "agclip.backends() lists them."
+        msg = f"`name` must be one of {', '.join(known)}; got {name!r}. {hint}"
+        raise ValueError(msg)
+    missing = _missing(entry)
+    if missing:
+        msg = f"the backend {name!r} must be installed; got: {missing}"
+        raise ModuleNotFoundError(msg)
+
+
+def _missing(entry: EntryPoint) -> str:
+    """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
+    if entry.name in sys.modules or importlib.util.find_spec(entry.name) is not None:
+        return ""
+    extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
+    fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
+    names = [f'"{_plugins.source(entry)}[{extra}]"' for extra in fitting] or [entry.name]
+    return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
+
+
+def backends() -> list[BackendInfo]:
+    """List every backend: registered ones, then those that installed distributions bring.
+
+    To tell whether a library is usable it is imported; one that breaks is listed with the reason.
+
+    Returns:
+        One `BackendInfo` a backend, sorted by name.
+    """
+    entries = _plugins.advertised(_plugins.BACKENDS)
+    rows = [_info(name, entries.get(name)) for name in {*entries, *_registered}]
+    return sorted(rows, key=lambda row: row.name)
+
+
+def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
+    registered = name in _registered
+    brought_by = "register_backend" if registered or entry is None else _plugins.source(entry)
+    try:
+        reason = "" if registered or entry is None else _missing(entry)
+        if not reason:
+            backend = _named(name)
+            reason = (backend.usable() or "") if backend is not None else "it is not advertised"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    version = getattr(sys.modules.get(name), "__version__", None)
+    return BackendInfo(
+        name=name, version=version, usable=not reason, reason=reason, source=brought_by
+    )

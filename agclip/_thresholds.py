@@ -1,0 +1,106 @@
+"""Numbers that callers pass: thresholds, norms, loss scales. Checked where they can be read."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from agclip import _registry
+from agclip._backend import Backend
+from agclip._dtypes import kind_of
+from agclip._leaves import Leaves
+from agclip._typing import NonFinite, Scalar
+
+_POLICIES = ("propagate", "error", "zero", "skip")
+
+
+def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
+    """Check a bound that must be a number >= 0; None and infinity mean "no bound".
+
+    Returns:
+        A float where the value can be read for nothing, else the 0-d array; None for None.
+
+    Raises:
+        TypeError: If the value is neither a number nor a 0-d array of the leaves' library.
+        ValueError: If it is not a scalar, or can be read and is negative or NaN.
+    """
+    if value is None:
+        return None
+    number, known = scalar(name, value, leaves.backend)
+    if known is not None and not known >= 0:
+        msg = f"`{name}` must be a number >= 0, or None for no clipping; got {known}."
+        raise ValueError(msg)
+    return number
+
+
+def positive(name: str, value: Any, leaves: Leaves) -> Scalar | None:
+    """Check a number that must be finite and > 0, such as a loss scale; None means one."""
+    if value is None:
+        return None
+    number, known = scalar(name, value, leaves.backend)
+    if known is not None and not 0 < known < math.inf:
+        msg = f"`{name}` must be a finite number > 0, or None; got {known}."
+        raise ValueError(msg)
+    return number
+
+
+def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
+    """Check a norm that the caller has computed: a number >= 0, infinity and NaN included."""
+    number, known = scalar(name, value, leaves.backend)
+    if known is not None and known < 0:
+        msg = f"`{name}` must be a norm, which is >= 0; got {known}."
+        raise ValueError(msg)
+    return number
+
+
+def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, float | None]:
+    """Return a number for the arithmetic, and its value if that can be read for nothing."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        number = float(value)
+        return number, number
+    if isinstance(value, list | tuple):
+        msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
+        raise ValueError(msg)
+    owner = _registry.resolve(value)
+    if owner is None or kind_of(value.dtype).family not in ("real", "integer"):
+        found = type(value).__name__ if owner is None else f"{kind_of(value.dtype).name} array"
+        msg = f"`{name}` must be a real number or a 0-d array of them; got a {found}."
+        raise TypeError(msg)
+    if value.ndim != 0:
+        msg = f"`{name}` must be a scalar; got an array of shape {tuple(value.shape)}."
+        raise ValueError(msg)
+    access = owner.access(value)
+    if access == "free":
+        number = float(value)
+        return number, number
+    if owner is not backend:
+        msg = (
+            f"`{name}` must be a number or a 0-d array of {backend.name}, as the leaves are; got "
+            f"one of {owner.name}. Convert it first."
+        )
+        raise TypeError(msg)
+    return value, float(value) if access == "graph" else None
+
+
+def check_order(value: Any) -> float:
+    """Check the order of a norm: a number > 0, infinity included."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {type(value).__name__}."
+        raise TypeError(msg)
+    if not value > 0:
+        msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {value}."
+        raise ValueError(msg)
+    return float(value)
+
+
+def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:
+    """Check the name of a policy for NaN and infinities.
+
+    Without a bound nothing is clipped, so there is nothing to propagate.
+    """
+    if nonfinite not in _POLICIES:
+        known = ", ".join(map(repr, _POLICIES))
+        msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
+        raise ValueError(msg)
+    return "skip" if bound is None and nonfinite == "propagate" else nonfinite

@@ -1,0 +1,60 @@
+"""The types that signatures speak of: an array, its namespace, a tree of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+
+class Array(Protocol):
+    """What the core asks of an array: the attributes and operators of the Array API standard."""
+
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __mul__(self, other: Any, /) -> Any: ...
+    def __rmul__(self, other: Any, /) -> Any: ...
+    def __add__(self, other: Any, /) -> Any: ...
+    def __truediv__(self, other: Any, /) -> Any: ...
+    def __le__(self, other: Any, /) -> Any: ...
+    def __lt__(self, other: Any, /) -> Any: ...
+
+
+Namespace: TypeAlias = Any
+"""A namespace of the Array API standard: a module, or what `__array_namespace__()` returns."""
+
+DType: TypeAlias = Any
+"""A data type object of some array library."""
+
+Device: TypeAlias = Any
+"""A device object of some array library."""
+
+Scalar: TypeAlias = Any
+"""A Python float, or a 0-d array in the widest real dtype of its device."""
+
+Tree: TypeAlias = Any
+"""An array, or a list, tuple, namedtuple, dict or registered container of trees; leaves or None."""
+
+T = TypeVar("T")
+
+Access: TypeAlias = Literal["free", "graph", "sync", "never"]
+"""What reading the value of an array costs.
+
+* "free": nothing, and the value may leave the library (NumPy, torch on the CPU);
+* "graph": nothing, but arithmetic must stay in arrays, because the library records or compiles it;
+* "sync": a synchronisation or a computation (an array on a device, a lazy array);
+* "never": there is no value yet (a traced array).
+"""
+
+NonFinite: TypeAlias = Literal["propagate", "error", "zero", "skip"]
+"""What becomes of a group of gradients with a NaN or an infinity in it."""
+
+Axes: TypeAlias = tuple[int, ...] | None
+"""Axes that a norm is taken over; None for all of them."""
+
+UnitAxes: TypeAlias = str | int | Sequence[int] | Callable[[str, Any], Any]
+"""Which axes make a unit of adaptive clipping: a layout, axes, or a function of (path, leaf)."""

@@ -1,0 +1,179 @@
+"""The demo's result: as a table and a few sentences, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from agclip.cli._text import Corpus
+from agclip.cli._train import BATCH, EXPLOSION, HIDDEN, LEARNING_RATE, WINDOW, Run
+
+MEASURES = (
+    "steps",
+    "loss, first",
+    "loss, largest",
+    "loss, final",
+    "norm before clipping, median",
+    "norm before clipping, largest",
+    "norm after clipping, median",
+    "norm after clipping, largest",
+    "clipped steps",
+    "exploded",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the demo found.
+
+    Attributes:
+        backend: Name of the backend both runs were computed with.
+        seed: The seed of both runs.
+        corpus: The text of both runs.
+        unclipped: The run without clipping.
+        clipped: The run with clipping.
+        seconds: Time the two runs took.
+        picture: Where the picture is.
+    """
+
+    backend: str
+    seed: int
+    corpus: Corpus
+    unclipped: Run
+    clipped: Run
+    seconds: float
+    picture: Path
+
+
+def label(clip_norm: float) -> str:
+    """Name a run by the one thing that differs."""
+    return "no clipping" if math.isinf(clip_norm) else f"clip_norm={clip_norm:g}"
+
+
+def print_result(result: Result) -> None:
+    """Print the table and what it means to standard output."""
+    runs = (result.unclipped, result.clipped)
+    header = ["", *(label(run.clip_norm) for run in runs)]
+    rows = [list(row) for row in zip(*(_column(run) for run in runs), strict=True)]
+    table = [[name, *cells] for name, cells in zip(MEASURES, rows, strict=True)]
+    if sys.stdout.isatty() and find_spec("rich") is not None:
+        _print_rich(header, table)
+    else:
+        _print_plain([header, *table])
+    for line in sentences(result):
+        print(line)
+
+
+def sentences(result: Result) -> list[str]:
+    """Say what the table shows."""
+    entropy = result.corpus.unigram_entropy()
+    return [
+        "Loss in nats a character; the final loss is the mean of the last tenth of the steps.",
+        f"Unigram entropy of the text: {entropy:.2f} nats, the least loss without context.",
+        *(
+            f"{label(run.clip_norm)}: {_verdict(run, entropy)}."
+            for run in (result.unclipped, result.clipped)
+        ),
+        f"Backend {result.backend}, {result.seconds:.1f} s. Picture: {result.picture}",
+    ]
+
+
+def to_json(result: Result) -> str:
+    """Write the result as JSON; a number that is not finite becomes null."""
+    document = {
+        "backend": result.backend,
+        "seed": result.seed,
+        "seconds": round(result.seconds, 3),
+        "picture": str(result.picture),
+        "learning_rate": LEARNING_RATE,
+        "hidden": HIDDEN,
+        "window": WINDOW,
+        "batch": BATCH,
+        "characters": len(result.corpus.codes),
+        "alphabet": len(result.corpus.alphabet),
+        "unigram_entropy": result.corpus.unigram_entropy(),
+        "unclipped": _run_document(result.unclipped),
+        "clipped": _run_document(result.clipped),
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _run_document(run: Run) -> dict[str, object]:
+    """Describe one run in the types of JSON."""
+    return {
+        "clip_norm": _finite(run.clip_norm),
+        "steps": run.steps,
+        "clipped_steps": run.clipped_steps,
+        "exploded_at": run.exploded_at,
+        "final_loss": _finite(run.final_loss),
+        "loss": [_finite(value) for value in run.losses],
+        "norm_before": [_finite(value) for value in run.norms_before],
+        "norm_after": [_finite(value) for value in run.norms_after],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, or `None` where JSON has no number for it."""
+    return value if math.isfinite(value) else None
+
+
+def _verdict(run: Run, entropy: float) -> str:
+    """Say how a run went, from its numbers alone."""
+    if run.exploded_at is not None:
+        last = run.losses[run.exploded_at - 1], run.norms_before[run.exploded_at - 1]
+        if not all(map(math.isfinite, last)):
+            return f"exploded at step {run.exploded_at}, the gradient is no longer finite"
+        return (
+            f"exploded at step {run.exploded_at}, the loss passed {EXPLOSION:g} times that of a "
+            f"uniform guess; it ends at {run.final_loss:.1f} nats"
+        )
+    if run.final_loss < entropy:
+        return f"learned, the final loss is {entropy - run.final_loss:.2f} nats below that line"
+    return (
+        f"no explosion, but the final loss is {run.final_loss - entropy:.2f} nats above that line; "
+        "more steps or another threshold may help"
+    )
+
+
+def _column(run: Run) -> list[str]:
+    """Write the measures of one run."""
+    return [
+        str(run.steps),
+        f"{run.losses[0]:.2f}",
+        f"{max(run.losses):.2f}",
+        f"{run.final_loss:.2f}",
+        f"{median(run.norms_before):.3g}",
+        f"{max(run.norms_before):.3g}",
+        f"{median(run.norms_after):.3g}",
+        f"{max(run.norms_after):.3g}",
+        f"{run.clipped_steps} of {run.steps}",
+        "never" if run.exploded_at is None else f"step {run.exploded_at}",
+    ]
+
+
+def _print_plain(table: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells in table:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        print("  ".join([name.ljust(widths[0]), *numbers]))
+    print()
+
+
+def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the table with rich."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

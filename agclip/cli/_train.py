@@ -1,0 +1,132 @@
+"""One training run: plain gradient descent, the gradient clipped to a global norm."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from statistics import fmean
+from typing import TypeAlias
+
+import agclip
+from agclip._typing import Namespace
+from agclip.cli._rnn import Params, backward, forward, init_params
+from agclip.cli._text import Corpus
+
+HIDDEN = 128
+WINDOW = 64
+BATCH = 24
+
+# Beyond the edge of chaos, which is 1: there gradients grow on their way back through time.
+GAIN = 1.4
+
+# Steps of this size are safe while the gradient is bounded, and only then.
+LEARNING_RATE = 2.5
+
+# A run has exploded once its loss is this many times that of a uniform guess.
+EXPLOSION = 5.0
+
+Report: TypeAlias = Callable[[int, float, float], None]
+"""Called after every step with its number, from 1, the loss and the norm before clipping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What happened in one run; one number per step in each tuple.
+
+    Attributes:
+        clip_norm: Threshold of the global norm; infinite without clipping.
+        losses: Mean loss of the step's batch in nats a character.
+        norms_before: Global norm of the gradient.
+        norms_after: Global norm of the gradient that was applied.
+        explosion_loss: The loss, in nats a character, above which the run counts as exploded.
+    """
+
+    clip_norm: float
+    losses: tuple[float, ...]
+    norms_before: tuple[float, ...]
+    norms_after: tuple[float, ...]
+    explosion_loss: float
+
+    @property
+    def steps(self) -> int:
+        """Number of steps until the end, or until the norm was no longer finite."""
+        return len(self.losses)
+
+    @property
+    def clipped_steps(self) -> int:
+        """Number of steps whose gradient was longer than the threshold."""
+        return sum(norm > self.clip_norm for norm in self.norms_before)
+
+    @property
+    def final_loss(self) -> float:
+        """Mean loss of the last tenth of the steps: one batch alone is noisy."""
+        return fmean(self.losses[-max(1, self.steps // 10) :])
+
+    @property
+    def exploded_at(self) -> int | None:
+        """The first step, from 1, with a loss or a norm beyond all bounds; `None` if there is none.
+
+        That is a loss above `explosion_loss`, or a loss or a norm that is not finite.
+        """
+        pairs = zip(self.losses, self.norms_before, strict=True)
+        for step, (loss, norm) in enumerate(pairs, start=1):
+            if not (loss <= self.explosion_loss and math.isfinite(norm)):
+                return step
+        return None
+
+
+def train(
+    xp: Namespace, corpus: Corpus, *, steps: int, clip_norm: float, seed: int, report: Report
+) -> Run:
+    """Train a fresh network; everything but `clip_norm` is the same in every run.
+
+    Args:
+        xp: Array namespace to compute in.
+        corpus: The text to learn.
+        steps: Number of steps at most; the run ends early when the norm is no longer finite.
+        clip_norm: Threshold of the global norm, infinite for no clipping.
+        seed: Decides the initial weights and the batches.
+        report: Called after every step.
+
+    Returns:
+        The losses and norms of every step.
+    """
+    rng = Random(seed)
+    params = init_params(xp, rng, len(corpus.alphabet), HIDDEN, GAIN)
+    history: list[tuple[float, float, float]] = []
+    # An explosion overflows, and some libraries warn of it: here it is the result, not a mistake.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for step in range(1, steps + 1):
+            codes = corpus.windows(rng, WINDOW + 1, BATCH)
+            params, numbers = descend(xp, params, codes, clip_norm)
+            history.append(numbers)
+            report(step, numbers[0], numbers[1])
+            if not math.isfinite(numbers[1]):
+                break
+    losses, before, after = zip(*history, strict=True)
+    return Run(clip_norm, losses, before, after, EXPLOSION * corpus.uniform_entropy())
+
+
+def descend(
+    xp: Namespace, params: Params, codes: Sequence[int], clip_norm: float
+) -> tuple[Params, tuple[float, float, float]]:
+    """Take one step down the clipped gradient.
+
+    Args:
+        xp: Array namespace of the parameters.
+        params: The parameters before the step.
+        codes: One batch of windows, as `Corpus.windows` draws them.
+        clip_norm: Threshold of the global norm.
+
+    Returns:
+        The parameters after the step; the loss, and the global norm before and after clipping.
+    """
+    loss, trace = forward(xp, params, codes, BATCH)
+    grads = backward(xp, params, trace)
+    clipped, norm = agclip.clip_by_global_norm(grads, clip_norm)
+    stepped = {name: params[name] - LEARNING_RATE * clipped[name] for name in params}
+    return stepped, (float(loss), float(norm), float(agclip.global_norm(clipped)))

@@ -1,0 +1,8 @@
+"""Adapters of array libraries for agclip.
+
+The registry of agclip imports these modules through the entry-point group `agclip.backends`;
+a program imports `agclip` only.
+"""
+
+DEFAULT = "numpy"
+"""The backend in which agclip makes arrays of Python numbers when no array says otherwise."""

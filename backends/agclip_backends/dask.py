@@ -1,0 +1,23 @@
+"""Dask: lazy throughout; a call builds a graph and computes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.dask.array as xp
+
+from agclip import Backend
+
+
+def _refuse(x: Any) -> str | None:
+    return None if isinstance(x, xp.Array) else "is no dask.array.Array"
+
+
+backend = Backend(
+    name="dask",
+    xp=xp,
+    refuse=_refuse,
+    unwritable=lambda _: "is lazy: a graph, not memory",
+    device=lambda _: None,
+    wide=lambda _, __: xp.float64,
+)

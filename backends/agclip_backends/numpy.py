@@ -1,0 +1,130 @@
+"""NumPy: norms block by block in cache, one pass of scaling, no warnings for what is handled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from agclip import Backend
+from agclip._dtypes import kind_of
+from agclip._kernels import Factor, is_one
+from agclip._typing import Access
+
+BLOCK = 1 << 14
+"""Elements that are widened at a time: 128 KiB of float64, which stays in cache."""
+
+
+def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
+    return [_of_leaf(leaf, scale) for leaf in leaves]
+
+
+def _of_leaf(leaf: Any, scale: float) -> float:
+    kind = kind_of(leaf.dtype)
+    flat = np.asarray(leaf)
+    if kind.family == "complex":
+        return math.fsum((_of_leaf(flat.real, scale), _of_leaf(flat.imag, scale)))
+    # A square of float32 is exact in float64, so any order of summation will do; squares of float64
+    # are not, and pairwise summation loses least.
+    square = _pairwise if kind.precision == 53 else np.dot
+    sums = []
+    for block in np.nditer(
+        flat,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=[np.float64],
+        casting="unsafe",
+        buffersize=BLOCK,
+    ):
+        y = block if is_one(scale) else block * scale
+        sums.append(float(square(y, y)))
+    return _total(sums)
+
+
+def _pairwise(x: Any, y: Any) -> Any:
+    return np.add.reduce(x * y)
+
+
+def _total(sums: list[float]) -> float:
+    try:
+        return math.fsum(sums)
+    except OverflowError:
+        return math.inf
+
+
+def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
+    """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
+    kind = kind_of(leaf.dtype)
+    pre, rest = factor.wide if kind.precision == 53 else factor.narrow
+    compute = np.dtype(np.float64 if kind.precision == 53 else np.float32)
+    loop = np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+    if pre is not None:
+        rest_first = np.multiply(leaf, compute.type(1) * pre, dtype=loop, casting="unsafe")
+        return np.multiply(rest_first, compute.type(1) * rest, out=out, casting="unsafe")
+    by = rest if isinstance(rest, float) else np.asarray(rest, dtype=compute)
+    return np.multiply(leaf, by, out=out, dtype=loop, casting="unsafe")
+
+
+def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
+    results = []
+    for leaf in leaves:
+        new = _multiply(leaf, factor, np.empty_like(leaf))
+        results.append(new[()] if isinstance(leaf, np.generic) else new)
+    return results
+
+
+def _scale_in_place(_: Any, leaves: Sequence[Any], factor: Factor) -> None:
+    for leaf in leaves:
+        _multiply(leaf, factor, leaf)
+
+
+def _branch(
+    _: Any,
+    predicate: Any,
+    if_true: Callable[[], Sequence[Any]],
+    if_false: Callable[[], Sequence[Any]],
+) -> Sequence[Any]:
+    return if_true() if predicate else if_false()
+
+
+def _access(_: Any) -> Access:
+    return "free"
+
+
+def _refuse(x: Any) -> str | None:
+    return "is masked" if isinstance(x, np.ma.MaskedArray) else None
+
+
+def _unwritable(x: Any) -> str | None:
+    if isinstance(x, np.generic):
+        return "is an immutable scalar"
+    if not x.flags.writeable:
+        return "is read-only"
+    if 0 in x.strides and any(n > 1 and not s for n, s in zip(x.shape, x.strides, strict=True)):
+        return "holds one number in several places (a stride of 0)"
+    return None
+
+
+def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+    # Overflow, underflow and NaN are what the programs look for: they are no cause for a warning.
+    with np.errstate(all="ignore"):
+        return program(*static, *arrays)
+
+
+backend = Backend(
+    name="numpy",
+    xp=xp,
+    sum_squares=_sum_squares,
+    scale=_scale,
+    scale_=_scale_in_place,
+    branch=_branch,
+    access=_access,
+    refuse=_refuse,
+    unwritable=_unwritable,
+    device=lambda _: None,
+    wide=lambda _, __: np.float64,
+    run=_run,
+    block=BLOCK,
+)

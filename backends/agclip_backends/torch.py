@@ -1,0 +1,132 @@
+"""PyTorch: blocks on the CPU; on devices, under autograd and in compiled code everything stays in
+tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+
+from agclip import Backend, _kernels
+from agclip._dtypes import kind_of
+from agclip._typing import Access
+
+BLOCK = 1 << 16
+"""Elements that are widened at a time: 512 KiB of float64, which stays in cache."""
+
+
+def _access(x: torch.Tensor) -> Access:
+    # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return "never"
+    if x.device.type == "meta":
+        return "never"
+    if x.device.type != "cpu":
+        return "sync"
+    return "graph" if x.requires_grad and torch.is_grad_enabled() else "free"
+
+
+def _sum_squares(
+    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
+) -> Sequence[Any]:
+    if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
+        return _kernels.sum_squares(namespace, leaves, wide, scale)
+    with torch.no_grad():
+        return [_of_leaf(leaf, wide, scale) for leaf in leaves]
+
+
+def _of_leaf(leaf: torch.Tensor, wide: Any, scale: float) -> torch.Tensor:
+    if leaf.is_complex():
+        leaf = torch.view_as_real(leaf.resolve_conj())
+    if leaf.is_contiguous():
+        leaf = leaf.view(-1)
+    square = _pairwise if leaf.dtype == torch.float64 else _dot
+    sums = []
+    for piece in _kernels.pieces(leaf, BLOCK):
+        y = piece.to(wide)
+        sums.append(square(y if scale == 1.0 else y * scale))
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
+def _pairwise(y: torch.Tensor) -> torch.Tensor:
+    return (y * y).sum()
+
+
+def _dot(y: torch.Tensor) -> torch.Tensor:
+    flat = y.reshape(-1)
+    return torch.dot(flat, flat)
+
+
+def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
+    for leaf in leaves:
+        kind = kind_of(leaf.dtype)
+        if kind.half:
+            for piece in _kernels.pieces(leaf, BLOCK) if leaf.device.type == "cpu" else (leaf,):
+                piece.copy_(_kernels.scale(xp, [piece], factor)[0])
+            continue
+        for part in factor.wide if kind.precision == 53 else factor.narrow:
+            if part is not None:
+                leaf.mul_(part)
+
+
+def _branch(
+    namespace: Any,
+    predicate: torch.Tensor,
+    if_true: Callable[[], Sequence[torch.Tensor]],
+    if_false: Callable[[], Sequence[torch.Tensor]],
+) -> Sequence[torch.Tensor]:
+    if _access(predicate) == "free":
+        return if_true() if predicate.item() else if_false()
+    return _kernels.select(namespace, predicate, if_true, if_false)
+
+
+def _refuse(x: Any) -> str | None:
+    if not isinstance(x, torch.Tensor):
+        return "is no torch.Tensor"
+    if x.layout is not torch.strided:
+        return f"has the layout {x.layout}"
+    return "is quantised" if x.is_quantized else None
+
+
+def _unwritable(x: torch.Tensor) -> str | None:
+    if x.requires_grad and x.is_leaf and torch.is_grad_enabled():
+        return "is a leaf that requires grad (a parameter, not its gradient?)"
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        return "was made in inference mode"
+    if any(n > 1 and not s for n, s in zip(x.shape, x.stride(), strict=True)):
+        return "holds one number in several places (a stride of 0)"
+    return None
+
+
+def _wide(_: Any, x: torch.Tensor) -> torch.dtype:
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+@functools.cache
+def _usable() -> str | None:
+    try:
+        if torch.ones(2).sum().item() != 2:
+            return "the sum of two ones is not two"
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+backend = Backend(
+    name="torch",
+    xp=xp,
+    sum_squares=_sum_squares,
+    scale_=_scale_in_place,
+    branch=_branch,
+    access=_access,
+    refuse=_refuse,
+    unwritable=_unwritable,
+    usable=_usable,
+    device=lambda x: x.device,
+    wide=_wide,
+    block=BLOCK,
+)
