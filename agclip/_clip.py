@@ -11,7 +11,7 @@ from agclip._coefficient import Decision
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves
 from agclip._norms import Norm
-from agclip._programs import Plan, namespace
+from agclip._programs import Plan
 from agclip._typing import Array, Scalar
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
@@ -166,9 +166,7 @@ def norm_of(leaves: Leaves, order: float, loss_scale: Scalar | None) -> Scalar:
     known = loss_scale is None or isinstance(loss_scale, float)
     host = known and leaves.access() == "free"
     plan = Plan(joint=True, order=order)
-    return leaves.backend.run(
-        _norm_of, (leaves.backend, plan, host), (leaves.arrays, loss_scale)
-    )
+    return leaves.backend.run(_norm_of, (leaves.backend, plan, host), (leaves.arrays, loss_scale))
 
 
 def _norm_of(
@@ -206,6 +204,6 @@ def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
                 found.append(f"{name} at {leaves.path(i)}")
     msg = (
         f"`{leaves.name}` must be finite; got {', '.join(found) or 'a norm that is not'}. "
-        'Skip the step, or choose another policy for `nonfinite`.'
+        "Skip the step, or choose another policy for `nonfinite`."
     )
     raise FloatingPointError(msg)

@@ -11,8 +11,6 @@ from agclip._kernels import Factor
 from agclip._norms import RANGES, Norm, Range
 from agclip._typing import Namespace, NonFinite, Scalar
 
-_TINY32, _PRE32 = 2.0**-100, 2.0**-64
-
 
 class Decision(NamedTuple):
     """What happens to a group, or to each slice of a leaf."""
@@ -73,18 +71,15 @@ def _quotient(
     m: Namespace, bound: Scalar, shrink: float, scale: Scalar, root: Scalar, limits: Range
 ) -> tuple[Scalar, Scalar]:
     """Return c·scale/root as a power of two times a number that neither over- nor underflows."""
-
-    def const(value: float) -> Scalar:
-        return m.full_like(root, value)
-
-    one = const(1.0)
+    one = m.full_like(root, 1.0)
     scale = one * scale
-    tiny = bound < root * (limits.tiny / scale)
-    before = m.where(tiny & (scale == 1.0), const(1.0 / limits.pre), m.maximum(scale, one))
-    lowered = m.where(scale < 1.0, scale, one)
-    after = m.where(tiny & (scale < 1.0), scale / limits.pre, lowered)
-    rest = (bound * shrink * before) / root * after
-    return m.where(tiny, const(limits.pre), one), rest
+    pre = one
+    for left, right, power in limits.tiny:
+        pre = m.where(bound * left < root * (right / scale), m.full_like(root, power), pre)
+    tiny = pre < 1.0
+    before = m.where(tiny, scale / pre, m.maximum(scale, one))
+    after = m.where(tiny | (scale > 1.0), one, scale)
+    return pre, (bound * shrink * before) / root * after
 
 
 def _factor(m: Namespace, pre: Scalar, rest: Scalar, wide: str) -> Factor:
@@ -92,10 +87,10 @@ def _factor(m: Namespace, pre: Scalar, rest: Scalar, wide: str) -> Factor:
     if wide == "float32":
         return Factor(narrow=(_power(pre), rest), wide=(_power(pre), rest))
     coefficient = pre * rest
-    tiny = coefficient < _TINY32
-    narrow_pre = m.where(tiny, m.full_like(rest, _PRE32), m.full_like(rest, 1.0))
-    narrow_rest = m.where(tiny, coefficient * (1.0 / _PRE32), coefficient)
-    return Factor(narrow=(_power(narrow_pre), narrow_rest), wide=(_power(pre), rest))
+    narrow = m.full_like(rest, 1.0)
+    for left, right, power in RANGES["float32"].tiny:
+        narrow = m.where(coefficient * left < right, m.full_like(rest, power), narrow)
+    return Factor(narrow=(_power(narrow), coefficient / narrow), wide=(_power(pre), rest))
 
 
 def _power(pre: Scalar) -> Scalar | None:

@@ -11,9 +11,7 @@ from agclip._backend import Backend
 from agclip._typing import Array, Scalar
 
 
-def reduce(
-    backend: Backend, values: Sequence[Array], combine: Callable[[Any, Any], Any]
-) -> Scalar:
+def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, Any], Any]) -> Scalar:
     """Combine 0-d arrays: within each device first, then on the device of the first one."""
     partial: dict[Any, Array] = {}
     for value in values:

@@ -164,9 +164,7 @@ def wide_dtype(xp: Namespace, x: Array) -> DType:
     return reals.get("float64", xp.float32)
 
 
-def run(
-    program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]
-) -> Any:
+def run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
     """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
     return program(*static, *arrays)
 

@@ -15,7 +15,7 @@ from agclip._dtypes import Kind, kind_of
 from agclip._registry import backend_for, get_backend
 from agclip._typing import Access, Array, Tree
 
-_COSTS: tuple[Access, ...] = ("free", "graph", "sync", "never")
+_DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
 _FLOAT32_MAX = 2.0**128 - 2.0**104
 _EXPECTED = {
     ("real", "complex"): "real or complex floating-point arrays",
@@ -43,7 +43,8 @@ class Leaves:
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
-        return max(map(self.backend.access, self.arrays), key=_COSTS.index, default="free")
+        costs = {self.backend.access(leaf) for leaf in self.arrays}
+        return next((cost for cost in _DEAREST_FIRST if cost in costs), "free")
 
 
 def gather(
@@ -143,8 +144,11 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
     for i, (leaf, kind) in enumerate(zip(leaves.arrays, leaves.kinds, strict=True)):
         reason = backend.refuse(leaf)
         if reason is not None:
-            msg = f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
-            raise TypeError(f"{msg}{leaves.path(i)}. Convert it first.")
+            msg = (
+                f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
+                f"{leaves.path(i)}. Convert it first."
+            )
+            raise TypeError(msg)
         if kind.family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
@@ -184,7 +188,7 @@ def _materialise(
 
 
 def _numbers(value: Any) -> Iterator[complex]:
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         for row in value:
             yield from _numbers(row)
     else:

@@ -32,24 +32,37 @@ class Norm(NamedTuple):
 class Range(NamedTuple):
     """Where a sum of squares can be trusted, and how to scale the entries where it cannot.
 
-    low: With S >= low the squares that underflowed are below 2**-60 of S, for fewer than 2**62
-    entries. down: With S = inf some |x| > sqrt(max / n), so the scaled squares are normal numbers
-    that cannot overflow. up: With S < low every |x| < sqrt(low), so squares scaled by up**2 do not
-    overflow, and that of the smallest subnormal is normal.
+    Attributes:
+        low: With S >= low the squares that underflowed are below 2**-60 of S, for fewer than 2**62
+            entries.
+        down: The scale if S = inf: some |x| > sqrt(max / n) then, so the scaled squares can neither
+            overflow nor all vanish.
+        up: The scale if S < low: every |x| < sqrt(low) then, so the scaled squares do not overflow,
+            and that of the smallest subnormal is normal.
+        tiny: Triples (l, r, p): a coefficient q with q·l < r is multiplied in two steps, first by
+            the power of two p, so that both factors are normal numbers and no intermediate result
+            loses bits that the final one has.
     """
 
     low: float
     down: float
     up: float
-    tiny: float
-    """A coefficient below this may not be representable in the leaf's dtype."""
-    pre: float
-    """The power of two that a tiny coefficient is split by."""
+    tiny: tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 RANGES = {
-    "float64": Range(2.0**-900, 2.0**-600, 2.0**620, 2.0**-900, 2.0**-600),
-    "float32": Range(2.0**-60, 2.0**-70, 2.0**88, 2.0**-100, 2.0**-64),
+    "float64": Range(
+        low=2.0**-900,
+        down=2.0**-600,
+        up=2.0**620,
+        tiny=((1.0, 2.0**-900, 2.0**-600), (2.0**800, 2.0**-800, 2.0**-1022)),
+    ),
+    "float32": Range(
+        low=2.0**-60,
+        down=2.0**-70,
+        up=2.0**88,
+        tiny=((1.0, 2.0**-100, 2.0**-64), (2.0**80, 2.0**-100, 2.0**-126)),
+    ),
 }
 
 
@@ -196,11 +209,14 @@ def _power_root(
 ) -> Norm:
     positive = total_ > 0
     base = m.where(positive, total_, m.full_like(total_, 1.0))
-    power = _floats.power if m is _floats else pow
-    root = base if order == math.inf else power(base, 1.0 / order)
+    root = base if order == math.inf else _power(m, base, 1.0 / order)
     finite = m.isfinite(peak)
     root = m.where(finite, m.where(positive, root * unit, total_), peak)
     return Norm(root, scale, finite)
+
+
+def _power(m: Namespace, base: Scalar, exponent: float) -> Scalar:
+    return _floats.power(base, exponent) if m is _floats else base**exponent
 
 
 def _safe(leaves: Sequence[Array], wide: DType) -> bool:

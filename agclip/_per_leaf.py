@@ -158,7 +158,8 @@ def clip_by_average_norm(
 
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
-    plan = _weighted(leaves := gather(t, "t"), _size, clip_norm, strict, nonfinite)
+    leaves = gather(t, "t")
+    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
     return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
 
 
@@ -190,7 +191,8 @@ def clip_by_average_norm_(
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
     """
-    plan = _weighted(leaves := gather(t, "t", inplace=True), _size, clip_norm, strict, nonfinite)
+    leaves = gather(t, "t", inplace=True)
+    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
     return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
 
 
@@ -227,7 +229,8 @@ def clip_by_rms(
     Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
     """
-    plan = _weighted(leaves := gather(t, "t"), _root_size, clip_rms, strict, nonfinite)
+    leaves = gather(t, "t")
+    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite)
     return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
 
 
@@ -258,7 +261,9 @@ def clip_by_rms_(
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
     """
-    plan = _weighted(leaves := gather(t, "t", inplace=True), _root_size, clip_rms, strict, nonfinite)
+    plan = _weighted(
+        leaves := gather(t, "t", inplace=True), _root_size, clip_rms, strict, nonfinite
+    )
     return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
 
 
@@ -270,9 +275,7 @@ def _root_size(leaf: Any) -> float:
     return math.sqrt(_size(leaf))
 
 
-def _weighted(
-    leaves: Leaves, weight: Any, bound: Any, strict: bool, nonfinite: NonFinite
-) -> Plan:
+def _weighted(leaves: Leaves, weight: Any, bound: Any, strict: bool, nonfinite: NonFinite) -> Plan:
     return Plan(
         weights=tuple(weight(leaf) for leaf in leaves.arrays),
         strict=strict,

@@ -185,7 +185,7 @@ def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
         if not reason:
             backend = _named(name)
             reason = (backend.usable() or "") if backend is not None else "it is not advertised"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
         reason = f"{type(error).__name__}: {error}"
     version = getattr(sys.modules.get(name), "__version__", None)
     return BackendInfo(

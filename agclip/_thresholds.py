@@ -59,7 +59,7 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, float | Non
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         number = float(value)
         return number, number
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
         raise ValueError(msg)
     owner = _registry.resolve(value)
@@ -88,10 +88,11 @@ def check_order(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {type(value).__name__}."
         raise TypeError(msg)
-    if not value > 0:
+    order = float(value)
+    if not order > 0:
         msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {value}."
         raise ValueError(msg)
-    return float(value)
+    return order
 
 
 def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:

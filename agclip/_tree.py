@@ -82,7 +82,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
     """
     leaves: list[Any] = []
     try:
-        if listed and isinstance(tree, list | tuple):
+        if listed and isinstance(tree, (list, tuple)):
             return leaves, _container(tree, leaves)
         return leaves, _walk(tree, leaves)
     except _NotATreeError as error:
@@ -143,7 +143,7 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
     if type(x) in _registry.BY_TYPE:
         leaves.append(x)
         return LEAF
-    if isinstance(x, dict | list | tuple) or type(x) in _containers:
+    if isinstance(x, (dict, list, tuple)) or type(x) in _containers:
         if _is_literal(x):
             leaves.append(Literal(x))
             return LEAF
@@ -194,7 +194,7 @@ def _open(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
         opened = flattener(x)
         if opened is not None:
             return opened
-    if isinstance(x, Iterator | ValuesView):
+    if isinstance(x, (Iterator, ValuesView)):
         return list(x), None, list
     raise _NotATreeError(cls.__name__)
 
@@ -254,7 +254,7 @@ def shape_of_literal(value: Any, path: str) -> tuple[int, ...]:
     Raises:
         ValueError: If its rows differ in length.
     """
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return ()
     shapes = [shape_of_literal(row, f"{path}[{i}]") for i, row in enumerate(value)]
     for i, shape in enumerate(shapes):

@@ -14,9 +14,7 @@ from agclip._leaves import Leaves, gather, warn_empty
 from agclip._typing import Array, Scalar, T
 
 
-def clip_by_value(
-    t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None
-) -> T:
+def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None) -> T:
     """Clip every entry into [clip_value_min, clip_value_max].
 
     ```
@@ -50,9 +48,7 @@ def clip_by_value(
     return result
 
 
-def clip_by_value_(
-    t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None
-) -> T:
+def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None) -> T:
     """Clip every entry into [clip_value_min, clip_value_max], in place.
 
     As `clip_by_value`, but the leaves are overwritten. Nothing is written unless every check holds.
@@ -90,7 +86,7 @@ def _clip(
         _bounds.require_real(leaves)
     backend = leaves.backend
     program = _overwritten if inplace else _clipped
-    scalars = isinstance(low, numbers.Real | None) and isinstance(high, numbers.Real | None)
+    scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
     block = backend.block if scalars else None
     arrays: Sequence[Array] = backend.run(
         program, (backend, block), (leaves.arrays, lows, highs, loss_scale)

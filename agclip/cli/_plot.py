@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agclip.cli._command import CommandError
 from agclip.cli._report import Result, label
@@ -13,6 +13,7 @@ from agclip.cli._train import LEARNING_RATE, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 UNCLIPPED = "#D55E00"
@@ -39,7 +40,28 @@ def save_picture(result: Result) -> None:
 
     Args:
         result: What to draw and where to put it.
+
+    Raises:
+        CommandError: The file could not be written.
     """
+    figure = _draw(result)
+    # Beside its place, since a rename across file systems is a copy that can stop half-way.
+    temporary = result.picture.with_name(f".{result.picture.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png")
+        temporary.replace(result.picture)
+    except OSError as error:
+        msg = (
+            f"the picture {str(result.picture)!r} could not be written: {error.strerror or error}. "
+            "Make room or name another place with --output FILE.png."
+        )
+        raise CommandError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _draw(result: Result) -> Figure:
+    """Draw two panels above each other, one step under the other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -55,24 +77,18 @@ def save_picture(result: Result) -> None:
     _norm_panel(lower, result)
     lower.set_xlabel("training step")
     for axes in (upper, lower):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(color="#E0E0E0", linewidth=0.6)
         axes.legend(loc="center right")
-
-    temporary = result.picture.with_name(f".{result.picture.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(result.picture)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return figure
 
 
 def _loss_panel(axes: Axes, result: Result) -> None:
     """Draw the loss of both runs and the unigram entropy."""
+    from matplotlib.ticker import LogLocator
+
     entropy = result.corpus.unigram_entropy()
     for run, colour in ((result.unclipped, UNCLIPPED), (result.clipped, CLIPPED)):
-        _curve(axes, run.losses, colour, label(run.clip_norm))
+        _curve(axes, run.losses, label(run.clip_norm), color=colour)
         _mark_explosion(axes, run, run.losses, colour)
     axes.axhline(
         entropy,
@@ -81,17 +97,23 @@ def _loss_panel(axes: Axes, result: Result) -> None:
         label=f"unigram entropy of the text, {entropy:.2f} nats",
     )
     axes.set_title("Loss", loc="left")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("loss (nats a character)")
 
 
 def _norm_panel(axes: Axes, result: Result) -> None:
     """Draw the norms of both runs and the threshold."""
     unclipped, clipped = result.unclipped, result.clipped
-    _curve(axes, unclipped.norms_before, UNCLIPPED, label(unclipped.clip_norm))
+    _curve(axes, unclipped.norms_before, label(unclipped.clip_norm), color=UNCLIPPED)
     _mark_explosion(axes, unclipped, unclipped.norms_before, UNCLIPPED)
-    _curve(axes, clipped.norms_before, CLIPPED, f"{label(clipped.clip_norm)}, before clipping")
+    name = label(clipped.clip_norm)
+    _curve(axes, clipped.norms_before, f"{name}, before clipping", color=CLIPPED)
     _mark_explosion(axes, clipped, clipped.norms_before, CLIPPED)
-    _curve(axes, clipped.norms_after, AFTER, f"{label(clipped.clip_norm)}, after clipping")
+    # Wide and beneath, or the threshold would hide what is bounded by it.
+    style = {"color": AFTER, "linewidth": 5, "zorder": 1.5}
+    _curve(axes, clipped.norms_after, f"{name}, after clipping", **style)
     axes.axhline(
         clipped.clip_norm,
         color=REFERENCE,
@@ -99,13 +121,14 @@ def _norm_panel(axes: Axes, result: Result) -> None:
         label=f"threshold, {clipped.clip_norm:g}",
     )
     axes.set_title("Global norm of the gradient", loc="left")
+    axes.set_yscale("log")
     axes.set_ylabel("norm (nats a character)")
 
 
-def _curve(axes: Axes, values: Sequence[float], colour: str, name: str) -> None:
+def _curve(axes: Axes, values: Sequence[float], name: str, **style: Any) -> None:
     """Draw one number per step; what is not finite leaves a gap."""
     finite = [value if math.isfinite(value) else math.nan for value in values]
-    axes.plot(range(1, len(values) + 1), finite, color=colour, linewidth=1.3, label=name)
+    axes.plot(range(1, len(values) + 1), finite, label=name, **{"linewidth": 1.3, **style})
 
 
 def _mark_explosion(axes: Axes, run: Run, values: Sequence[float], colour: str) -> None:

@@ -39,7 +39,7 @@ class Result:
         unclipped: The run without clipping.
         clipped: The run with clipping.
         seconds: Time the two runs took.
-        picture: Where the picture is.
+        picture: Where the picture goes.
     """
 
     backend: str
@@ -80,7 +80,7 @@ def sentences(result: Result) -> list[str]:
             f"{label(run.clip_norm)}: {_verdict(run, entropy)}."
             for run in (result.unclipped, result.clipped)
         ),
-        f"Backend {result.backend}, {result.seconds:.1f} s. Picture: {result.picture}",
+        f"Backend {result.backend}, {result.seconds:.1f} s.",
     ]
 
 
@@ -126,17 +126,19 @@ def _finite(value: float) -> float | None:
 def _verdict(run: Run, entropy: float) -> str:
     """Say how a run went, from its numbers alone."""
     if run.exploded_at is not None:
-        last = run.losses[run.exploded_at - 1], run.norms_before[run.exploded_at - 1]
-        if not all(map(math.isfinite, last)):
-            return f"exploded at step {run.exploded_at}, the gradient is no longer finite"
-        return (
-            f"exploded at step {run.exploded_at}, the loss passed {EXPLOSION:g} times that of a "
-            f"uniform guess; it ends at {run.final_loss:.1f} nats"
+        past = run.losses[run.exploded_at - 1] > run.explosion_loss
+        cause = f"the loss passed {EXPLOSION:g} times that of a uniform guess; " if past else ""
+        finite = math.isfinite(run.final_loss) and math.isfinite(run.norms_before[-1])
+        end = (
+            f"it ends at {run.final_loss:.1f} nats"
+            if finite
+            else f"the gradient is no longer finite at step {run.steps}, and the run ends"
         )
+        return f"exploded at step {run.exploded_at}: {cause}{end}"
     if run.final_loss < entropy:
-        return f"learned, the final loss is {entropy - run.final_loss:.2f} nats below that line"
+        return f"learnt, the final loss is {entropy - run.final_loss:.2f} nats below that"
     return (
-        f"no explosion, but the final loss is {run.final_loss - entropy:.2f} nats above that line; "
+        f"no explosion, but the final loss is {run.final_loss - entropy:.2f} nats above that; "
         "more steps or another threshold may help"
     )
 
@@ -148,13 +150,18 @@ def _column(run: Run) -> list[str]:
         f"{run.losses[0]:.2f}",
         f"{max(run.losses):.2f}",
         f"{run.final_loss:.2f}",
-        f"{median(run.norms_before):.3g}",
+        f"{_median(run.norms_before):.3g}",
         f"{max(run.norms_before):.3g}",
-        f"{median(run.norms_after):.3g}",
+        f"{_median(run.norms_after):.3g}",
         f"{max(run.norms_after):.3g}",
         f"{run.clipped_steps} of {run.steps}",
         "never" if run.exploded_at is None else f"step {run.exploded_at}",
     ]
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the median of the finite values: NaN has no place in an order."""
+    return median([value for value in values if math.isfinite(value)] or [math.nan])
 
 
 def _print_plain(table: Sequence[Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import agclip
 from agclip._typing import Namespace
-from agclip.cli._rnn import Params, backward, forward, init_params
+from agclip.cli._rnn import Array, Params, backward, forward, init_params
 from agclip.cli._text import Corpus
 
 HIDDEN = 128
@@ -127,6 +127,8 @@ def descend(
     """
     loss, trace = forward(xp, params, codes, BATCH)
     grads = backward(xp, params, trace)
-    clipped, norm = agclip.clip_by_global_norm(grads, clip_norm)
+    outcome: tuple[Params, Array] = agclip.clip_by_global_norm(grads, clip_norm)
+    clipped, norm = outcome
+    norm_after: Array = agclip.global_norm(clipped)
     stepped = {name: params[name] - LEARNING_RATE * clipped[name] for name in params}
-    return stepped, (float(loss), float(norm), float(agclip.global_norm(clipped)))
+    return stepped, (float(loss), float(norm), float(norm_after))

@@ -24,7 +24,7 @@ def configure(parser: ArgumentParser) -> None:
     add("--backend", metavar="NAME", help="one of agclip.backends(); the default one if left out")
     add("--steps", type=_steps, default=300, metavar="N", help="steps per run (%(default)s)")
     add(
-        *("--clip-norm", "-c"),
+        "--clip-norm",
         type=_clip_norm,
         default=0.5,
         metavar="C",
@@ -32,7 +32,8 @@ def configure(parser: ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, metavar="S", help="of weights and batches (%(default)s)")
     add(
-        *("-o", "--output"),
+        "-o",
+        "--output",
         type=_png,
         default="agclip-demo.png",
         metavar="PNG",
@@ -83,11 +84,14 @@ def run(args: Namespace) -> None:
         seconds=time.perf_counter() - started,
         picture=args.output,
     )
-    save_picture(result)
+    # The numbers come first: a full disk shall not cost the user the training.
     if args.json:
         print(to_json(result))
     else:
         print_result(result)
+    save_picture(result)
+    if not args.json:
+        print(f"Picture: {args.output}")
 
 
 def _steps(text: str) -> int:

@@ -33,4 +33,4 @@ def flatten_optree(node: Any) -> Opened | None:
     except ValueError:
         return None
     children, _, entries, unflatten = opened
-    return list(children), [f"[{entry!r}]" for entry in entries], unflatten
+    return list(children), [f"[{entry!r}]" for entry in entries], lambda new: unflatten(new)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import array_api_compat.dask.array as xp
+from dask.array import Array
 
 from agclip import Backend
 
 
 def _refuse(x: Any) -> str | None:
-    return None if isinstance(x, xp.Array) else "is no dask.array.Array"
+    return None if isinstance(x, Array) else "is no dask.array.Array"
 
 
 backend = Backend(

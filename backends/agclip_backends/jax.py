@@ -14,9 +14,7 @@ from agclip._typing import Access
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(
-    program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]
-) -> Any:
+def _compiled(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
     return program(*static, *arrays)
 
 

@@ -31,13 +31,14 @@ def _of_leaf(leaf: Any, scale: float) -> float:
     # are not, and pairwise summation loses least.
     square = _pairwise if kind.precision == 53 else np.dot
     sums = []
-    for block in np.nditer(
+    blocks: Any = np.nditer(
         flat,
         flags=["external_loop", "buffered", "zerosize_ok"],
         op_dtypes=[np.float64],
         casting="unsafe",
         buffersize=BLOCK,
-    ):
+    )
+    for block in blocks:
         y = block if is_one(scale) else block * scale
         sums.append(float(square(y, y)))
     return _total(sums)

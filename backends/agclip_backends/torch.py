@@ -1,6 +1,4 @@
-"""PyTorch: blocks on the CPU; on devices, under autograd and in compiled code everything stays in
-tensors.
-"""
+"""PyTorch: blocks on the CPU; tensors throughout on devices, under autograd and when compiled."""
 
 from __future__ import annotations
 
@@ -95,8 +93,9 @@ def _refuse(x: Any) -> str | None:
 def _unwritable(x: torch.Tensor) -> str | None:
     if x.requires_grad and x.is_leaf and torch.is_grad_enabled():
         return "is a leaf that requires grad (a parameter, not its gradient?)"
-    if x.is_inference() and not torch.is_inference_mode_enabled():
-        return "was made in inference mode"
+    # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
+    if not torch.compiler.is_compiling() and x.is_inference():
+        return None if torch.is_inference_mode_enabled() else "was made in inference mode"
     if any(n > 1 and not s for n, s in zip(x.shape, x.stride(), strict=True)):
         return "holds one number in several places (a stride of 0)"
     return None

@@ -1,0 +1,474 @@
+"""The command line and its demo."""
+
+import contextlib
+import errno
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import agclip
+from agclip.cli import _train, demo, main
+from agclip.cli._report import Result, sentences
+from agclip.cli._rnn import backward, forward, init_params
+from agclip.cli._text import Corpus, python_help
+from agclip.cli._train import Run
+
+SHORT = ["--steps", "3", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def _environment_kept(monkeypatch):
+    # The demo sets this for its process, unless the user has; a test must leave no trace.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def png(tmp_path):
+    return tmp_path / "runs.png"
+
+
+@pytest.fixture
+def terminal(capsys, monkeypatch):
+    pytest.importorskip("rich", reason="the bar and the framed table need rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    return capsys
+
+
+def run_json(capsys, png, *arguments):
+    status = main(["demo", "--json", "-o", str(png), *arguments])
+    captured = capsys.readouterr()
+    assert (status, captured.err) == (0, "")
+    return json.loads(captured.out)
+
+
+# --- the network -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["numpy", "torch", "jax", "array_api_strict"])
+def double_precision(request):
+    """A namespace that computes in float64."""
+    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    modules = {"numpy": "array_api_compat.numpy", "torch": "array_api_compat.torch"}
+    wide = contextlib.nullcontext()
+    if request.param == "jax":
+        wide = importlib.import_module("jax").enable_x64(True)
+    with wide:
+        module = {**modules, "jax": "jax.numpy"}.get(request.param, request.param)
+        yield importlib.import_module(module)
+
+
+@pytest.fixture(params=["W_in", "W_rec", "b", "W_out", "c"])
+def parameter(request):
+    return request.param
+
+
+def test_back_propagation_agrees_with_finite_differences(double_precision, parameter):
+    xp, rng, batch = double_precision, Random(1), 2
+    params = init_params(xp, rng, 5, 3, 1.4, dtype=xp.float64)
+    params["W_out"] = params["W_out"] * 10  # or the signal from the output would be faint
+    codes = [rng.randrange(5) for _ in range(5 * batch)]
+    _, trace = forward(xp, params, codes, batch)
+    gradient = backward(xp, params, trace)[parameter]
+    value = params[parameter]
+    places = xp.arange(math.prod(value.shape), dtype=xp.int32)
+    step = 1e-5
+
+    def slope(place):
+        bump = xp.reshape(xp.astype(places == place, xp.float64) * step, value.shape)
+        ahead, _ = forward(xp, {**params, parameter: value + bump}, codes, batch)
+        behind, _ = forward(xp, {**params, parameter: value - bump}, codes, batch)
+        return (float(ahead) - float(behind)) / (2 * step)
+
+    expected = [slope(place) for place in range(math.prod(value.shape))]
+    flat = xp.reshape(gradient, (-1,))
+    found = [float(flat[place]) for place in range(math.prod(value.shape))]
+    assert gradient.dtype == xp.float64
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_gradient_has_the_keys_and_shapes_of_the_parameters(double_precision):
+    xp = double_precision
+    params = init_params(xp, Random(0), 5, 3, 1.0, dtype=xp.float64)
+    loss, trace = forward(xp, params, [0, 1, 2, 3, 4, 0], 2)
+    grads = backward(xp, params, trace)
+    assert loss.shape == ()
+    assert {k: v.shape for k, v in grads.items()} == {k: v.shape for k, v in params.items()}
+
+
+def test_loss_of_zero_weights_is_the_uniform_entropy(double_precision):
+    xp = double_precision
+    params = init_params(xp, Random(0), 5, 3, 1.0, dtype=xp.float64)
+    params["W_out"] = params["W_out"] * 0
+    loss, _ = forward(xp, params, [0, 1, 2, 3, 4, 0], 2)
+    assert float(loss) == pytest.approx(math.log(5))
+
+
+def test_loss_does_not_overflow(double_precision):
+    xp = double_precision
+    params = init_params(xp, Random(0), 5, 3, 1.0, dtype=xp.float64)
+    params["W_out"] = params["W_out"] * 1e6
+    loss, _ = forward(xp, params, [0, 1, 2, 3, 4, 0], 2)
+    assert math.isfinite(float(loss))
+    assert float(loss) > 100
+
+
+# --- the text ----------------------------------------------------------------------------------
+
+
+def test_unigram_entropy_of_two_equally_frequent_characters_is_ln_2():
+    assert Corpus.of("abab").unigram_entropy() == pytest.approx(math.log(2))
+
+
+def test_unigram_entropy_weighs_by_frequency():
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert Corpus.of("aaab").unigram_entropy() == pytest.approx(expected)
+
+
+def test_windows_hold_consecutive_characters_time_first():
+    codes = Corpus.of("abcdefgh").windows(Random(0), 3, 2)
+    assert len(codes) == 6
+    assert [codes[i + 2] - codes[i] for i in range(4)] == [1, 1, 1, 1]
+
+
+def test_a_window_may_be_the_whole_text():
+    assert Corpus.of("abc").windows(Random(0), 3, 1) == [0, 1, 2]
+
+
+def test_python_help_is_english_text():
+    corpus = python_help()
+    assert len(corpus.codes) > 100_000
+    assert 2.5 < corpus.unigram_entropy() < 4
+
+
+def test_missing_text_says_what_to_do(monkeypatch, capsys, png):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    assert main(["demo", *SHORT, "-o", str(png)]) == 1
+    assert "this Python came without the module `pydoc_data.topics`" in capsys.readouterr().err
+
+
+# --- what it shows -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sixty_steps(tmp_path_factory):
+    """Both runs, long enough for one to explode and the other to learn."""
+    xp, corpus = agclip.get_backend("numpy").xp, python_help()
+
+    def one(clip_norm):
+        return _train.train(
+            xp, corpus, steps=60, clip_norm=clip_norm, seed=0, report=lambda *_: None
+        )
+
+    return Result(
+        backend="numpy",
+        seed=0,
+        corpus=corpus,
+        unclipped=one(math.inf),
+        clipped=one(0.5),
+        seconds=1.0,
+        picture=tmp_path_factory.mktemp("demo") / "runs.png",
+    )
+
+
+def test_unclipped_run_explodes(sixty_steps):
+    run = sixty_steps.unclipped
+    assert run.exploded_at is not None
+    assert max(run.losses) > 5 * sixty_steps.corpus.uniform_entropy()
+    assert max(run.norms_before) > 50 * run.norms_before[0]
+    assert run.clipped_steps == 0
+
+
+def test_clipped_run_learns(sixty_steps):
+    run = sixty_steps.clipped
+    assert run.exploded_at is None
+    assert run.final_loss < sixty_steps.corpus.unigram_entropy() - 0.2
+    assert max(run.norms_after) <= 0.5 * (1 + 1e-6)
+    assert 0 < run.clipped_steps <= run.steps
+
+
+def test_both_runs_start_alike(sixty_steps):
+    unclipped, clipped = sixty_steps.unclipped, sixty_steps.clipped
+    assert unclipped.losses[0] == clipped.losses[0]
+    assert unclipped.norms_before[0] == clipped.norms_before[0]
+
+
+def test_sentences_tell_how_both_runs_went(sixty_steps):
+    text = "\n".join(sentences(sixty_steps))
+    assert f"no clipping: exploded at step {sixty_steps.unclipped.exploded_at}: the loss" in text
+    assert "clip_norm=0.5: learnt, the final loss is" in text
+    assert "Unigram entropy of the text: 3." in text
+
+
+def test_run_ends_when_the_norm_is_not_finite(monkeypatch, capsys, png):
+    monkeypatch.setattr(_train, "LEARNING_RATE", 1e38)
+    document = run_json(capsys, png, "--steps", "20")
+    run = document["unclipped"]
+    assert run["steps"] < 20
+    assert run["exploded_at"] is not None
+    assert run["norm_before"][-1] is None
+    assert png.is_file()
+
+
+def test_sentence_of_a_run_that_is_not_finite(sixty_steps):
+    broken = Run(math.inf, (4.6, math.nan), (1.0, math.nan), (1.0, math.nan), 23.0)
+    result = Result("numpy", 0, sixty_steps.corpus, broken, broken, 1.0, Path("runs.png"))
+    expected = "exploded at step 2: the gradient is no longer finite at step 2, and the run ends."
+    assert sentences(result)[2] == f"no clipping: {expected}"
+
+
+def test_sentence_of_a_run_that_did_not_learn(sixty_steps):
+    dull = Run(0.5, (4.6,), (1.0,), (0.5,), 23.0)
+    result = Result("numpy", 0, sixty_steps.corpus, dull, dull, 1.0, Path("runs.png"))
+    assert sentences(result)[2].startswith("clip_norm=0.5: no explosion, but the final loss is 1.")
+
+
+# --- the same on every backend -----------------------------------------------------------------
+
+
+@pytest.fixture(params=["torch", "jax"])
+def other_backend(request):
+    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    return request.param
+
+
+@pytest.fixture(params=["loss", "norm_before", "norm_after"])
+def series(request):
+    return request.param
+
+
+def test_clipped_run_is_the_same_on_every_backend(other_backend, series, capsys, png):
+    expected = run_json(capsys, png, "--steps", "5", "--backend", "numpy")["clipped"]
+    found = run_json(capsys, png, "--steps", "5", "--backend", other_backend)["clipped"]
+    assert found[series] == pytest.approx(expected[series], rel=1e-3)
+
+
+# --- what it prints ----------------------------------------------------------------------------
+
+
+def test_json(capsys, png):
+    document = run_json(capsys, png, "--steps", "4", "--seed", "7", "--clip-norm", "0.25")
+    clipped = document["clipped"]
+    assert document["backend"] == agclip.get_backend().name
+    assert (document["seed"], document["picture"]) == (7, str(png))
+    assert 3 < document["unigram_entropy"] < 4
+    assert (document["unclipped"]["clip_norm"], clipped["clip_norm"]) == (None, 0.25)
+    assert clipped["steps"] == len(clipped["loss"]) == len(clipped["norm_before"]) == 4
+    assert clipped["clipped_steps"] == sum(norm > 0.25 for norm in clipped["norm_before"])
+    assert max(clipped["norm_after"]) == pytest.approx(0.25)
+    assert document["unclipped"]["norm_after"] == document["unclipped"]["norm_before"]
+
+
+def test_seed_decides_the_numbers(capsys, png):
+    first = run_json(capsys, png, "--steps", "2", "--seed", "1")
+    again = run_json(capsys, png, "--steps", "2", "--seed", "1")
+    other = run_json(capsys, png, "--steps", "2", "--seed", "2")
+    assert first["clipped"] == again["clipped"]
+    assert first["clipped"]["loss"] != other["clipped"]["loss"]
+
+
+def test_table(capsys, png):
+    assert main(["demo", *SHORT, "-o", str(png)]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    cells = {line[:30].strip(): line[30:].split() for line in lines[1:11]}
+    assert lines[0].split() == ["no", "clipping", "clip_norm=0.5"]
+    assert cells["steps"] == ["3", "3"]
+    assert cells["loss, first"] == ["4.63", "4.63"]
+    assert cells["norm after clipping, largest"][1] == "0.5"
+    assert cells["clipped steps"][:3] == ["0", "of", "3"]
+    assert "exploded" in cells
+    assert lines[-1] == f"Picture: {png}"
+    assert captured.err == ""
+
+
+def test_table_on_a_terminal(terminal, png):
+    assert main(["demo", *SHORT, "-o", str(png)]) == 0
+    out = terminal.readouterr().out
+    assert "┃" in out
+    assert "norm before clipping, largest" in out
+
+
+def test_progress_is_a_line_for_every_tenth(capsys, png):
+    assert main(["demo", "--steps", "20", "-o", str(png)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 20
+    assert lines[0].startswith("no clipping:  10 %, step 2/20, loss ")
+    assert lines[-1].startswith("clip_norm=0.5: 100 %, step 20/20, loss ")
+
+
+def test_progress_on_a_terminal_is_a_bar(terminal, png):
+    assert main(["demo", "--steps", "3", "-o", str(png)]) == 0
+    err = terminal.readouterr().err
+    assert "━" in err
+    assert "3/3" in err
+    assert "gradient norm" in err
+
+
+def test_picture_shows_all_curves(png):
+    pyplot_image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+    assert main(["demo", *SHORT, "-o", str(png)]) == 0
+    pixels = pyplot_image.imread(png)
+    colours = {tuple(round(255 * float(c)) for c in p[:3]) for row in pixels[::2] for p in row[::2]}
+    assert pixels.shape[0] > 1000
+    assert pixels.shape[1] > 1000
+    assert {(0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2), (0x56, 0xB4, 0xE9)} <= colours
+
+
+def test_picture_is_put_in_place_whole(png):
+    png.write_bytes(b"old")
+    assert main(["demo", *SHORT, "-o", str(png)]) == 0
+    assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert list(png.parent.iterdir()) == [png]
+
+
+def test_picture_that_cannot_be_finished_leaves_the_old_one(monkeypatch, capsys, png):
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+
+    def full(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", full)
+    png.write_bytes(b"old")
+    assert main(["demo", *SHORT, "-o", str(png)]) == 1
+    captured = capsys.readouterr()
+    assert "could not be written: No space left on device. Make room or name" in captured.err
+    assert "clipped steps" in captured.out
+    assert (list(png.parent.iterdir()), png.read_bytes()) == ([png], b"old")
+
+
+# --- mistakes ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Fail if the training starts: a mistake must be told before the user has waited."""
+
+    def train(*_, **__):
+        pytest.fail("the training started")
+
+    monkeypatch.setattr(demo, "train", train)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_unknown_backend(capsys, png):
+    assert main(["demo", "--backend", "nunpy", "-o", str(png)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("agclip demo: error: `name` must be one of ")
+    assert "got 'nunpy'. Did you mean 'numpy'?" in captured.err
+    assert captured.out == ""
+
+
+@pytest.fixture(params=[ImportError, ModuleNotFoundError, RuntimeError])
+def unusable(request, monkeypatch):
+    def get_backend(name):
+        msg = f"the backend {name!r} must be usable here; got: no device"
+        raise request.param(msg)
+
+    monkeypatch.setattr(agclip, "get_backend", get_backend)
+
+
+@pytest.mark.usefixtures("no_training", "unusable")
+def test_unusable_backend_says_why(capsys, png):
+    assert main(["demo", "--backend", "gone", "-o", str(png)]) == 1
+    expected = "agclip demo: error: the backend 'gone' must be usable here; got: no device\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.usefixtures("no_training")
+def test_missing_matplotlib_names_the_pip_line(monkeypatch, capsys, png):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["demo", "-o", str(png)]) == 1
+    assert capsys.readouterr().err == (
+        "agclip demo: error: matplotlib is needed for the picture. "
+        'Install it: pip install "agclip[plot]"\n'
+    )
+
+
+@pytest.mark.usefixtures("no_training")
+def test_output_in_a_folder_that_is_not_there(capsys, tmp_path):
+    place = tmp_path / "none" / "runs.png"
+    assert main(["demo", "-o", str(place)]) == 1
+    assert capsys.readouterr().err == (
+        f"agclip demo: error: `--output` must be a file that can be written; got {str(place)!r}: "
+        "No such file or directory. Name another with --output FILE.png.\n"
+    )
+
+
+@pytest.mark.usefixtures("no_training")
+def test_output_that_is_a_folder(capsys, png):
+    png.mkdir()
+    assert main(["demo", "-o", str(png)]) == 1
+    assert "it is a folder. Name another with --output FILE.png." in capsys.readouterr().err
+
+
+@pytest.fixture(
+    params=[
+        ("--steps", "0", "must be a whole number from 1; got '0'"),
+        ("--steps", "ten", "must be a whole number from 1; got 'ten'"),
+        ("--clip-norm", "-1", "must be a finite number above 0; got '-1'"),
+        ("--clip-norm", "nan", "must be a finite number above 0; got 'nan'"),
+        ("--clip-norm", "much", "must be a finite number above 0; got 'much'"),
+        ("--output", "runs.jpg", "must end in .png; got 'runs.jpg'"),
+    ],
+    ids=lambda case: f"{case[0]}={case[1]}",
+)
+def wrong_usage(request):
+    return request.param
+
+
+@pytest.mark.usefixtures("no_training")
+def test_wrong_usage(wrong_usage, capsys):
+    option, value, message = wrong_usage
+    assert main(["demo", f"{option}={value}"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_interrupted(monkeypatch, capsys, png):
+    def train(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "train", train)
+    assert main(["demo", "-o", str(png)]) == 130
+    assert capsys.readouterr().err == "agclip demo: interrupted\n"
+
+
+# --- the program -------------------------------------------------------------------------------
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "demo" in captured.err
+    assert captured.out == ""
+
+
+def test_help_lists_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert "Train a small recurrent network on text" in capsys.readouterr().out
+
+
+def test_unknown_command(capsys):
+    assert main(["dance"]) == 2
+    assert "invalid choice: 'dance'" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"agclip {agclip.__version__}\n"
+
+
+def test_module_is_the_same_program():
+    command = [sys.executable, "-m", "agclip", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"agclip {agclip.__version__}\n"
