@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-
 Array: TypeAlias = Any
 """An array of any library: the Array API standard defines its behaviour, but no static type."""
 

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import importlib
+import io
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +24,12 @@ from agclip.cli._train import Run
 SHORT = ["--steps", "3", "--quiet"]
 
 
-@pytest.fixture(autouse=True)
-def _environment_kept(monkeypatch):
-    # The demo sets this for its process, unless the user has; a test must leave no trace.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(autouse=True, scope="module")
+def _environment_kept():
+    # The demo sets this for its process, unless the user has; the tests must leave no trace.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture
@@ -33,21 +37,13 @@ def png(tmp_path):
     return tmp_path / "runs.png"
 
 
-@pytest.fixture
-def terminal(capsys, monkeypatch):
-    pytest.importorskip("rich", reason="the bar and the framed table need rich")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    return capsys
-
-
-def run_json(capsys, png, *arguments):
-    status = main(["demo", "--json", "-o", str(png), *arguments])
-    captured = capsys.readouterr()
-    assert (status, captured.err) == (0, "")
-    return json.loads(captured.out)
+def run_json(png, *arguments):
+    """The result of a run that says nothing but JSON."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["demo", "--json", "-o", str(png), *arguments])
+    assert (status, err.getvalue()) == (0, "")
+    return json.loads(out.getvalue())
 
 
 # --- the network -------------------------------------------------------------------------------
@@ -208,9 +204,9 @@ def test_sentences_tell_how_both_runs_went(sixty_steps):
     assert "Unigram entropy of the text: 3." in text
 
 
-def test_run_ends_when_the_norm_is_not_finite(monkeypatch, capsys, png):
+def test_run_ends_when_the_norm_is_not_finite(monkeypatch, png):
     monkeypatch.setattr(_train, "LEARNING_RATE", 1e38)
-    document = run_json(capsys, png, "--steps", "20")
+    document = run_json(png, "--steps", "20")
     run = document["unclipped"]
     assert run["steps"] < 20
     assert run["exploded_at"] is not None
@@ -234,10 +230,18 @@ def test_sentence_of_a_run_that_did_not_learn(sixty_steps):
 # --- the same on every backend -----------------------------------------------------------------
 
 
-@pytest.fixture(params=["torch", "jax"])
-def other_backend(request):
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory):
+    return run_json(tmp_path_factory.mktemp("demo") / "runs.png", "--steps", "5")["clipped"]
+
+
+@pytest.fixture(scope="module", params=["torch", "jax"])
+def other_run(request, tmp_path_factory):
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
-    return request.param
+    png = tmp_path_factory.mktemp("demo") / "runs.png"
+    document = run_json(png, "--steps", "5", "--backend", request.param)
+    assert document["backend"] == request.param
+    return document["clipped"]
 
 
 @pytest.fixture(params=["loss", "norm_before", "norm_after"])
@@ -245,17 +249,15 @@ def series(request):
     return request.param
 
 
-def test_clipped_run_is_the_same_on_every_backend(other_backend, series, capsys, png):
-    expected = run_json(capsys, png, "--steps", "5", "--backend", "numpy")["clipped"]
-    found = run_json(capsys, png, "--steps", "5", "--backend", other_backend)["clipped"]
-    assert found[series] == pytest.approx(expected[series], rel=1e-3)
+def test_clipped_run_is_the_same_on_every_backend(default_run, other_run, series):
+    assert other_run[series] == pytest.approx(default_run[series], rel=1e-3)
 
 
 # --- what it prints ----------------------------------------------------------------------------
 
 
-def test_json(capsys, png):
-    document = run_json(capsys, png, "--steps", "4", "--seed", "7", "--clip-norm", "0.25")
+def test_json(png):
+    document = run_json(png, "--steps", "4", "--seed", "7", "--clip-norm", "0.25")
     clipped = document["clipped"]
     assert document["backend"] == agclip.get_backend().name
     assert (document["seed"], document["picture"]) == (7, str(png))
@@ -267,10 +269,10 @@ def test_json(capsys, png):
     assert document["unclipped"]["norm_after"] == document["unclipped"]["norm_before"]
 
 
-def test_seed_decides_the_numbers(capsys, png):
-    first = run_json(capsys, png, "--steps", "2", "--seed", "1")
-    again = run_json(capsys, png, "--steps", "2", "--seed", "1")
-    other = run_json(capsys, png, "--steps", "2", "--seed", "2")
+def test_seed_decides_the_numbers(png):
+    first = run_json(png, "--steps", "2", "--seed", "1")
+    again = run_json(png, "--steps", "2", "--seed", "1")
+    other = run_json(png, "--steps", "2", "--seed", "2")
     assert first["clipped"] == again["clipped"]
     assert first["clipped"]["loss"] != other["clipped"]["loss"]
 
@@ -290,13 +292,6 @@ def test_table(capsys, png):
     assert captured.err == ""
 
 
-def test_table_on_a_terminal(terminal, png):
-    assert main(["demo", *SHORT, "-o", str(png)]) == 0
-    out = terminal.readouterr().out
-    assert "┃" in out
-    assert "norm before clipping, largest" in out
-
-
 def test_progress_is_a_line_for_every_tenth(capsys, png):
     assert main(["demo", "--steps", "20", "-o", str(png)]) == 0
     lines = capsys.readouterr().err.splitlines()
@@ -305,12 +300,40 @@ def test_progress_is_a_line_for_every_tenth(capsys, png):
     assert lines[-1].startswith("clip_norm=0.5: 100 %, step 20/20, loss ")
 
 
-def test_progress_on_a_terminal_is_a_bar(terminal, png):
-    assert main(["demo", "--steps", "3", "-o", str(png)]) == 0
-    err = terminal.readouterr().err
-    assert "━" in err
-    assert "3/3" in err
-    assert "gradient norm" in err
+@pytest.fixture(scope="module")
+def terminal_output(tmp_path_factory):
+    """What the program writes to a real terminal."""
+    pytest.importorskip("rich", reason="the bar and the framed table need rich")
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    png = tmp_path_factory.mktemp("demo") / "runs.png"
+    command = [sys.executable, "-m", "agclip", "demo", "--steps", "3", "-o", str(png)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+def read_terminal(handle):
+    try:
+        return os.read(handle, 4096)
+    except OSError as error:  # Linux reports the end of a terminal as an I/O error
+        assert error.errno == errno.EIO
+        return b""
+
+
+def test_progress_on_a_terminal_is_a_bar(terminal_output):
+    assert "━━━" in terminal_output
+    assert "3/3" in terminal_output
+    assert "gradient norm" in terminal_output
+
+
+def test_table_on_a_terminal_has_a_frame(terminal_output):
+    assert "┃ no clipping ┃" in terminal_output
+    assert "norm before clipping, largest" in terminal_output
 
 
 def test_picture_shows_all_curves(png):

@@ -32,5 +32,6 @@ def flatten_optree(node: Any) -> Opened | None:
         opened = optree.tree_flatten_one_level(node, none_is_leaf=True)
     except ValueError:
         return None
-    children, _, entries, unflatten = opened
-    return list(children), [f"[{entry!r}]" for entry in entries], lambda new: unflatten(new)
+    children, metadata, entries, unflatten = opened
+    keys = [f"[{entry!r}]" for entry in entries]
+    return list(children), keys, lambda new: unflatten(metadata, new)
