@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat
 
 from agclip._backend import Backend
-from agclip._typing import Array, Scalar
+from agclip._typing import Array, Device, Scalar
+
+
+def _distinct(devices: Sequence[Device]) -> list[Device]:
+    """Return each device once. The standard lets devices be compared, but not hashed."""
+    found: list[Device] = []
+    for device in devices:
+        if not any(device == other for other in found):
+            found.append(device)
+    return found
 
 
 def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, Any], Any]) -> Scalar:
     """Combine 0-d arrays: within each device first, then on the device of the first one."""
-    partial: dict[Any, Array] = {}
-    for value in values:
-        device = backend.device(value)
-        partial[device] = combine(partial[device], value) if device in partial else value
-    home, *others = partial
-    result: Scalar = partial[home]
-    for device in others:
-        result = combine(result, array_api_compat.to_device(partial[device], home))
+    devices = [backend.device(value) for value in values]
+    result: Any = None
+    for device in _distinct(devices):
+        here = [value for value, other in zip(values, devices, strict=True) if other == device]
+        partial = functools.reduce(combine, here)
+        result = (
+            partial if result is None else combine(result, _moved(backend, partial, devices[0]))
+        )
     return result
 
 
@@ -32,8 +42,8 @@ def spread(
 ) -> list[Array]:
     """Call `function(leaves, scalars)` once per device, with the scalars moved there."""
     devices = [backend.device(leaf) for leaf in leaves]
-    results: list[Any] = [None] * len(leaves)
-    for device in dict.fromkeys(devices):
+    results: list[Array] = [None] * len(leaves)
+    for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [_moved(backend, scalar, device) for scalar in scalars]
         for i, result in zip(places, function([leaves[i] for i in places], moved), strict=True):
@@ -41,7 +51,7 @@ def spread(
     return results
 
 
-def _moved(backend: Backend, scalar: Any, device: Any) -> Any:
+def _moved(backend: Backend, scalar: Any, device: Device) -> Any:
     if device is None or not hasattr(scalar, "dtype") or backend.device(scalar) == device:
         return scalar
     return array_api_compat.to_device(scalar, device)

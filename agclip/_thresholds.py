@@ -27,9 +27,9 @@ def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
     """
     if value is None:
         return None
-    number, known = scalar(name, value, leaves.backend)
-    if known is not None and not known >= 0:
-        msg = f"`{name}` must be a number >= 0, or None for no clipping; got {known}."
+    number, readable = scalar(name, value, leaves.backend)
+    if readable and not number >= 0:
+        msg = f"`{name}` must be a number >= 0, or None for no clipping; got {number}."
         raise ValueError(msg)
     return number
 
@@ -38,27 +38,26 @@ def positive(name: str, value: Any, leaves: Leaves) -> Scalar | None:
     """Check a number that must be finite and > 0, such as a loss scale; None means one."""
     if value is None:
         return None
-    number, known = scalar(name, value, leaves.backend)
-    if known is not None and not 0 < known < math.inf:
-        msg = f"`{name}` must be a finite number > 0, or None; got {known}."
+    number, readable = scalar(name, value, leaves.backend)
+    if readable and not 0 < number < math.inf:
+        msg = f"`{name}` must be a finite number > 0, or None; got {number}."
         raise ValueError(msg)
     return number
 
 
 def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     """Check a norm that the caller has computed: a number >= 0, infinity and NaN included."""
-    number, known = scalar(name, value, leaves.backend)
-    if known is not None and known < 0:
-        msg = f"`{name}` must be a norm, which is >= 0; got {known}."
+    number, readable = scalar(name, value, leaves.backend)
+    if readable and number < 0:
+        msg = f"`{name}` must be a norm, which is >= 0; got {number}."
         raise ValueError(msg)
     return number
 
 
-def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, float | None]:
-    """Return a number for the arithmetic, and its value if that can be read for nothing."""
+def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
+    """Return a number for the arithmetic, and whether it can be compared for nothing."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        number = float(value)
-        return number, number
+        return float(value), True
     if isinstance(value, (list, tuple)):
         msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
         raise ValueError(msg)
@@ -72,15 +71,14 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, float | Non
         raise ValueError(msg)
     access = owner.access(value)
     if access == "free":
-        number = float(value)
-        return number, number
+        return float(value), True
     if owner is not backend:
         msg = (
             f"`{name}` must be a number or a 0-d array of {backend.name}, as the leaves are; got "
             f"one of {owner.name}. Convert it first."
         )
         raise TypeError(msg)
-    return value, float(value) if access == "graph" else None
+    return value, access == "graph"
 
 
 def check_order(value: Any) -> float:

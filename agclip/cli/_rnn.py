@@ -100,9 +100,11 @@ def forward(xp: Namespace, params: Params, codes: Sequence[int], batch: int) -> 
     inputs, targets = rows[: times * batch, :], rows[batch:, :]
 
     drive = xp.reshape(inputs @ params["W_in"] + params["b"], (times, batch, units))
-    states = [xp.tanh(drive[0, ...])]
-    for time in range(1, times):
-        states.append(xp.tanh(drive[time, ...] + states[-1] @ params["W_rec"]))
+    state = xp.zeros((batch, units), dtype=drive.dtype)
+    states = []
+    for push in xp.unstack(drive):
+        state = xp.tanh(push + state @ params["W_rec"])
+        states.append(state)
     hidden = xp.stack(states)
 
     logits = xp.reshape(hidden, (times * batch, units)) @ params["W_out"] + params["c"]
@@ -135,15 +137,17 @@ def backward(xp: Namespace, params: Params, trace: Trace) -> Params:
     from_output = xp.reshape(trace.slope @ xp.matrix_transpose(params["W_out"]), trace.hidden.shape)
     tanh_slope = 1 - trace.hidden * trace.hidden
 
-    deltas = [from_output[times - 1, ...] * tanh_slope[times - 1, ...]]
-    for time in range(times - 2, -1, -1):
-        deltas.append((from_output[time, ...] + deltas[-1] @ back) * tanh_slope[time, ...])
-    delta = xp.stack(deltas[::-1])
+    delta = xp.zeros((batch, units), dtype=trace.hidden.dtype)
+    deltas = []
+    moments = zip(xp.unstack(from_output), xp.unstack(tanh_slope), strict=True)
+    for pull, slope in reversed(list(moments)):
+        delta = (pull + delta @ back) * slope
+        deltas.append(delta)
+    all_delta = xp.reshape(xp.stack(deltas[::-1]), flat)
 
-    all_delta = xp.reshape(delta, flat)
     # h[-1] = 0, so the first step back has no share in the gradient of W_rec.
     earlier = xp.reshape(trace.hidden[: times - 1, ...], (flat[0] - batch, units))
-    later = xp.reshape(delta[1:, ...], (flat[0] - batch, units))
+    later = all_delta[batch:, :]
     return {
         "W_in": xp.matrix_transpose(trace.inputs) @ all_delta,
         "W_rec": xp.matrix_transpose(earlier) @ later,
