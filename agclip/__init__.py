@@ -1,17 +1,16 @@
 """Gradient clipping for every array library: one definition, one name, one result."""
 
 from agclip._adaptive import adaptive_grad_clip, adaptive_grad_clip_
-from agclip._backend import Backend
-from agclip._global import clip_by_global_norm, clip_by_global_norm_, global_norm
-from agclip._per_example import clip_per_example
-from agclip._per_leaf import (
+from agclip._averages import (
     clip_by_average_norm,
     clip_by_average_norm_,
-    clip_by_norm,
-    clip_by_norm_,
     clip_by_rms,
     clip_by_rms_,
 )
+from agclip._backend import Backend
+from agclip._global import clip_by_global_norm, clip_by_global_norm_, global_norm
+from agclip._per_example import clip_per_example
+from agclip._per_leaf import clip_by_norm, clip_by_norm_
 from agclip._registry import BackendInfo, backends, get_backend, register_backend
 from agclip._tree import register_container
 from agclip._value import clip_by_value, clip_by_value_

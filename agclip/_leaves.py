@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agclip import _registry, _tree
 from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
+from agclip._literals import Literal, materialise
 from agclip._registry import backend_for, get_backend
 from agclip._typing import Access, Array, Tree
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
-_FLOAT32_MAX = 2.0**128 - 2.0**104
 _EXPECTED = {
     ("real", "complex"): "real or complex floating-point arrays",
     ("real", "integer"): "real floating-point or integer arrays",
@@ -84,6 +84,11 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
         ValueError: If the structures or shapes differ.
     """
     found = _tree.flatten_like(leaves.structure, tree, name)
+    for leaf, path in zip(found, _tree.paths(leaves.structure, name), strict=True):
+        if not isinstance(leaf, Literal) and _registry.resolve(leaf) is None:
+            kind = type(leaf).__name__
+            msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
+            raise TypeError(msg)
     others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
     if others.backend is not leaves.backend:
         msg = (
@@ -109,11 +114,7 @@ def _gathered(
     *,
     inplace: bool,
 ) -> Leaves:
-    for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
-        if not isinstance(leaf, _tree.Literal) and _registry.resolve(leaf) is None:
-            msg = f"`{name}` must hold arrays; got {type(leaf).__name__} at {path}."
-            raise TypeError(msg)
-    literal = [isinstance(leaf, _tree.Literal) for leaf in found]
+    literal = [isinstance(leaf, Literal) for leaf in found]
     if inplace and any(literal):
         msg = (
             f"`{name}` must hold arrays that can be written in place; got Python numbers at "
@@ -129,7 +130,12 @@ def _gathered(
         else get_backend()
     )
     if any(literal):
-        found = _materialise(found, backend, arrays, structure, name, families)
+        found = [
+            materialise(leaf.value, backend, arrays, path, integers="integer" in families)
+            if isinstance(leaf, Literal)
+            else leaf
+            for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
+        ]
     leaves = Leaves(name, backend, found, [kind_of(leaf.dtype) for leaf in found], structure)
     _check(leaves, families, inplace=inplace)
     return leaves
@@ -163,54 +169,6 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
                 f"returns new arrays."
             )
             raise TypeError(msg)
-
-
-def _materialise(
-    found: list[Any],
-    backend: Backend,
-    arrays: list[Array],
-    structure: _tree.Structure,
-    name: str,
-    families: tuple[str, str],
-) -> list[Any]:
-    """Make arrays of the Python numbers: float32, so that every backend gives the same result."""
-    device = backend.device(arrays[0]) if arrays else None
-    where = {} if device is None else {"device": device}
-    made = []
-    for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
-        if not isinstance(leaf, _tree.Literal):
-            made.append(leaf)
-            continue
-        _tree.shape_of_literal(leaf.value, path)
-        dtype = _literal_dtype(backend, list(_numbers(leaf.value)), path, families)
-        made.append(backend.xp.asarray(leaf.value, dtype=dtype, **where))
-    return made
-
-
-def _numbers(value: Any) -> Iterator[complex]:
-    if isinstance(value, (list, tuple)):
-        for row in value:
-            yield from _numbers(row)
-    else:
-        yield value
-
-
-def _literal_dtype(
-    backend: Backend, numbers: list[complex], path: str, families: tuple[str, str]
-) -> Any:
-    types = set(map(type, numbers))
-    if types == {bool}:
-        return backend.xp.bool
-    integral = types <= {int, bool} and "integer" in families
-    limit = 2**31 - 1 if integral else _FLOAT32_MAX
-    for number in numbers:
-        if limit < abs(number) < float("inf"):
-            kind = "a 32-bit integer" if integral else "float32"
-            msg = f"numbers at {path} must fit {kind}; got {number!r}. Pass an array instead."
-            raise ValueError(msg)
-    if integral:
-        return None
-    return backend.xp.complex64 if complex in types else backend.xp.float32
 
 
 def warn_empty(name: str) -> None:

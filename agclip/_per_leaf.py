@@ -1,8 +1,7 @@
-"""Clipping each leaf by its own norm: L2 or any order, average, root mean square."""
+"""Clipping each leaf by its own norm, of any order, whole or along axes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,172 +119,13 @@ def _clip_by_norm(
         strict=strict,
         nonfinite=_thresholds.policy(nonfinite, clip_norm),
     )
-    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, inplace)
+    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, inplace)
 
 
-def clip_by_average_norm(
-    t: T,
-    clip_norm: Any,
-    *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    loss_scale: Any = None,
-) -> T:
-    """Clip each leaf to a maximum average L2 norm, as TensorFlow defines it.
-
-    ```
-    a = sqrt(Σ t_i²) / size(t)
-    out = t · clip_norm / a  if a > clip_norm  else  t
-    ```
-
-    The average norm is the L2 norm over the number of entries, not over its square root: that is
-    `clip_by_rms`. It equals `clip_by_norm(t, clip_norm * size(t))`.
-
-    Args:
-        t: A tree of real or complex floating-point arrays of any shape.
-        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
-
-    Returns:
-        The same tree with leaves of the same library, shape, dtype and device.
-
-    Raises:
-        TypeError: As `clip_by_norm`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-
-    Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
-    """
-    leaves = gather(t, "t")
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
-    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
-
-
-def clip_by_average_norm_(
-    t: T,
-    clip_norm: Any,
-    *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    loss_scale: Any = None,
-) -> T:
-    """Clip each leaf to a maximum average L2 norm, in place.
-
-    As `clip_by_average_norm`, but the leaves are overwritten. Nothing is written unless every check
-    holds.
-
-    Args:
-        t: A tree of arrays that can be written.
-        clip_norm: As for `clip_by_average_norm`.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
-
-    Returns:
-        `t` itself.
-
-    Raises:
-        TypeError: As `clip_by_norm_`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-    """
-    leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
-    return _clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
-
-
-def clip_by_rms(
-    t: T,
-    clip_rms: Any,
-    *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    loss_scale: Any = None,
-) -> T:
-    """Clip each leaf to a maximum root mean square.
-
-    ```
-    r = sqrt(Σ |t_i|² / size(t))
-    out = t · clip_rms / r  if r > clip_rms  else  t
-    ```
-
-    Args:
-        t: A tree of real or complex floating-point arrays of any shape.
-        clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
-
-    Returns:
-        The same tree with leaves of the same library, shape, dtype and device.
-
-    Raises:
-        TypeError: As `clip_by_norm`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-
-    Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
-    2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
-    """
-    leaves = gather(t, "t")
-    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite)
-    return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
-
-
-def clip_by_rms_(
-    t: T,
-    clip_rms: Any,
-    *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    loss_scale: Any = None,
-) -> T:
-    """Clip each leaf to a maximum root mean square, in place.
-
-    As `clip_by_rms`, but the leaves are overwritten. Nothing is written unless every check holds.
-
-    Args:
-        t: A tree of arrays that can be written.
-        clip_rms: As for `clip_by_rms`.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
-
-    Returns:
-        `t` itself.
-
-    Raises:
-        TypeError: As `clip_by_norm_`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-    """
-    plan = _weighted(
-        leaves := gather(t, "t", inplace=True), _root_size, clip_rms, strict, nonfinite
-    )
-    return _clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
-
-
-def _size(leaf: Any) -> float:
-    return float(max(math.prod(leaf.shape), 1))
-
-
-def _root_size(leaf: Any) -> float:
-    return math.sqrt(_size(leaf))
-
-
-def _weighted(leaves: Leaves, weight: Any, bound: Any, strict: bool, nonfinite: NonFinite) -> Plan:
-    return Plan(
-        weights=tuple(weight(leaf) for leaf in leaves.arrays),
-        strict=strict,
-        nonfinite=_thresholds.policy(nonfinite, bound),
-    )
-
-
-def _clip_each(
+def clip_each(
     leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, t: T, inplace: bool
 ) -> T:
+    """Clip each leaf by its own norm, after checking the numbers."""
     bound = _thresholds.threshold(name, bound, leaves)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:

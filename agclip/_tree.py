@@ -7,17 +7,10 @@ from collections.abc import Callable, Iterator, ValuesView
 from typing import Any, NamedTuple
 
 from agclip import _plugins, _registry
+from agclip._literals import Literal, is_literal
 from agclip._typing import Tree
 
-_NUMBERS = (int, float, complex)
-
 Unflatten = Callable[[list[Any]], Tree]
-
-
-class Literal(NamedTuple):
-    """A leaf given as a Python number or a nested list of them: no array yet."""
-
-    value: Any
 
 
 class Node(NamedTuple):
@@ -112,7 +105,7 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         if x is None:
             msg = f"`params` must hold an array wherever `grads` does; got None at {path}."
             raise ValueError(msg)
-        leaves.append(Literal(x) if _is_literal(x) or type(x) in _NUMBERS else x)
+        leaves.append(Literal(x) if is_literal(x) else x)
         return
     try:
         children, keys, _ = _open(x)
@@ -143,14 +136,11 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
     if type(x) in _registry.BY_TYPE:
         leaves.append(x)
         return LEAF
-    if isinstance(x, (dict, list, tuple)) or type(x) in _containers:
-        if _is_literal(x):
-            leaves.append(Literal(x))
-            return LEAF
-        return _container(x, leaves)
-    if type(x) is bool or type(x) in _NUMBERS:
+    if is_literal(x):
         leaves.append(Literal(x))
         return LEAF
+    if isinstance(x, (dict, list, tuple)) or type(x) in _containers:
+        return _container(x, leaves)
     if _registry.resolve(x) is not None:
         leaves.append(x)
         return LEAF
@@ -167,13 +157,6 @@ def _container(x: Any, leaves: list[Any]) -> Node:
             error.path = (keys[position] if keys else f"[{position}]") + error.path
             raise
     return Node(build, keys, structures)
-
-
-def _is_literal(x: Any) -> bool:
-    """Tell whether x is a non-empty list of Python numbers, or of such lists."""
-    if type(x) not in (list, tuple) or not x:
-        return False
-    return all(type(item) in _NUMBERS or type(item) is bool or _is_literal(item) for item in x)
 
 
 def _open(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
@@ -246,22 +229,3 @@ def paths(structure: Structure, prefix: str) -> Iterator[str]:
             yield from paths(child, prefix + key)
     elif structure is not None:
         yield prefix
-
-
-def shape_of_literal(value: Any, path: str) -> tuple[int, ...]:
-    """Return the shape of a nested list of numbers.
-
-    Raises:
-        ValueError: If its rows differ in length.
-    """
-    if not isinstance(value, (list, tuple)):
-        return ()
-    shapes = [shape_of_literal(row, f"{path}[{i}]") for i, row in enumerate(value)]
-    for i, shape in enumerate(shapes):
-        if shape != shapes[0]:
-            msg = (
-                f"a nested list of numbers must be rectangular; got shapes {shapes[0]} at "
-                f"{path}[0] and {shape} at {path}[{i}]. Pass arrays to make a list of tensors."
-            )
-            raise ValueError(msg)
-    return (len(shapes), *shapes[0])

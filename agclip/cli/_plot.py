@@ -84,7 +84,7 @@ def _draw(result: Result) -> Figure:
 
 def _loss_panel(axes: Axes, result: Result) -> None:
     """Draw the loss of both runs and the unigram entropy."""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     entropy = result.corpus.unigram_entropy()
     for run, colour in ((result.unclipped, UNCLIPPED), (result.clipped, CLIPPED)):
@@ -100,6 +100,7 @@ def _loss_panel(axes: Axes, result: Result) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("loss (nats a character)")
 
 

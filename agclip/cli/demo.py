@@ -59,31 +59,7 @@ def run(args: Namespace) -> None:
     backend = _backend(args.backend)
     require_matplotlib()
     _require_writable(args.output)
-    corpus = python_help()
-
-    started = time.perf_counter()
-    runs = []
-    for clip_norm in (math.inf, args.clip_norm):
-        with progress(label(clip_norm), args.steps, quiet=args.quiet or args.json) as report:
-            runs.append(
-                train(
-                    backend.xp,
-                    corpus,
-                    steps=args.steps,
-                    clip_norm=clip_norm,
-                    seed=args.seed,
-                    report=report,
-                )
-            )
-    result = Result(
-        backend=backend.name,
-        seed=args.seed,
-        corpus=corpus,
-        unclipped=runs[0],
-        clipped=runs[1],
-        seconds=time.perf_counter() - started,
-        picture=args.output,
-    )
+    result = _train_both(backend, args)
     # The numbers come first: a full disk shall not cost the user the training.
     if args.json:
         print(to_json(result))
@@ -92,6 +68,33 @@ def run(args: Namespace) -> None:
     save_picture(result)
     if not args.json:
         print(f"Picture: {args.output}")
+
+
+def _train_both(backend: agclip.Backend, args: Namespace) -> Result:
+    """Train without and with clipping."""
+    corpus = python_help()
+    started = time.perf_counter()
+    runs = []
+    for clip_norm in (math.inf, args.clip_norm):
+        with progress(label(clip_norm), args.steps, quiet=args.quiet or args.json) as report:
+            run = train(
+                backend.xp,
+                corpus,
+                steps=args.steps,
+                clip_norm=clip_norm,
+                seed=args.seed,
+                report=report,
+            )
+        runs.append(run)
+    return Result(
+        backend=backend.name,
+        seed=args.seed,
+        corpus=corpus,
+        unclipped=runs[0],
+        clipped=runs[1],
+        seconds=time.perf_counter() - started,
+        picture=args.output,
+    )
 
 
 def _steps(text: str) -> int:

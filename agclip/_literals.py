@@ -1,0 +1,89 @@
+"""Python numbers, and nested lists of them, as leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from agclip._backend import Backend
+from agclip._typing import Array, DType
+
+_NUMBERS = (bool, int, float, complex)
+_FLOAT32_MAX = 2.0**128 - 2.0**104
+_INT32_MAX = 2**31 - 1
+
+
+class Literal(NamedTuple):
+    """A leaf given as a Python number or a nested list of them: no array yet."""
+
+    value: Any
+
+
+def is_literal(x: Any) -> bool:
+    """Tell whether x is a Python number, a non-empty list of them, or of such lists."""
+    if type(x) in (list, tuple):
+        return bool(x) and all(map(is_literal, x))
+    return type(x) in _NUMBERS
+
+
+def materialise(
+    value: Any, backend: Backend, arrays: Sequence[Array], path: str, *, integers: bool
+) -> Array:
+    """Make an array of Python numbers, on the device of the first of given arrays.
+
+    float32 (or complex64) on every backend, so that all give the same result; a list of integers
+    alone stays integral where integers are allowed.
+
+    Raises:
+        ValueError: If a nested list is ragged, or a number does not fit.
+    """
+    _shape(value, path)
+    device = backend.device(arrays[0]) if arrays else None
+    where = {} if device is None else {"device": device}
+    dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
+    array: Array = backend.xp.asarray(value, dtype=dtype, **where)
+    return array
+
+
+def _numbers(value: Any) -> Iterator[complex]:
+    if isinstance(value, (list, tuple)):
+        for row in value:
+            yield from _numbers(row)
+    else:
+        yield value
+
+
+def _dtype(backend: Backend, numbers: list[complex], path: str, *, integers: bool) -> DType:
+    types = set(map(type, numbers))
+    if bool in types:
+        return backend.xp.bool
+    integral = integers and types == {int}
+    limit = _INT32_MAX if integral else _FLOAT32_MAX
+    for number in numbers:
+        if limit < abs(number) < math.inf:
+            kind = "a 32-bit integer" if integral else "float32"
+            msg = f"numbers at {path} must fit {kind}; got {number!r}. Pass an array instead."
+            raise ValueError(msg)
+    if integral:
+        return None
+    return backend.xp.complex64 if complex in types else backend.xp.float32
+
+
+def _shape(value: Any, path: str) -> tuple[int, ...]:
+    """Return the shape of a nested list of numbers.
+
+    Raises:
+        ValueError: If its rows differ in length.
+    """
+    if not isinstance(value, (list, tuple)):
+        return ()
+    shapes = [_shape(row, f"{path}[{i}]") for i, row in enumerate(value)]
+    for i, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            msg = (
+                f"a nested list of numbers must be rectangular; got shapes {shapes[0]} at "
+                f"{path}[0] and {shape} at {path}[{i}]. Pass arrays to make a list of tensors."
+            )
+            raise ValueError(msg)
+    return (len(shapes), *shapes[0])
