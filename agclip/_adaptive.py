@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _axes, _programs, _thresholds
-from agclip._backend import Backend
+from agclip import _axes, _thresholds
 from agclip._clip import require_finite
 from agclip._coefficient import Decision
 from agclip._leaves import Leaves, gather, gather_like, warn_empty
 from agclip._norms import Norm
-from agclip._programs import Plan
+from agclip._programs import Call, Plan, apply, apply_, decisions, measure, widened
 from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
 
 
@@ -134,57 +133,51 @@ def _clip(
     )
     policy = _thresholds.policy(nonfinite, clipping)
     plan = Plan(axes=axes, strict=strict, nonfinite=policy)
-    static = (leaves.backend, plan)
+    call = (Call(leaves.backend, plan),)
     numbers = (
         float("inf") if clipping is None else clipping,
         0.0 if floor is None else floor,
         loss_scale,
     )
     run = leaves.backend.run
-    norms = run(_measured, static, (leaves.arrays, weights))
+    norms = run(_measured, call, (leaves.arrays, weights))
     if policy == "error":
         require_finite(leaves, norms[0])
     program = _overwritten if inplace else _finished
-    new: Sequence[Array] = run(program, static, (leaves.arrays, norms, *numbers))
+    new: Sequence[Array] = run(program, call, (leaves.arrays, norms, *numbers))
     return new
 
 
 def _measured(
-    backend: Backend, plan: Plan, grads: Sequence[Array], params: Sequence[Array]
+    call: Call, grads: Sequence[Array], params: Sequence[Array]
 ) -> tuple[list[Norm], list[Norm]]:
-    of_grads = _programs.measure(backend, plan, False, grads)
-    return of_grads, _programs.measure(backend, plan, False, params)
+    return measure(call, grads), measure(call, params)
 
 
 def _decided(
-    backend: Backend,
-    plan: Plan,
+    call: Call,
     grads: Sequence[Array],
     norms: tuple[Sequence[Norm], Sequence[Norm]],
     clipping: Scalar,
     floor: Scalar,
     loss_scale: Scalar | None,
 ) -> list[Decision]:
-    xp = backend.xp
+    xp = call.backend.xp
     clipping, floor, loss_scale = (
-        _programs.widened(backend, False, grads, number) for number in (clipping, floor, loss_scale)
+        widened(call, grads, number) for number in (clipping, floor, loss_scale)
     )
     of_grads, of_params = norms
     limits = []
     for norm in of_params:
         value = norm.root / norm.scale
         limits.append(clipping * xp.where(value < floor, floor, value))
-    return _programs.decisions(backend, plan, False, grads, of_grads, limits, loss_scale)
+    return decisions(call, grads, of_grads, limits, loss_scale)
 
 
-def _finished(backend: Backend, plan: Plan, grads: Sequence[Array], *rest: Any) -> list[Array]:
-    made = _decided(backend, plan, grads, *rest)
-    return _programs.apply(backend, plan, False, grads, made)
+def _finished(call: Call, grads: Sequence[Array], *rest: Any) -> list[Array]:
+    return apply(call, grads, _decided(call, grads, *rest))
 
 
-def _overwritten(
-    backend: Backend, plan: Plan, grads: Sequence[Array], *rest: Any
-) -> Sequence[Array]:
-    made = _decided(backend, plan, grads, *rest)
-    _programs.apply_(backend, plan, False, grads, made)
+def _overwritten(call: Call, grads: Sequence[Array], *rest: Any) -> Sequence[Array]:
+    apply_(call, grads, _decided(call, grads, *rest))
     return grads

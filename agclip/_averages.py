@@ -1,4 +1,4 @@
-"""Clipping each leaf by its L2 norm relative to its size: the average norm, the root mean square."""
+"""Clipping each leaf by its L2 norm in relation to its size: average norm, root mean square."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _axis_sums, _programs, _thresholds
+from agclip import _axis_sums, _thresholds
 from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._norms import Norm, axis_norms
-from agclip._programs import Plan
+from agclip._programs import Call, Plan, decisions, widened
 from agclip._registry import get_backend
 from agclip._typing import Array, NonFinite, Scalar, T
 
@@ -66,12 +66,12 @@ def clip_per_example(
         return grads, xp.asarray(0, dtype=xp.int32)
     _check_examples(leaves)
     backend = leaves.backend
-    static = (backend, plan)
-    norm = backend.run(_measured, static, (leaves.arrays,))
+    call = (Call(backend, plan),)
+    norm = backend.run(_measured, call, (leaves.arrays,))
     if plan.nonfinite == "error":
         require_finite(leaves, [norm])
     bound = float("inf") if bound is None else bound
-    sums, count = backend.run(_summed, static, (leaves.arrays, norm, bound, loss_scale))
+    sums, count = backend.run(_summed, call, (leaves.arrays, norm, bound, loss_scale))
     result: T = leaves.rebuild(sums)
     return result, count
 
@@ -89,32 +89,31 @@ def _check_examples(leaves: Leaves) -> None:
             raise ValueError(msg)
 
 
-def _measured(backend: Backend, _: Plan, arrays: Sequence[Array]) -> Norm:
+def _measured(call: Call, arrays: Sequence[Array]) -> Norm:
     """Return the norms of the examples, a vector."""
-    xp = backend.xp
+    xp = call.backend.xp
     columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
     axes = [tuple(range(1, leaf.ndim)) for leaf in columns]
-    root, scale, finite = axis_norms(backend, columns, axes, 2.0)
+    root, scale, finite = axis_norms(call.backend, columns, axes, 2.0)
     if not isinstance(scale, float):
         scale = xp.reshape(scale, (-1,))
     return Norm(xp.reshape(root, (-1,)), scale, xp.reshape(finite, (-1,)))
 
 
 def _summed(
-    backend: Backend,
-    plan: Plan,
+    call: Call,
     arrays: Sequence[Array],
     norm: Norm,
     bound: Scalar,
     loss_scale: Scalar | None,
 ) -> tuple[list[Array], Array]:
-    xp = backend.xp
-    bound = _programs.widened(backend, False, arrays, bound)
-    loss_scale = _programs.widened(backend, False, arrays, loss_scale)
-    (decision,) = _programs.decisions(backend, plan, False, arrays, [norm], [bound], loss_scale)
+    backend, xp = call.backend, call.backend.xp
+    bound = widened(call, arrays, bound)
+    loss_scale = widened(call, arrays, loss_scale)
+    (decision,) = decisions(call, arrays, [norm], [bound], loss_scale)
     factors = [part for part in decision.factor.wide if part is not None]
     count = xp.sum(xp.astype(decision.limited, xp.int32))
-    zero = plan.nonfinite == "zero"
+    zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
     # A NumPy sum is a scalar; the count is promised to be a 0-d array.
     return sums, xp.reshape(xp.astype(count, xp.int32, copy=False), ())

@@ -1,7 +1,7 @@
-"""The programs behind the clips: pure functions of arrays, run by a backend's `run`.
+"""The parts of the programs behind the clips: measure, decide, apply.
 
-Each takes its hashable part first, so that a compiler can key its cache on it. `host` says that all
-values can be read for nothing: scalars are Python floats then, else 0-d arrays.
+All are pure functions of arrays that take the hashable part of their arguments, a `Call`, first, so
+that a backend's `run` can key a cache of compiled programs on it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from agclip._coefficient import Decision, decide, strict_shrink
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor
 from agclip._norms import Norm, axis_norms, group_norms
-from agclip._typing import Array, Axes, Namespace, NonFinite, Scalar
+from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
+
+_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +40,33 @@ class Plan:
         return [list(range(count))] if self.joint else [[i] for i in range(count)]
 
 
-def namespace(backend: Backend, host: bool) -> Namespace:
-    """Return what scalar arithmetic is written in: `_floats`, or the library's namespace."""
-    return _floats if host else backend.xp
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The hashable part of a program's arguments."""
+
+    backend: Backend
+    plan: Plan
+    host: bool = False
+    """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
+
+    @property
+    def m(self) -> Namespace:
+        """What scalar arithmetic is written in: `_floats`, or the library's namespace."""
+        return _floats if self.host else self.backend.xp
+
+    def wide(self, arrays: Sequence[Array]) -> DType:
+        """Return the dtype that sums are formed in."""
+        return self.backend.wide(self.backend.xp, arrays[0])
 
 
-def measure(backend: Backend, plan: Plan, host: bool, arrays: Sequence[Array]) -> list[Norm]:
+def measure(call: Call, arrays: Sequence[Array]) -> list[Norm]:
     """Return the norm of each group, as it came in."""
+    plan = call.plan
     if plan.axes is None:
         groups = plan.groups(len(arrays))
-        return group_norms(backend, namespace(backend, host), arrays, groups, plan.order)
+        return group_norms(call.backend, call.m, arrays, groups, plan.order)
     return [
-        axis_norms(backend, [leaf], [_all_axes(leaf, axes)], plan.order)
+        axis_norms(call.backend, [leaf], [_all_axes(leaf, axes)], plan.order)
         for leaf, axes in zip(arrays, plan.axes, strict=True)
     ]
 
@@ -59,23 +76,21 @@ def _all_axes(leaf: Array, axes: Axes) -> tuple[int, ...]:
 
 
 def given(
-    backend: Backend, host: bool, arrays: Sequence[Array], norm: Scalar, loss_scale: Scalar | None
+    call: Call, arrays: Sequence[Array], norm: Scalar, loss_scale: Scalar | None
 ) -> list[Norm]:
     """Return a norm that the caller has computed, as the one group's norm of what came in."""
-    m = namespace(backend, host)
-    root = widened(backend, host, arrays, norm)
-    finite = m.isfinite(root)
+    root = widened(call, arrays, norm)
+    finite = call.m.isfinite(root)
     return [Norm(root if loss_scale is None else root * loss_scale, 1.0, finite)]
 
 
-def widened(backend: Backend, host: bool, arrays: Sequence[Array], value: Any) -> Scalar:
+def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
     """Return a number of the caller's as a scalar of the arithmetic; negative ones become 0."""
-    if host or value is None:
+    if call.host or value is None:
         return value
-    xp = backend.xp
-    wide = backend.wide(xp, arrays[0])
+    xp, wide = call.backend.xp, call.wide(arrays)
     if not hasattr(value, "dtype"):
-        device = backend.device(arrays[0])
+        device = call.backend.device(arrays[0])
         return xp.asarray(value, dtype=wide, **({} if device is None else {"device": device}))
     value = xp.astype(value, wide, copy=False)
     return xp.where(value < 0, xp.zeros_like(value), value)
@@ -89,53 +104,43 @@ def bounds(plan: Plan, bound: Scalar, count: int) -> list[Scalar]:
 
 
 def decisions(
-    backend: Backend,
-    plan: Plan,
-    host: bool,
+    call: Call,
     arrays: Sequence[Array],
     norms: Sequence[Norm],
     limits: Sequence[Scalar],
     loss_scale: Scalar | None,
 ) -> list[Decision]:
     """Compare every group with its bound."""
-    wide = kind_of(backend.wide(backend.xp, arrays[0])).name
+    plan, wide = call.plan, kind_of(call.wide(arrays)).name
     made = []
     for group, norm, limit in zip(plan.groups(len(arrays)), norms, limits, strict=True):
         kinds = [kind_of(arrays[i].dtype) for i in group]
         shrink = strict_shrink(kinds, wide) if plan.strict else 1.0
-        m = namespace(backend, host)
-        made.append(decide(m, norm, limit, loss_scale, shrink, wide, plan.nonfinite))
+        made.append(decide(call.m, norm, limit, loss_scale, shrink, wide, plan.nonfinite))
     return made
 
 
-def apply(
-    backend: Backend,
-    plan: Plan,
-    host: bool,
-    arrays: Sequence[Array],
-    made: Sequence[Decision],
-) -> list[Array]:
+def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
     """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
     results = list(arrays)
-    for group, decision in zip(plan.groups(len(arrays)), made, strict=True):
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         members = [arrays[i] for i in group]
-        if host:
-            new = _apply_known(backend, plan, members, decision)
+        if call.host:
+            new = _apply_known(call, members, decision)
         else:
-            new = _devices.spread(backend, members, _flat(decision), _applier(backend, plan))
+            new = _devices.spread(call.backend, members, _flat(decision), _applier(call))
         for i, leaf in zip(group, new, strict=True):
             results[i] = leaf
     return results
 
 
-def _apply_known(
-    backend: Backend, plan: Plan, members: Sequence[Array], decision: Decision
-) -> Sequence[Array]:
+def _apply_known(call: Call, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
+    xp = call.backend.xp
     if not decision.active:
         return members
-    if plan.nonfinite == "zero" and not decision.finite:
-        return [backend.xp.zeros_like(leaf) for leaf in members]
-    return backend.scale(backend.xp, members, decision.factor)
+    if call.plan.nonfinite == "zero" and not decision.finite:
+        return [xp.zeros_like(leaf) for leaf in members]
+    return call.backend.scale(xp, members, decision.factor)
 
 
 def _flat(decision: Decision) -> list[Scalar]:
@@ -143,9 +148,9 @@ def _flat(decision: Decision) -> list[Scalar]:
     return [decision.active, decision.finite, *factor.narrow, *factor.wide]
 
 
-def _applier(backend: Backend, plan: Plan) -> Any:
+def _applier(call: Call) -> Any:
     """Return a function of leaves and the scalars of a decision, all on one device."""
-    xp = backend.xp
+    backend, xp = call.backend, call.backend.xp
 
     def applied(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
         active, finite, *parts = scalars
@@ -153,7 +158,7 @@ def _applier(backend: Backend, plan: Plan) -> Any:
 
         def scaled() -> Sequence[Array]:
             new = backend.scale(xp, members, factor)
-            if plan.nonfinite == "zero":
+            if call.plan.nonfinite == "zero":
                 new = [xp.where(finite, leaf, xp.zeros_like(leaf)) for leaf in new]
             if active.ndim:
                 new = [xp.where(active, a, b) for a, b in zip(new, members, strict=True)]
@@ -165,45 +170,59 @@ def _applier(backend: Backend, plan: Plan) -> Any:
     return applied
 
 
-def apply_(
-    backend: Backend,
-    plan: Plan,
-    host: bool,
-    arrays: Sequence[Array],
-    made: Sequence[Decision],
-) -> None:
+def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
+    backend = call.backend
     written: set[int] = set()
-    for group, decision in zip(plan.groups(len(arrays)), made, strict=True):
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         members = [arrays[i] for i in group if id(arrays[i]) not in written]
         written.update(map(id, members))
-        if not members or _known_idle(backend, host, decision.active):
+        if not members or _known_idle(call, decision.active):
             continue
-        if host and plan.nonfinite == "zero" and not decision.finite:
+        if call.host and call.plan.nonfinite == "zero" and not decision.finite:
             for leaf in members:
                 _kernels.write(leaf, 0)
-        elif host:
+        elif call.host:
             backend.scale_(backend.xp, members, decision.factor)
         else:
-            _devices.spread(backend, members, _flat(decision), _overwriter(backend, plan))
+            _devices.spread(backend, members, _flat(decision), _overwriter(call))
 
 
-def _known_idle(backend: Backend, host: bool, active: Scalar) -> bool:
-    if host:
+def _known_idle(call: Call, active: Scalar) -> bool:
+    if call.host:
         return not active
-    free = backend.access(active) in ("free", "graph")
-    return free and not bool(backend.xp.any(active))
+    free = call.backend.access(active) in ("free", "graph")
+    return free and not bool(call.backend.xp.any(active))
 
 
-def _overwriter(backend: Backend, plan: Plan) -> Any:
-    xp = backend.xp
+def _overwriter(call: Call) -> Any:
+    xp = call.backend.xp
 
     def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
         _, finite, *parts = scalars
-        backend.scale_(xp, members, Factor((parts[0], parts[1]), (parts[2], parts[3])))
-        if plan.nonfinite == "zero":
+        call.backend.scale_(xp, members, Factor((parts[0], parts[1]), (parts[2], parts[3])))
+        if call.plan.nonfinite == "zero":
             for leaf in members:
                 _kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))
         return members
 
     return overwritten
+
+
+def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None) -> Scalar:
+    """Return a norm's value, divided by the loss scale, in the widest of float32 and the leaves'.
+
+    A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
+    """
+    backend, xp = call.backend, call.backend.xp
+    root = norm.root if loss_scale is None else norm.root / loss_scale
+    value = root / norm.scale
+    double = any(kind_of(leaf.dtype).precision == 53 for leaf in arrays)
+    dtype = xp.float64 if double else xp.float32
+    if not call.host:
+        return xp.astype(value, dtype, copy=False)
+    if not double and value >= _FLOAT32_OVERFLOW:
+        value = float("inf")
+    device = backend.device(arrays[0])
+    where: dict[str, Any] = {} if device is None else {"device": device}
+    return xp.asarray(value, dtype=dtype, **where)

@@ -16,12 +16,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from agclip._typing import DType, Namespace
+from agclip._typing import Array, DType, Namespace
 
-# The core's `Array` protocol lists the operators that clipping needs; a network needs all of them.
-Array: TypeAlias = Any
 Params: TypeAlias = dict[str, Array]
 
 

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import TypeAlias
 
 import agclip
-from agclip._typing import Namespace
-from agclip.cli._rnn import Array, Params, backward, forward, init_params
+from agclip._typing import Array, Namespace
+from agclip.cli._rnn import Params, backward, forward, init_params
 from agclip.cli._text import Corpus
 
 HIDDEN = 128
