@@ -9,7 +9,7 @@ from agclip import _axes, _thresholds
 from agclip._clip import require_finite
 from agclip._coefficient import Decision
 from agclip._leaves import Leaves, gather, gather_like, warn_empty
-from agclip._norms import Norm
+from agclip._norm import Norm
 from agclip._programs import Call, Plan, apply, apply_, decisions, measure, widened
 from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
 
@@ -171,7 +171,8 @@ def _decided(
     for norm in of_params:
         value = norm.root / norm.scale
         limits.append(clipping * xp.where(value < floor, floor, value))
-    return decisions(call, grads, of_grads, limits, loss_scale)
+    made, _ = decisions(call, grads, of_grads, limits, loss_scale)
+    return made
 
 
 def _finished(call: Call, grads: Sequence[Array], *rest: Any) -> list[Array]:

@@ -33,7 +33,7 @@ def sum_squares(
             sums.append(_sum(backend, y * y, along))
         return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
-    return _over(backend, leaves, axes, of_rows, _add, (scale,))
+    return over(backend, leaves, axes, of_rows, add, (scale,))
 
 
 def abs_max(
@@ -49,7 +49,7 @@ def abs_max(
             maxima.append(_kernels.peak(xp, y, along))
         return maxima[0] if len(maxima) == 1 else xp.maximum(maxima[0], maxima[1])
 
-    return _over(backend, leaves, axes, of_rows, xp.maximum, ())
+    return over(backend, leaves, axes, of_rows, xp.maximum, ())
 
 
 def power_sums(
@@ -70,11 +70,12 @@ def power_sums(
             return _kernels.peak(xp, y, along)
         return _sum(backend, _kernels.power(xp, y, p), along)
 
-    combine = xp.maximum if p == math.inf else _add
-    return _over(backend, leaves, axes, of_rows, combine, (scale, unit))
+    combine = xp.maximum if p == math.inf else add
+    return over(backend, leaves, axes, of_rows, combine, (scale, unit))
 
 
-def _add(a: Any, b: Any) -> Any:
+def add(a: Any, b: Any) -> Any:
+    """Return a + b: in the standard an operator, not a function that could be passed on."""
     return a + b
 
 
@@ -83,7 +84,7 @@ def _sum(backend: Backend, y: Array, along: tuple[int, ...]) -> Array:
     return backend.xp.sum(y, axis=along, keepdims=True) if along else y
 
 
-def _over(
+def over(
     backend: Backend,
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],

@@ -30,6 +30,7 @@ class Backend:
             p = inf the maximum.
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
+        sqrt: `(xp, x)` → the correctly rounded square root of float64 x >= 0.
         branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
             returns. Eager libraries test the predicate, compilers have a conditional, `where`
             on both sides serves everything else.
@@ -56,6 +57,7 @@ class Backend:
     ] = _kernels.power_sums
     scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = _kernels.scale
     scale_: Callable[[Namespace, Sequence[Array], Factor], None] = _kernels.scale_
+    sqrt: Callable[[Namespace, Array], Array] = _kernels.sqrt
     branch: Callable[..., Sequence[Array]] = _kernels.select
     access: Callable[[Array], Access] = _kernels.access
     refuse: Callable[[Any], str | None] = _kernels.refuse

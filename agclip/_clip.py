@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agclip._coefficient import Decision
 from agclip._leaves import Leaves
-from agclip._norms import Norm
+from agclip._norm import Norm
 from agclip._programs import (
     Call,
     Plan,
@@ -17,6 +17,7 @@ from agclip._programs import (
     decisions,
     given,
     measure,
+    settle,
     value_of,
     widened,
 )
@@ -93,8 +94,8 @@ def _decided(
     bound = widened(call, arrays, bound)
     loss_scale = widened(call, arrays, loss_scale)
     limits = bounds(call.plan, bound, len(arrays))
-    made = decisions(call, arrays, norms, limits, loss_scale)
-    reported = norms if call.plan.joint else ()
+    made, settled = decisions(call, arrays, norms, limits, loss_scale)
+    reported = settled if call.plan.joint else ()
     return made, [value_of(call, arrays, norm, loss_scale) for norm in reported]
 
 
@@ -132,11 +133,10 @@ def _clipped(
     return _finished(call, arrays, norms, bound, loss_scale)
 
 
-def norm_of(leaves: Leaves, order: float, loss_scale: Scalar | None) -> Scalar:
+def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:
     """Return the joint norm of leaves, divided by the loss scale."""
     known = loss_scale is None or isinstance(loss_scale, float)
     host = known and leaves.access() == "free"
-    plan = Plan(joint=True, order=order)
     call = Call(leaves.backend, plan, host)
     return leaves.backend.run(_norm_of, (call,), (leaves.arrays, loss_scale))
 
@@ -148,6 +148,7 @@ def _norm_of(
 ) -> Scalar:
     loss_scale = widened(call, arrays, loss_scale)
     (norm,) = measure(call, arrays)
+    norm = settle(call, arrays, norm, loss_scale)
     return value_of(call, arrays, norm, loss_scale)
 
 

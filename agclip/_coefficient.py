@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agclip._dtypes import Kind
 from agclip._kernels import Factor
-from agclip._norms import RANGES, Norm, Range
+from agclip._norm import RANGES, Norm, Range
 from agclip._typing import Namespace, NonFinite, Scalar
 
 
@@ -47,7 +47,7 @@ def decide(
         wide: The name of the dtype of the norm.
         policy: What becomes of a group that is not finite.
     """
-    root, scale, finite = norm
+    root, scale, finite, _ = norm
 
     def const(value: float) -> Scalar:
         return m.full_like(root, value)

@@ -7,6 +7,7 @@ and its scalars are 0-d arrays.
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 
@@ -38,6 +39,11 @@ def sqrt(x: float, /) -> float:
 def maximum(x1: float, x2: float, /) -> float:
     """Return the larger of two floats, NaN if one of them is."""
     return x1 if x1 != x1 or x1 >= x2 else x2
+
+
+def float32(x: float) -> float:
+    """Return the nearest float32; infinite beyond its range."""
+    return ctypes.c_float(x).value
 
 
 def total(values: list[float]) -> float:

@@ -43,7 +43,7 @@ def global_norm(t_list: Tree, ord: float = 2, *, loss_scale: Any = None) -> Arra
     if not leaves.arrays:
         warn_empty(leaves.name)
         return _zero()
-    norm: Array = norm_of(leaves, order, loss_scale)
+    norm: Array = norm_of(leaves, Plan(joint=True, order=order), loss_scale)
     return norm
 
 

@@ -132,6 +132,11 @@ def select(
     return [xp.where(predicate, a, b) for a, b in zip(if_true(), if_false(), strict=True)]
 
 
+def sqrt(xp: Namespace, x: Array) -> Array:
+    """Return the square root, which the standard wants correctly rounded."""
+    return xp.sqrt(x)
+
+
 def access(_: Array) -> Access:
     """Return the cautious answer: reading may cost a synchronisation."""
     return "sync"

@@ -11,59 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from agclip import _axis_sums, _devices, _floats
 from agclip._backend import Backend
 from agclip._dtypes import kind_of, narrower
+from agclip._exact import exact_norm
+from agclip._norm import RANGES, Norm
+from agclip._rounding import relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
-
-
-class Norm(NamedTuple):
-    """The norm `root / scale`: it exists even where its value leaves the range of the dtype."""
-
-    root: Scalar
-    scale: Scalar
-    """A power of two: 1, `Range.down` or `Range.up`."""
-    finite: Scalar
-    """Whether every entry is finite."""
-
-
-class Range(NamedTuple):
-    """Where a sum of squares can be trusted, and how to scale the entries where it cannot.
-
-    Attributes:
-        low: With S >= low the squares that underflowed are below 2**-60 of S, for fewer than 2**62
-            entries.
-        down: The scale if S = inf: some |x| > sqrt(max / n) then, so the scaled squares can neither
-            overflow nor all vanish.
-        up: The scale if S < low: every |x| < sqrt(low) then, so the scaled squares do not overflow,
-            and that of the smallest subnormal is normal.
-        tiny: Triples (l, r, p): a coefficient q with q·l < r is multiplied in two steps, first by
-            the power of two p, so that both factors are normal numbers and no intermediate result
-            loses bits that the final one has.
-    """
-
-    low: float
-    down: float
-    up: float
-    tiny: tuple[tuple[float, float, float], tuple[float, float, float]]
-
-
-RANGES = {
-    "float64": Range(
-        low=2.0**-900,
-        down=2.0**-600,
-        up=2.0**620,
-        tiny=((1.0, 2.0**-900, 2.0**-600), (2.0**800, 2.0**-800, 2.0**-1022)),
-    ),
-    "float32": Range(
-        low=2.0**-60,
-        down=2.0**-70,
-        up=2.0**88,
-        tiny=((1.0, 2.0**-100, 2.0**-64), (2.0**80, 2.0**-100, 2.0**-126)),
-    ),
-}
 
 
 def group_norms(
@@ -72,14 +27,21 @@ def group_norms(
     leaves: Sequence[Array],
     groups: Sequence[Sequence[int]],
     order: float,
+    *,
+    reproducible: bool,
 ) -> list[Norm]:
     """Return the norm of each group of leaves, given by their positions.
 
-    The sums of all leaves come from one call of a kernel. `m` is `_floats` or the namespace.
+    The sums of all leaves come from one call of a kernel. `m` is `_floats` or the namespace. L2
+    norms of floats carry a bound on their error, for the rounding test.
     """
+    wide = backend.wide(backend.xp, leaves[0])
+    tested = m is _floats and order == 2 and _safe(leaves, wide)
+    if reproducible and order in (1, 2) and not tested:
+        chosen = [[leaves[i] for i in group] for group in groups]
+        return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
     if order != 2:
         return [_power_norm(backend, m, [leaves[i] for i in group], order) for group in groups]
-    wide = backend.wide(backend.xp, leaves[0])
     sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
     norms = []
     for group in groups:
@@ -89,7 +51,10 @@ def group_norms(
             return total(backend, m, backend.sum_squares(backend.xp, members, wide, scale))
 
         plain = total(backend, m, [sums[i] for i in group])
-        norms.append(ranged_root(backend, m, plain, squares, wide, safe=_safe(members, wide)))
+        norm = ranged_root(backend, m, plain, squares, wide, safe=_safe(members, wide))
+        if m is _floats and _safe(members, wide) and norm.finite and kind_of(wide).precision == 53:
+            norm = norm._replace(error=relative_error(backend, members))
+        norms.append(norm)
     return norms
 
 
@@ -98,12 +63,16 @@ def axis_norms(
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
     order: float,
+    *,
+    reproducible: bool,
 ) -> Norm:
     """Return the joint norm of leaves along axes of each, with the reduced axes kept as ones.
 
     Several leaves must agree in the shapes of their sums.
     """
     xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    if reproducible and order in (1, 2):
+        return exact_norm(backend, xp, leaves, axes, int(order))
     if order != 2:
         return _axis_power_norm(backend, leaves, axes, order, wide)
 

@@ -10,7 +10,8 @@ from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves, gather, warn_empty
-from agclip._norms import Norm, axis_norms
+from agclip._norm import Norm
+from agclip._norms import axis_norms
 from agclip._programs import Call, Plan, decisions, widened
 from agclip._registry import get_backend
 from agclip._typing import Array, NonFinite, Scalar, T
@@ -94,7 +95,9 @@ def _measured(call: Call, arrays: Sequence[Array]) -> Norm:
     xp = call.backend.xp
     columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
     axes = [tuple(range(1, leaf.ndim)) for leaf in columns]
-    root, scale, finite = axis_norms(call.backend, columns, axes, 2.0)
+    root, scale, finite, _ = axis_norms(
+        call.backend, columns, axes, 2.0, reproducible=call.plan.reproducible
+    )
     if not isinstance(scale, float):
         scale = xp.reshape(scale, (-1,))
     return Norm(xp.reshape(root, (-1,)), scale, xp.reshape(finite, (-1,)))
@@ -110,7 +113,7 @@ def _summed(
     backend, xp = call.backend, call.backend.xp
     bound = widened(call, arrays, bound)
     loss_scale = widened(call, arrays, loss_scale)
-    (decision,) = decisions(call, arrays, [norm], [bound], loss_scale)
+    (decision,), _ = decisions(call, arrays, [norm], [bound], loss_scale)
     factors = [part for part in decision.factor.wide if part is not None]
     count = xp.sum(xp.astype(decision.limited, xp.int32))
     zero = call.plan.nonfinite == "zero"

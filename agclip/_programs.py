@@ -15,7 +15,9 @@ from agclip._backend import Backend
 from agclip._coefficient import Decision, decide, strict_shrink
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor
-from agclip._norms import Norm, axis_norms, group_norms
+from agclip._norm import Norm
+from agclip._norms import axis_norms, group_norms
+from agclip._rounding import settled
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
@@ -34,6 +36,7 @@ class Plan:
     """For each leaf what the bound is multiplied by."""
     strict: bool = False
     nonfinite: NonFinite = "propagate"
+    reproducible: bool = False
 
     def groups(self, count: int) -> list[list[int]]:
         """Return the positions of the leaves of each group."""
@@ -64,9 +67,17 @@ def measure(call: Call, arrays: Sequence[Array]) -> list[Norm]:
     plan = call.plan
     if plan.axes is None:
         groups = plan.groups(len(arrays))
-        return group_norms(call.backend, call.m, arrays, groups, plan.order)
+        return group_norms(
+            call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
+        )
     return [
-        axis_norms(call.backend, [leaf], [_all_axes(leaf, axes)], plan.order)
+        axis_norms(
+            call.backend,
+            [leaf],
+            [_all_axes(leaf, axes)],
+            plan.order,
+            reproducible=plan.reproducible,
+        )
         for leaf, axes in zip(arrays, plan.axes, strict=True)
     ]
 
@@ -109,15 +120,49 @@ def decisions(
     norms: Sequence[Norm],
     limits: Sequence[Scalar],
     loss_scale: Scalar | None,
-) -> list[Decision]:
-    """Compare every group with its bound."""
-    plan, wide = call.plan, kind_of(call.wide(arrays)).name
-    made = []
-    for group, norm, limit in zip(plan.groups(len(arrays)), norms, limits, strict=True):
-        kinds = [kind_of(arrays[i].dtype) for i in group]
-        shrink = strict_shrink(kinds, wide) if plan.strict else 1.0
-        made.append(decide(call.m, norm, limit, loss_scale, shrink, wide, plan.nonfinite))
-    return made
+) -> tuple[list[Decision], list[Norm]]:
+    """Compare every group with its bound; return the decisions, and the norms they rest on."""
+    groups = [[arrays[i] for i in group] for group in call.plan.groups(len(arrays))]
+    pairs = [
+        _decision(call, members, norm, limit, loss_scale)
+        for members, norm, limit in zip(groups, norms, limits, strict=True)
+    ]
+    return [decision for decision, _ in pairs], [norm for _, norm in pairs]
+
+
+def _decision(
+    call: Call, members: Sequence[Array], norm: Norm, limit: Scalar, loss_scale: Scalar | None
+) -> tuple[Decision, Norm]:
+    wide = kind_of(call.wide(members)).name
+    kinds = [kind_of(leaf.dtype) for leaf in members]
+    shrink = strict_shrink(kinds, wide) if call.plan.strict else 1.0
+
+    def decided(norm: Norm) -> Decision:
+        return decide(call.m, norm, limit, loss_scale, shrink, wide, call.plan.nonfinite)
+
+    if call.host:
+        norm = settled(
+            call.backend, members, norm, lambda norm: _outcome(decided(norm), norm, loss_scale)
+        )
+    return decided(norm), norm
+
+
+def _outcome(decision: Decision, norm: Norm, loss_scale: Scalar | None) -> tuple[Any, ...]:
+    """Return what a caller sees of a norm: the rounding test compares it."""
+    pre, rest = decision.factor.narrow
+    return decision.limited, pre, _floats.float32(rest), _reported(norm, loss_scale)
+
+
+def _reported(norm: Norm, loss_scale: Scalar | None) -> float:
+    root = norm.root if loss_scale is None else norm.root / loss_scale
+    return _floats.float32(root / norm.scale)
+
+
+def settle(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None) -> Norm:
+    """Return a norm of all leaves that is reported as the reproducible one would be."""
+    if not call.host:
+        return norm
+    return settled(call.backend, arrays, norm, lambda norm: _reported(norm, loss_scale))
 
 
 def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:

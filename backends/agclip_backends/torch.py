@@ -13,8 +13,8 @@ from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._typing import Access
 
-BLOCK = 1 << 17
-"""Elements that are widened at a time: 1 MiB of float64, which stays in cache."""
+BLOCK = 1 << 15
+"""Elements that are widened at a time: 256 KiB of float64, which stays in cache."""
 
 
 def _access(x: torch.Tensor) -> Access:
@@ -70,6 +70,24 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
                 leaf.mul_(part)
 
 
+def _sqrt(_: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the correctly rounded square root.
+
+    torch's own is off by one unit in the last place for 0.7 % of float64 values (torch 2.13 on the
+    CPU, https://github.com/pytorch/pytorch/issues/31250). One Newton step from the exact remainder
+    x - r², found by splitting r into halves of 26 bits (Dekker, 1971), mends that.
+    """
+    root = torch.sqrt(x)
+    r = root.detach()
+    shifted = r * 134217729.0
+    high = shifted - (shifted - r)
+    low = r - high
+    remainder = ((x.detach() - high * high) - 2.0 * high * low) - low * low
+    positive = r > 0
+    # Adding the difference keeps the derivative of the root; the sum is exact.
+    return root + torch.where(positive, (r + remainder / (2.0 * r)) - r, 0.0)
+
+
 def _branch(
     namespace: Any,
     predicate: torch.Tensor,
@@ -119,6 +137,7 @@ backend = Backend(
     xp=xp,
     sum_squares=_sum_squares,
     scale_=_scale_in_place,
+    sqrt=_sqrt,
     branch=_branch,
     access=_access,
     refuse=_refuse,

@@ -1,0 +1,248 @@
+"""The reproducible norm: defined as a number, not as a way of computing one.
+
+With m the largest |x| of all entries (of both parts of complex ones), P the smallest power of two
+that is not below t·m, and t a power of two that is 1 unless a float64 m is extreme:
+
+    s_i = (t·x_i)²             exact for float32 and narrower, rounded once for float64
+    S   = Σ RN(s_i to a multiple of g),   g = P²·2^-D,   D = 64, or 96 if a leaf is float64
+    n   = RN(sqrt(RN(S))) / t
+
+Every summand depends on x_i and P alone, P is a maximum, and S is an integer times g that is summed
+exactly: no order, chunking, thread count or library can change a bit. To find the integer, every
+s_i is cut into parts of few bits, whose sums are exact in float64 in any order (S. M. Rump,
+T. Ogita, S. Oishi, "Accurate floating-point summation part I: faithful rounding", SIAM J. Sci.
+Comput. 31, 2008; J. Demmel, H. D. Nguyen, "Parallel reproducible summation", IEEE Trans. Computers
+64, 2015). The norm of order 1 is defined alike: s_i = t·|x_i|, g = P·2^-D, and no root.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agclip import _axis_sums, _devices, _floats, _kernels
+from agclip._backend import Backend
+from agclip._dtypes import kind_of
+from agclip._norm import RANGES, Norm
+from agclip._typing import Array, DType, Namespace, Scalar
+
+_BLOCK = 1 << 21
+"""Entries that a block may have for its sums of 32-bit parts to stay below 2**53 units."""
+
+# Widths of the parts in bits, by D: in blocks, and at once for up to 2**32 entries in all.
+_IN_BLOCKS = {64: (32, 32), 96: (32, 32, 32)}
+_AT_ONCE = {64: (21, 22, 21), 96: (19, 20, 20, 19, 18)}
+
+# A float64 peak beyond these is scaled: its square, or the grid below it, would leave the range.
+_HUGE, _MINUTE = 2.0**480, 2.0**-450
+
+_FENCE = 2.0**-1000
+"""Below half of every g, so that the maximum with it changes no result: it keeps a compiler from
+contracting the square and the sum after it into one operation with one rounding."""
+
+
+class Grid(NamedTuple):
+    """What entries are measured with."""
+
+    scale: Scalar
+    """t, which entries are multiplied by."""
+    unit: Scalar
+    """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
+    order: int
+    bits: int
+    """D: the number of bits below the unit that are kept."""
+
+
+def exact_norm(
+    backend: Backend,
+    m: Namespace,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]] | None,
+    order: int,
+) -> Norm:
+    """Return the norm of a group of leaves as defined above.
+
+    Args:
+        backend: The backend of the leaves; their device must have float64.
+        m: `_floats` where values can be read for nothing, else the namespace.
+        leaves: The leaves of one group.
+        axes: For each leaf the axes of the norm, which stay as ones; None for one norm of all.
+        order: 1 or 2.
+    """
+    bits = 96 if any(kind_of(leaf.dtype).precision == 53 for leaf in leaves) else 64
+    if m is _floats:
+        return _of_floats(backend, leaves, order, bits)
+    return _of_arrays(backend, leaves, axes, order, bits)
+
+
+def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int) -> Norm:
+    """Sum blocks on the device, and the blocks' sums as Python integers."""
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    size = min(backend.block or _BLOCK, _BLOCK)
+    blocks = [piece for leaf in leaves for piece in _kernels.pieces(leaf, size)]
+    peaks = [float(peak) for peak in backend.abs_max(xp, blocks, wide)]
+    peak = math.nan if any(map(math.isnan, peaks)) else max(peaks, default=0.0)
+    if peak == 0 or not math.isfinite(peak):
+        return Norm(peak, 1.0, math.isfinite(peak))
+    scale = _scale(_floats, peak, bits)
+    scaled = peak * scale
+    power = math.ldexp(0.5, math.frexp(scaled)[1])
+    unit = (power if power == scaled else 2.0 * power) ** order
+    grid = Grid(scale, unit, order, bits)
+    widths = _IN_BLOCKS[bits]
+    integer = 0
+    for block in blocks:
+        below = 0
+        for width, part in zip(widths, _parts(xp, block, wide, grid, widths), strict=True):
+            below += width
+            integer += int(float(part) / unit * 2.0**below) << (bits - below)
+    limbs = (integer >> 104, integer >> 52 & 2**52 - 1, integer & 2**52 - 1)
+    value = _rounded(limbs, unit, bits)
+    return Norm(math.sqrt(value) if order == 2 else value, scale, True)
+
+
+def _rounded(limbs: Sequence[Scalar], unit: Scalar, bits: int) -> Scalar:
+    """Return limbs of 52 bits, the highest first, as a float64 multiple of the grid."""
+    quantum = unit * 2.0**-bits
+    high, middle, low = (limb * quantum for limb in limbs)
+    return (high * 2.0**104 + middle * 2.0**52) + low
+
+
+def _scale(m: Namespace, peak: Scalar, bits: int) -> Scalar:
+    if bits == 64:
+        return 1.0
+    limits = RANGES["float64"]
+    one = m.full_like(peak, 1.0)
+    up = m.where(peak < _MINUTE, m.full_like(peak, limits.up), one)
+    return m.where(peak >= _HUGE, m.full_like(peak, limits.down), up)
+
+
+def _parts(
+    xp: Namespace,
+    rows: Array,
+    wide: DType,
+    grid: Grid,
+    widths: Sequence[int],
+    axes: tuple[int, ...] | None = None,
+    fence: Array | None = None,
+) -> list[Array]:
+    """Return the sums of the parts of s_i, the highest first: each exact in any order."""
+    sums: list[Array] = []
+    keep = {} if axes is None else {"axis": axes, "keepdims": True}
+    for half in _kernels.real_parts(xp, rows):
+        y = _kernels.scaled(xp.astype(half, wide, copy=False), grid.scale)
+        rest = xp.abs(y) if grid.order == 1 else y * y
+        if fence is not None:
+            rest = xp.maximum(rest, fence)
+        below = 0
+        for k, width in enumerate(widths):
+            below += width
+            # The anchor must be a run-time value: a compiler folds (x + C) - C for a constant C.
+            anchor = grid.unit * (1.5 * 2.0 ** (52 - below))
+            part = (rest + anchor) - anchor
+            total = part if axes == () else xp.sum(part, **keep)
+            if k == len(sums):
+                sums.append(total)
+            else:
+                sums[k] = sums[k] + total
+            rest = rest - part
+    return sums
+
+
+def _of_arrays(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]] | None,
+    order: int,
+    bits: int,
+) -> Norm:
+    """Sum whole leaves, and carry between the parts in floating point, exactly."""
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    if axes is None:
+        peak = _devices.reduce(backend, backend.abs_max(xp, leaves, wide), xp.maximum)
+    else:
+        peak = _axis_sums.abs_max(backend, leaves, axes, wide)
+    finite = xp.isfinite(peak)
+    ordinary = finite & (peak > 0)
+    one = xp.full_like(peak, 1.0)
+    peak_or_one = xp.where(ordinary, peak, one)
+    scale = _scale(xp, peak_or_one, bits)
+    power = _next_power(xp, peak_or_one * scale)
+    grid = Grid(scale, power * power if order == 2 else power, order, bits)
+    if axes is None:
+        sums = _sums_of_all(backend, leaves, wide, grid)
+    else:
+        sums = _sums_along(backend, leaves, axes, wide, grid)
+    value = _carried(xp, sums, grid)
+    if order == 2:
+        value = backend.sqrt(xp, xp.where(value > 0, value, one))
+    return Norm(xp.where(ordinary, value, peak), scale, finite)
+
+
+def _next_power(xp: Namespace, x: Array) -> Array:
+    """Return the smallest power of two >= x > 0, by additions alone (Rump et al., 2008)."""
+    q = x * 2.0**53
+    power = xp.abs((q + x) - q)
+    return xp.where(power == 0, x, power)
+
+
+def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: Grid) -> list[Array]:
+    xp = backend.xp
+
+    def on_device(members: Sequence[Array], moved: Sequence[Scalar]) -> Sequence[Array]:
+        here = Grid(moved[0], moved[1], grid.order, grid.bits)
+        fence = xp.full_like(here.unit, _FENCE) if grid.bits == 96 else None
+        widths = _AT_ONCE[grid.bits]
+        return [_parts(xp, leaf, wide, here, widths, fence=fence) for leaf in members]
+
+    parts = _devices.spread(backend, leaves, (grid.scale, grid.unit), on_device)
+    return [_devices.reduce(backend, column, _axis_sums.add) for column in zip(*parts, strict=True)]
+
+
+def _sums_along(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    wide: DType,
+    grid: Grid,
+) -> list[Array]:
+    xp, widths = backend.xp, _AT_ONCE[grid.bits]
+
+    def part(k: int) -> Array:
+        def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Array) -> Array:
+            here = Grid(scale, unit, grid.order, grid.bits)
+            fence = xp.full_like(unit, _FENCE) if grid.bits == 96 else None
+            return _parts(xp, rows, wide, here, widths, along, fence)[k]
+
+        return _axis_sums.over(
+            backend, leaves, axes, of_rows, _axis_sums.add, (grid.scale, grid.unit)
+        )
+
+    return [part(k) for k in range(len(widths))]
+
+
+def _carried(xp: Namespace, sums: Sequence[Array], grid: Grid) -> Array:
+    """Return Σ of the parts as one float64, rounded as `_rounded` does, without integers."""
+    base = 2.0**26
+    limbs = [xp.zeros_like(grid.unit) for _ in range(6)]
+    below = 0
+    for width, part in zip(_AT_ONCE[grid.bits], sums, strict=True):
+        below += width
+        place, shift = divmod(grid.bits - below, 26)
+        rest = part / grid.unit * 2.0**below
+        for digit in range(place, place + 3):
+            # 26 bits a digit, the last one signed; shifted it spans two limbs.
+            carry = xp.floor(rest * (1.0 / base)) if digit < place + 2 else xp.zeros_like(rest)
+            shifted = (rest - carry * base) * 2.0**shift
+            over = xp.floor(shifted * (1.0 / base))
+            limbs[digit] = limbs[digit] + (shifted - over * base)
+            if digit + 1 < len(limbs):
+                limbs[digit + 1] = limbs[digit + 1] + over
+            rest = carry
+    for place in range(5):
+        carry = xp.floor(limbs[place] * (1.0 / base))
+        limbs[place] = limbs[place] - carry * base
+        limbs[place + 1] = limbs[place + 1] + carry
+    pairs = [limbs[i + 1] * base + limbs[i] for i in (4, 2, 0)]
+    return _rounded(pairs, grid.unit, grid.bits)
