@@ -23,6 +23,7 @@ def adaptive_grad_clip(
     unit_axes: UnitAxes,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of the norm of the unit's parameters (AGC).
@@ -48,6 +49,7 @@ def adaptive_grad_clip(
             or a function of (path, leaf) that returns one of these or None for the whole leaf.
         nonfinite: As for `clip_by_norm`; the group is the unit.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: The positive number that `grads` comes in multiplied by.
 
     Returns:
@@ -58,14 +60,14 @@ def adaptive_grad_clip(
         ValueError: If the trees or shapes differ, if `clipping` or `eps` is negative or NaN, or if
             `unit_axes` does not fit.
         FloatingPointError: If a unit is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
 
     Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-performance large-scale image
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
     """
     leaves = gather(grads, "grads")
-    new = _clip(
-        leaves, params, clipping, eps, unit_axes, nonfinite, strict, loss_scale, inplace=False
-    )
+    plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
+    new = _clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
     result: T = leaves.rebuild(new) if leaves.arrays else grads
     return result
 
@@ -79,6 +81,7 @@ def adaptive_grad_clip_(
     unit_axes: UnitAxes,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of its parameters' norm, in place.
@@ -94,6 +97,7 @@ def adaptive_grad_clip_(
         unit_axes: As for `adaptive_grad_clip`.
         nonfinite: As for `adaptive_grad_clip`.
         strict: As for `adaptive_grad_clip`.
+        reproducible: As for `adaptive_grad_clip`.
         loss_scale: As for `adaptive_grad_clip`.
 
     Returns:
@@ -103,20 +107,39 @@ def adaptive_grad_clip_(
         TypeError: As `adaptive_grad_clip`, and if a leaf cannot be overwritten.
         ValueError: As `adaptive_grad_clip`.
         FloatingPointError: As `adaptive_grad_clip`.
+        NotImplementedError: As `adaptive_grad_clip`.
     """
     leaves = gather(grads, "grads", inplace=True)
-    _clip(leaves, params, clipping, eps, unit_axes, nonfinite, strict, loss_scale, inplace=True)
+    plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
+    _clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True)
     return grads
+
+
+def _plan(
+    leaves: Leaves,
+    clipping: Any,
+    unit_axes: UnitAxes,
+    nonfinite: NonFinite,
+    strict: bool,
+    reproducible: bool,
+) -> Plan:
+    axes = tuple(
+        _axes.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+    )
+    return Plan(
+        axes=axes,
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, clipping),
+        reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
+    )
 
 
 def _clip(
     leaves: Leaves,
+    plan: Plan,
     params: Tree,
     clipping: Any,
     eps: Any,
-    unit_axes: UnitAxes,
-    nonfinite: NonFinite,
-    strict: bool,
     loss_scale: Any,
     *,
     inplace: bool,
@@ -128,11 +151,6 @@ def _clip(
         warn_empty(leaves.name)
         return []
     weights = gather_like(leaves, params, "params").arrays
-    axes = tuple(
-        _axes.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
-    )
-    policy = _thresholds.policy(nonfinite, clipping)
-    plan = Plan(axes=axes, strict=strict, nonfinite=policy)
     call = (Call(leaves.backend, plan),)
     numbers = (
         float("inf") if clipping is None else clipping,
@@ -141,7 +159,7 @@ def _clip(
     )
     run = leaves.backend.run
     norms = run(_measured, call, (leaves.arrays, weights))
-    if policy == "error":
+    if plan.nonfinite == "error":
         require_finite(leaves, norms[0])
     program = _overwritten if inplace else _finished
     new: Sequence[Array] = run(program, call, (leaves.arrays, norms, *numbers))

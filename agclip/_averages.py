@@ -19,6 +19,7 @@ def clip_by_average_norm(
     *,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, as TensorFlow defines it.
@@ -36,6 +37,7 @@ def clip_by_average_norm(
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         nonfinite: As for `clip_by_norm`.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: As for `clip_by_norm`.
 
     Returns:
@@ -45,11 +47,12 @@ def clip_by_average_norm(
         TypeError: As `clip_by_norm`.
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm`.
 
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
+    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
 
 
@@ -59,6 +62,7 @@ def clip_by_average_norm_(
     *,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, in place.
@@ -71,6 +75,7 @@ def clip_by_average_norm_(
         clip_norm: As for `clip_by_average_norm`.
         nonfinite: As for `clip_by_norm`.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: As for `clip_by_norm`.
 
     Returns:
@@ -80,9 +85,10 @@ def clip_by_average_norm_(
         TypeError: As `clip_by_norm_`.
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm_`.
     """
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite)
+    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
 
 
@@ -92,6 +98,7 @@ def clip_by_rms(
     *,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square.
@@ -106,6 +113,7 @@ def clip_by_rms(
         clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         nonfinite: As for `clip_by_norm`.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: As for `clip_by_norm`.
 
     Returns:
@@ -115,12 +123,13 @@ def clip_by_rms(
         TypeError: As `clip_by_norm`.
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm`.
 
     Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite)
+    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
 
 
@@ -130,6 +139,7 @@ def clip_by_rms_(
     *,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square, in place.
@@ -141,6 +151,7 @@ def clip_by_rms_(
         clip_rms: As for `clip_by_rms`.
         nonfinite: As for `clip_by_norm`.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: As for `clip_by_norm`.
 
     Returns:
@@ -150,10 +161,10 @@ def clip_by_rms_(
         TypeError: As `clip_by_norm_`.
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm_`.
     """
-    plan = _weighted(
-        leaves := gather(t, "t", inplace=True), _root_size, clip_rms, strict, nonfinite
-    )
+    leaves = gather(t, "t", inplace=True)
+    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
 
 
@@ -166,10 +177,16 @@ def _root_size(leaf: Array) -> float:
 
 
 def _weighted(
-    leaves: Leaves, weight: Callable[[Array], float], bound: Any, strict: bool, nonfinite: NonFinite
+    leaves: Leaves,
+    weight: Callable[[Array], float],
+    bound: Any,
+    strict: bool,
+    nonfinite: NonFinite,
+    reproducible: bool,
 ) -> Plan:
     return Plan(
         weights=tuple(weight(leaf) for leaf in leaves.arrays),
         strict=strict,
         nonfinite=_thresholds.policy(nonfinite, bound),
+        reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
     )

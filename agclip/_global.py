@@ -12,7 +12,9 @@ from agclip._registry import get_backend
 from agclip._typing import Array, NonFinite, T, Tree
 
 
-def global_norm(t_list: Tree, ord: float = 2, *, loss_scale: Any = None) -> Array:
+def global_norm(
+    t_list: Tree, ord: float = 2, *, reproducible: bool = False, loss_scale: Any = None
+) -> Array:
     """Return the norm of all leaves taken together.
 
     ```
@@ -25,6 +27,8 @@ def global_norm(t_list: Tree, ord: float = 2, *, loss_scale: Any = None) -> Arra
         t_list: A tree of real or complex floating-point arrays of any shape; None leaves are left
             out. A list at the top is a list of tensors.
         ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count.
         loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
 
     Returns:
@@ -33,17 +37,23 @@ def global_norm(t_list: Tree, ord: float = 2, *, loss_scale: Any = None) -> Arra
 
     Raises:
         TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
-        ValueError: If `ord` is not positive.
+        ValueError: If `ord` is not positive, or not 1, 2 or inf with `reproducible`.
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
 
     Source: TensorFlow's `tf.linalg.global_norm`.
     """
     leaves = gather(t_list, "t_list", listed=True)
     order = _thresholds.check_order(ord)
+    plan = Plan(
+        joint=True,
+        order=order,
+        reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
+    )
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return _zero()
-    norm: Array = norm_of(leaves, Plan(joint=True, order=order), loss_scale)
+    norm: Array = norm_of(leaves, plan, loss_scale)
     return norm
 
 
@@ -55,6 +65,7 @@ def clip_by_global_norm(
     ord: float = 2,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, so that their global norm is within a bound.
@@ -77,6 +88,8 @@ def clip_by_global_norm(
             every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them.
         strict: Shrink the coefficient by 2.25 units of roundoff, so that the exact norm of the
             result is within the bound and clipping twice changes no bit.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count.
         loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
             divided by it, and the norms are those of the divided leaves.
 
@@ -89,14 +102,14 @@ def clip_by_global_norm(
             `clip_norm` or `use_norm` is not a number.
         ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
 
     Source: TensorFlow's `tf.clip_by_global_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    return _clip(
-        leaves, clip_norm, use_norm, ord, nonfinite, strict, loss_scale, t_list, inplace=False
-    )
+    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=False)
 
 
 def clip_by_global_norm_(
@@ -107,6 +120,7 @@ def clip_by_global_norm_(
     ord: float = 2,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, in place.
@@ -121,6 +135,7 @@ def clip_by_global_norm_(
         ord: As for `clip_by_global_norm`.
         nonfinite: As for `clip_by_global_norm`.
         strict: As for `clip_by_global_norm`.
+        reproducible: As for `clip_by_global_norm`.
         loss_scale: As for `clip_by_global_norm`.
 
     Returns:
@@ -130,20 +145,36 @@ def clip_by_global_norm_(
         TypeError: As `clip_by_global_norm`, and if a leaf cannot be overwritten.
         ValueError: As `clip_by_global_norm`.
         FloatingPointError: As `clip_by_global_norm`.
+        NotImplementedError: As `clip_by_global_norm`.
     """
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
-    return _clip(
-        leaves, clip_norm, use_norm, ord, nonfinite, strict, loss_scale, t_list, inplace=True
+    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=True)
+
+
+def _plan(
+    leaves: Leaves,
+    clip_norm: Any,
+    ord: float,
+    nonfinite: NonFinite,
+    strict: bool,
+    reproducible: bool,
+) -> Plan:
+    order = _thresholds.check_order(ord)
+    return Plan(
+        joint=True,
+        order=order,
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, clip_norm),
+        reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
     )
 
 
 def _clip(
     leaves: Leaves,
+    plan: Plan,
     clip_norm: Any,
     use_norm: Any,
-    order: float,
-    nonfinite: NonFinite,
-    strict: bool,
     loss_scale: Any,
     t_list: T,
     *,
@@ -153,12 +184,6 @@ def _clip(
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if use_norm is not None:
         use_norm = _thresholds.given_norm("use_norm", use_norm, leaves)
-    plan = Plan(
-        joint=True,
-        order=_thresholds.check_order(order),
-        strict=strict,
-        nonfinite=_thresholds.policy(nonfinite, clip_norm),
-    )
     if not leaves.arrays:
         warn_empty(leaves.name)
         return t_list, _zero()

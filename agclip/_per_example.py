@@ -23,6 +23,7 @@ def clip_per_example(
     *,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip the gradient of every example by its global L2 norm, and sum over the examples.
@@ -42,6 +43,7 @@ def clip_per_example(
         nonfinite: What becomes of an example with a NaN or an infinity: "propagate" makes the sum
             NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is.
         strict: As for `clip_by_norm`; without it an example may exceed the bound by a rounding.
+        reproducible: As for `clip_by_norm`.
         loss_scale: The positive number that `grads` comes in multiplied by.
 
     Returns:
@@ -53,6 +55,7 @@ def clip_per_example(
         ValueError: If a leaf has no leading axis or another length, or `clip_norm` is negative, NaN
             or not a scalar.
         FloatingPointError: If an example is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
 
     Source: M. Abadi et al., "Deep learning with differential privacy", 2016, arXiv:1607.00133,
     algorithm 1; optax's `per_example_global_norm_clip`.
@@ -60,7 +63,12 @@ def clip_per_example(
     leaves = gather(grads, "grads")
     bound = _thresholds.threshold("clip_norm", clip_norm, leaves)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
-    plan = Plan(joint=True, strict=strict, nonfinite=_thresholds.policy(nonfinite, clip_norm))
+    plan = Plan(
+        joint=True,
+        strict=strict,
+        nonfinite=_thresholds.policy(nonfinite, clip_norm),
+        reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
+    )
     if not leaves.arrays:
         warn_empty(leaves.name)
         xp = get_backend().xp

@@ -20,6 +20,7 @@ def clip_by_norm(
     ord: float = 2,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum norm.
@@ -43,6 +44,8 @@ def clip_by_norm(
             every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is.
         strict: Shrink the coefficient by 2.25 units of roundoff, so that the exact norm of the
             result is within the bound and clipping twice changes no bit.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count.
         loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
@@ -53,12 +56,14 @@ def clip_by_norm(
             `clip_norm` is not a number.
         ValueError: If `clip_norm` is negative, NaN or not a scalar, or an axis does not exist.
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
 
     Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
     training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t, "t")
-    return _clip_by_norm(leaves, clip_norm, axes, ord, nonfinite, strict, loss_scale, t, False)
+    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
 
 
 def clip_by_norm_(
@@ -69,6 +74,7 @@ def clip_by_norm_(
     ord: float = 2,
     nonfinite: NonFinite = "propagate",
     strict: bool = False,
+    reproducible: bool = False,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum norm, in place.
@@ -82,6 +88,7 @@ def clip_by_norm_(
         ord: As for `clip_by_norm`.
         nonfinite: As for `clip_by_norm`.
         strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
         loss_scale: As for `clip_by_norm`.
 
     Returns:
@@ -91,35 +98,36 @@ def clip_by_norm_(
         TypeError: As `clip_by_norm`, and if a leaf cannot be overwritten.
         ValueError: As `clip_by_norm`.
         FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm`.
     """
     leaves = gather(t, "t", inplace=True)
-    return _clip_by_norm(leaves, clip_norm, axes, ord, nonfinite, strict, loss_scale, t, True)
+    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
 
 
-def _clip_by_norm(
+def _plan(
     leaves: Leaves,
     clip_norm: Any,
     axes: int | Sequence[int] | None,
-    order: float,
+    ord: float,
     nonfinite: NonFinite,
     strict: bool,
-    loss_scale: Any,
-    t: T,
-    inplace: bool,
-) -> T:
+    reproducible: bool,
+) -> Plan:
     chosen = None
     if axes is not None:
         chosen = tuple(
             _axes.normalise("axes", axes, leaf.ndim, leaves.path(i))
             for i, leaf in enumerate(leaves.arrays)
         )
-    plan = Plan(
-        order=_thresholds.check_order(order),
+    order = _thresholds.check_order(ord)
+    return Plan(
+        order=order,
         axes=chosen,
         strict=strict,
         nonfinite=_thresholds.policy(nonfinite, clip_norm),
+        reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
     )
-    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, inplace)
 
 
 def clip_each(

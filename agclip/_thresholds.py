@@ -12,6 +12,7 @@ from agclip._dtypes import kind_of
 from agclip._leaves import Leaves
 from agclip._typing import NonFinite, Scalar
 
+_DOUBLE = 53
 _POLICIES = ("propagate", "error", "zero", "skip")
 
 
@@ -103,3 +104,29 @@ def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:
         msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
         raise ValueError(msg)
     return "skip" if bound is None and nonfinite == "propagate" else nonfinite
+
+
+def check_reproducible(reproducible: bool, order: float, leaves: Leaves) -> bool:
+    """Check that the reproducible norm exists for an order and the devices of the leaves.
+
+    Raises:
+        ValueError: If the order is not 1, 2 or infinity.
+        NotImplementedError: If a device has no float64.
+    """
+    if not reproducible:
+        return False
+    if order not in (1, 2, math.inf):
+        msg = (
+            f"`ord` must be 1, 2 or inf with `reproducible`; got {order}. No library rounds other "
+            f"powers correctly."
+        )
+        raise ValueError(msg)
+    backend = leaves.backend
+    for i, leaf in enumerate(leaves.arrays):
+        if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
+            msg = (
+                f"`reproducible` must be False on devices without float64; got an array on such a "
+                f"device at {leaves.path(i)}. Move the arrays to the CPU, or leave it out."
+            )
+            raise NotImplementedError(msg)
+    return True
