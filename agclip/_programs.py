@@ -154,8 +154,14 @@ def _outcome(decision: Decision, norm: Norm, loss_scale: Scalar | None) -> tuple
 
 
 def _reported(norm: Norm, loss_scale: Scalar | None) -> float:
-    root = norm.root if loss_scale is None else norm.root / loss_scale
-    return _floats.float32(root / norm.scale)
+    return _floats.float32(_value(norm, loss_scale))
+
+
+def _value(norm: Norm, loss_scale: Scalar | None) -> Scalar:
+    # A compiler turns division by a constant into multiplication by its reciprocal: done here by
+    # hand, so that all libraries do the same. The scale is a power of two, its reciprocal exact.
+    root = norm.root if loss_scale is None else norm.root * (1.0 / loss_scale)
+    return root / norm.scale
 
 
 def settle(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None) -> Norm:
@@ -260,8 +266,7 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
-    root = norm.root if loss_scale is None else norm.root / loss_scale
-    value = root / norm.scale
+    value = _value(norm, loss_scale)
     double = any(kind_of(leaf.dtype).precision == 53 for leaf in arrays)
     dtype = xp.float64 if double else xp.float32
     if not call.host:

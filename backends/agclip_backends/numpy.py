@@ -65,11 +65,14 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     pre, rest = factor.wide if kind.precision == 53 else factor.narrow
     compute = np.dtype(np.float64 if kind.precision == 53 else np.float32)
     loop = np.result_type(compute, np.complex64) if kind.family == "complex" else compute
-    if pre is not None:
-        rest_first = np.multiply(leaf, compute.type(1) * pre, dtype=loop, casting="unsafe")
-        return np.multiply(rest_first, compute.type(1) * rest, out=out, casting="unsafe")
-    by = rest if isinstance(rest, float) else np.asarray(rest, dtype=compute)
-    return np.multiply(leaf, by, out=out, dtype=loop, casting="unsafe")
+
+    def fitted(part: Any) -> Any:
+        # In the leaf's own precision, or the product would be formed in that of the factor.
+        return part if isinstance(part, float) else np.asarray(part, dtype=compute)
+
+    if pre is not None and np.any(fitted(pre) != 1):
+        leaf = np.multiply(leaf, fitted(pre), dtype=loop, casting="unsafe")
+    return np.multiply(leaf, fitted(rest), out=out, dtype=loop, casting="unsafe")
 
 
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
