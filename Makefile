@@ -18,7 +18,7 @@ torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
 
-demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter dask jax,$(BACKEND)))
+demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))
 demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(BACKEND)),$(cupy))
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ help: ## Show this text
 	@echo '  VENV         the environment ($(VENV))'
 	@echo '  TORCH        the PyTorch requirement; empty: without PyTorch ($(TORCH))'
 	@echo '  CUPY         the CuPy requirement; empty: without CuPy ($(CUPY))'
-	@echo '  BACKEND      the library of the demo: numpy, torch, jax, dask or cupy (numpy)'
+	@echo '  BACKEND      the library of the demo: numpy, torch, jax or cupy (numpy)'
 	@echo '  DEMO_ARGS    more arguments for `agclip demo`'
 	@echo '  PYTEST_ARGS  more arguments for pytest in `test`'
 	@echo '  BENCH_ARGS   more arguments for pytest in `bench`'
