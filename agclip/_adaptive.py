@@ -39,7 +39,8 @@ def adaptive_grad_clip(
     Args:
         grads: A tree of real or complex floating-point arrays.
         params: The parameters: a tree of the same structure, its leaves of the same shapes. What
-            stands where `grads` holds None is not looked at.
+            stands where `grads` holds None is not looked at. A NaN makes the gradient of its unit
+            NaN.
         clipping: The largest allowed ratio, λ in the paper: a number >= 0; infinity or None for no
             bound.
         eps: The least norm that a unit's parameters count with, so that units that are zero can
@@ -68,7 +69,7 @@ def adaptive_grad_clip(
     leaves = gather(grads, "grads")
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
     new = _clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
-    result: T = leaves.rebuild(new) if leaves.arrays else grads
+    result: T = leaves.rebuild(new)
     return result
 
 
@@ -145,7 +146,7 @@ def _clip(
     inplace: bool,
 ) -> Sequence[Array]:
     clipping = _thresholds.threshold("clipping", clipping, leaves)
-    floor = _thresholds.threshold("eps", eps, leaves)
+    floor = _thresholds.floor("eps", eps, leaves)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
@@ -154,7 +155,7 @@ def _clip(
     call = (Call(leaves.backend, plan),)
     numbers = (
         float("inf") if clipping is None else clipping,
-        0.0 if floor is None else floor,
+        floor,
         loss_scale,
     )
     run = leaves.backend.run
@@ -188,7 +189,10 @@ def _decided(
     limits = []
     for norm in of_params:
         value = norm.root / norm.scale
-        limits.append(clipping * xp.where(value < floor, floor, value))
+        value = xp.where(value < floor, floor, value)
+        # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
+        given = (clipping == 0) | xp.isinf(clipping)
+        limits.append(xp.where(given, clipping, clipping * value))
     made, _ = decisions(call, grads, of_grads, limits, loss_scale)
     return made
 

@@ -184,6 +184,13 @@ def _weighted(
     nonfinite: NonFinite,
     reproducible: bool,
 ) -> Plan:
+    for i, leaf in enumerate(leaves.arrays):
+        if math.isnan(math.prod(leaf.shape)):
+            msg = (
+                f"`{leaves.name}` must have a known size; got shape {tuple(leaf.shape)} at "
+                f"{leaves.path(i)}. Let the library compute the shape first."
+            )
+            raise ValueError(msg)
     return Plan(
         weights=tuple(weight(leaf) for leaf in leaves.arrays),
         strict=strict,

@@ -18,13 +18,15 @@ def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:
     """
     try:
         items = list(axes) if isinstance(axes, Iterable) else [axes]
-        given = [operator.index(axis) for axis in items]
+        given = [operator.index("" if isinstance(axis, bool) else axis) for axis in items]
     except TypeError:
         msg = f"`{name}` must be an integer or a sequence of integers; got {axes!r}."
         raise TypeError(msg) from None
     found = [axis + ndim if axis < 0 else axis for axis in given]
     if any(not 0 <= axis < ndim for axis in found):
-        msg = f"`{name}` must name axes of the array at {path}, which has {ndim}; got {axes!r}."
+        msg = (
+            f"`{name}` must name axes of the array at {path}, which has {ndim} axes; got {axes!r}."
+        )
         raise ValueError(msg)
     if len(set(found)) != len(found):
         msg = f"`{name}` must name every axis once; got {axes!r}."
@@ -40,7 +42,7 @@ def unit(unit_axes: UnitAxes, leaf: Any, path: str) -> Axes:
     spec: Any = unit_axes(path, leaf) if callable(unit_axes) else unit_axes
     if spec is None and callable(unit_axes):
         return None
-    if isinstance(spec, str):
+    if spec is None or isinstance(spec, str):
         if spec not in ("out_in", "in_out"):
             msg = (
                 '`unit_axes` must be "out_in", "in_out", axes, or a function of (path, leaf) that '

@@ -135,7 +135,7 @@ def blockwise(
 
 def _rows_of(backend: Backend, value: Any, leaf: Array, rows: slice) -> Any:
     """Return the rows of a broadcast array that belong to rows of a leaf."""
-    if isinstance(value, float):
+    if isinstance(value, float) or value.ndim == 0:
         return value
     if value.ndim != leaf.ndim:
         value = backend.xp.reshape(value, (-1,) + (1,) * (leaf.ndim - 1))

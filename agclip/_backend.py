@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,23 @@ class Backend:
         branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
             returns. Eager libraries test the predicate, compilers have a conditional, `where`
             on both sides serves everything else.
-        access: `(x)` → what reading the value of x costs; see `agclip._typing.Access`.
+        access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
+            stay in arrays, because the library records or compiles it; "sync", a synchronisation
+            or a computation; "never", there is no value yet.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         wide: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
             x's device has no float64.
+        restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
+            numbers as the kind of object that the leaf is.
+        context: `()` → a context manager for calls of the library that are made outside of `run`.
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
         block: Leaves are widened in pieces of this many elements; None for whole leaves.
+            `sum_squares` adds no more squares than this one after the other, and then the sums of
+            the pieces: the rounding test counts on it where access is "free".
     """
 
     name: str
@@ -65,5 +73,7 @@ class Backend:
     usable: Callable[[], str | None] = _kernels.usable
     device: Callable[[Array], Device] = _kernels.device
     wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
+    restore: Callable[[Any, Array], Any] = _kernels.restore
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Callable[[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], Any] = _kernels.run
     block: int | None = None

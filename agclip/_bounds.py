@@ -9,8 +9,10 @@ from typing import Any
 from agclip import _registry
 from agclip._dtypes import Kind, kind_of
 from agclip._leaves import Leaves
+from agclip._tree import describe
 from agclip._typing import Array
 
+_FAMILIES = ("real", "integer")
 _NAMES = ("clip_value_min", "clip_value_max")
 
 
@@ -28,8 +30,10 @@ def _crossed(found: str) -> str:
     return f"`clip_value_min` must be <= `clip_value_max`; got {found}. Swap them?"
 
 
-def of_leaves(name: str, bound: Any, leaves: Leaves) -> list[Array | None]:
+def of_leaves(name: str, bound: Any, leaves: Leaves, *, copy: bool) -> list[Array | None]:
     """Return a bound for each leaf, in its dtype; None where there is no bound.
+
+    With `copy` a bound that is an array is copied: it may be one of the leaves to be overwritten.
 
     Raises:
         TypeError: If the bound is no real number or array of the leaves' library, or not an integer
@@ -41,36 +45,34 @@ def of_leaves(name: str, bound: Any, leaves: Leaves) -> list[Array | None]:
     if isinstance(bound, numbers.Real) and not isinstance(bound, bool):
         return [_number(name, bound, leaves, i) for i in range(len(leaves.arrays))]
     owner = _registry.resolve(bound)
-    family = None if owner is None else kind_of(bound.dtype).family
-    if family not in ("real", "integer"):
-        found = type(bound).__name__ if owner is None else f"{kind_of(bound.dtype).name} array"
-        msg = f"`{name}` must be a real number, an array of them, or None; got a {found}."
+    if owner is None or owner.refuse(bound) or kind_of(bound.dtype).family not in _FAMILIES:
+        dense = owner is not None and not owner.refuse(bound)
+        found = f"an array of {kind_of(bound.dtype).name}" if dense else describe(bound)
+        msg = f"`{name}` must be a real number, an array of them, or None; got {found}."
         raise TypeError(msg)
-    if owner is not leaves.backend:
+    if owner != leaves.backend:
         msg = (
             f"`{name}` must be a number or an array of {leaves.backend.name}, as the leaves are; "
-            f"got one of {owner.name if owner else None}. Convert it first."
+            f"got one of {owner.name}. Convert it first."
         )
         raise TypeError(msg)
-    return [_array(name, bound, leaves, i) for i in range(len(leaves.arrays))]
+    return [_array(name, bound, leaves, i, copy=copy) for i in range(len(leaves.arrays))]
 
 
 def _number(name: str, bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf = leaves.kinds[i], leaves.arrays[i]
     integral = isinstance(bound, numbers.Integral)
     _require_kind(name, "an integer" if integral else "a float", integral, leaves, i)
-    value: Any = int(bound) if integral else float(bound)
-    if kind.family == "integer" or not (isinstance(value, float) and math.isinf(value)):
-        value = min(max(value, kind.lowest), kind.largest)
+    infinite = not integral and math.isinf(bound)
+    value: Any = bound if infinite else min(max(bound, kind.lowest), kind.largest)
     device = leaves.backend.device(leaf)
     where = {} if device is None else {"device": device}
-    if kind.family == "real":
-        value = float(value)
+    value = float(value) if kind.family == "real" else int(value)
     made: Array = leaves.backend.xp.asarray(value, dtype=leaf.dtype, **where)
     return made
 
 
-def _array(name: str, bound: Any, leaves: Leaves, i: int) -> Array:
+def _array(name: str, bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
     kind, leaf, xp = leaves.kinds[i], leaves.arrays[i], leaves.backend.xp
     given = kind_of(bound.dtype)
     _require_kind(name, f"an array of {given.name}", given.family == "integer", leaves, i)
@@ -81,7 +83,7 @@ def _array(name: str, bound: Any, leaves: Leaves, i: int) -> Array:
             f"{tuple(leaf.shape)} at {leaves.path(i)}. A bound never enlarges a leaf."
         )
         raise ValueError(msg)
-    fitted: Array = xp.astype(_saturated(xp, bound, given, kind), leaf.dtype, copy=False)
+    fitted: Array = xp.astype(_saturated(xp, bound, given, kind), leaf.dtype, copy=copy)
     return fitted
 
 
@@ -99,7 +101,7 @@ def _require_kind(name: str, found: str, integral: bool, leaves: Leaves, i: int)
     if leaves.kinds[i].family == "integer" and not integral:
         msg = (
             f"`{name}` must be an integer for {leaves.kinds[i].name} at {leaves.path(i)}; got "
-            f"{found}. Round the bound, or convert the leaf."
+            f"{found}. Round it, convert the leaf, or pass None for no bound."
         )
         raise TypeError(msg)
 
@@ -108,12 +110,13 @@ def check_order(leaves: Leaves, lows: list[Array | None], highs: list[Array | No
     """Check bounds that are arrays, if they can be read for nothing."""
     backend, xp = leaves.backend, leaves.backend.xp
     for low, high in {(id(a), id(b)): (a, b) for a, b in zip(lows, highs, strict=True)}.values():
-        readable = [b for b in (low, high) if b is not None and _free(backend.access(b))]
-        for bound in readable:
+        pair = zip(_NAMES, (low, high), strict=True)
+        readable = [(n, b) for n, b in pair if b is not None and _free(backend.access(b))]
+        for name, bound in readable:
             if bool(xp.any(bound != bound)):
-                msg = "`clip_value_min` and `clip_value_max` must not hold NaN; got one that does."
+                msg = f"`{name}` must not hold NaN; got an array that does."
                 raise ValueError(msg)
-        if len(readable) == 2 and bool(xp.any(readable[0] > readable[1])):
+        if len(readable) == 2 and bool(xp.any(readable[0][1] > readable[1][1])):
             raise ValueError(_crossed("arrays that cross"))
 
 
@@ -127,6 +130,6 @@ def require_real(leaves: Leaves) -> None:
         if kind.family == "integer":
             msg = (
                 f"`loss_scale` must be None for integer arrays; got one for {kind.name} at "
-                f"{leaves.path(i)}."
+                f"{leaves.path(i)}. Convert the leaf, or divide it yourself."
             )
             raise TypeError(msg)

@@ -62,6 +62,8 @@ def clip(
     call = (Call(backend, plan, host),)
     if plan.nonfinite == "error":
         norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
+        if use_norm is not None:
+            _require_finite_norm(leaves, norms[0])
         require_finite(leaves, norms)
         if not inplace:
             return Clipped(*backend.run(_finished, call, (arrays, norms, bound, loss_scale)))
@@ -152,6 +154,20 @@ def _norm_of(
     return value_of(call, arrays, norm, loss_scale)
 
 
+def _known_finite(leaves: Leaves, norm: Norm) -> bool:
+    finite = norm.finite
+    return bool(finite if isinstance(finite, bool) else leaves.backend.xp.all(finite))
+
+
+def _require_finite_norm(leaves: Leaves, norm: Norm) -> None:
+    if leaves.access() != "never" and not _known_finite(leaves, norm):
+        msg = (
+            '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the '
+            "step, or choose another policy for `nonfinite`."
+        )
+        raise FloatingPointError(msg)
+
+
 def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
     """Raise if a norm is not finite, naming the leaves that hold a NaN or an infinity.
 
@@ -165,16 +181,16 @@ def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
             "norm outside of the compiled function."
         )
         raise ValueError(msg)
-    flags = [norm.finite for norm in norms]
-    if all(bool(flag if isinstance(flag, bool) else xp.all(flag)) for flag in flags):
+    if all(_known_finite(leaves, norm) for norm in norms):
         return
     found = []
-    for i, leaf in enumerate(leaves.arrays):
-        for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf)):
-            if bool(xp.any(test(leaf))):
-                found.append(f"{name} at {leaves.path(i)}")
+    with backend.context():
+        for i, leaf in enumerate(leaves.arrays):
+            for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf)):
+                if bool(xp.any(test(leaf))):
+                    found.append(f"{name} at {leaves.path(i)}")
     msg = (
-        f"`{leaves.name}` must be finite; got {', '.join(found) or 'a norm that is not'}. "
+        f"`{leaves.name}` must be finite; got {', '.join(found)}. "
         "Skip the step, or choose another policy for `nonfinite`."
     )
     raise FloatingPointError(msg)

@@ -149,7 +149,15 @@ def refuse(_: Any) -> str | None:
 
 def unwritable(x: Array) -> str | None:
     """Return why an array cannot be overwritten; None if it can."""
-    return None if array_api_compat.is_writeable_array(x) else "is read-only or immutable"
+    if not array_api_compat.is_writeable_array(x):
+        return "is immutable"
+    try:
+        # Writing nothing is refused like writing anything.
+        nothing = x if x.ndim == 0 else x[:0, ...]
+        write(nothing, nothing)
+    except (TypeError, ValueError) as error:
+        return f"refuses to be written ({error})"
+    return None
 
 
 def usable() -> str | None:
@@ -158,8 +166,8 @@ def usable() -> str | None:
 
 
 def device(x: Array) -> Device:
-    """Return the device of an array."""
-    return array_api_compat.device(x)
+    """Return the device of an array; None if its library does not speak of devices."""
+    return array_api_compat.device(x) if hasattr(x, "device") else None
 
 
 def wide_dtype(xp: Namespace, x: Array) -> DType:
@@ -167,6 +175,24 @@ def wide_dtype(xp: Namespace, x: Array) -> DType:
     info = xp.__array_namespace_info__()
     reals = info.dtypes(device=device(x), kind="real floating")
     return reals.get("float64", xp.float32)
+
+
+def restore(_: Any, new: Array) -> Any:
+    """Return the new array: an array takes the place of an array."""
+    return new
+
+
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Tell whether two entries of a strided array may lie in the same memory.
+
+    Ordered by stride, every axis must step over all that the smaller ones reach.
+    """
+    reach = itemsize
+    for stride, length in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
+        if stride < reach:
+            return math.prod(shape) > 0
+        reach += stride * (length - 1)
+    return False
 
 
 def run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:

@@ -39,7 +39,10 @@ class Leaves:
 
     def rebuild(self, arrays: Sequence[Array]) -> Tree:
         """Return the tree with other arrays in the places of its leaves."""
-        return _tree.unflatten(self.structure, iter(arrays))
+        restore = self.backend.restore
+        pairs = zip(self.arrays, arrays, strict=True)
+        new = [one if one is other else restore(one, other) for one, other in pairs]
+        return _tree.unflatten(self.structure, iter(new))
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
@@ -90,7 +93,7 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
             msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
             raise TypeError(msg)
     others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
-    if others.backend is not leaves.backend:
+    if others.backend != leaves.backend:
         msg = (
             f"`{name}` must hold arrays of the library of `{leaves.name}`; got "
             f"{others.backend.name} and {leaves.backend.name}. Convert one of them first."
@@ -100,7 +103,8 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
         if tuple(one.shape) != tuple(other.shape):
             msg = (
                 f"`{name}` must have the shapes of `{leaves.name}`; got {tuple(other.shape)} at "
-                f"{others.path(i)} and {tuple(one.shape)} at {leaves.path(i)}."
+                f"{others.path(i)} and {tuple(one.shape)} at {leaves.path(i)}. Pass the parameters "
+                f"that these are the gradients of."
             )
             raise ValueError(msg)
     return others
@@ -130,13 +134,14 @@ def _gathered(
         else get_backend()
     )
     if any(literal):
-        found = [
-            materialise(leaf.value, backend, arrays, path, integers="integer" in families)
-            if isinstance(leaf, Literal)
-            else leaf
-            for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
-        ]
-    leaves = Leaves(name, backend, found, [kind_of(leaf.dtype) for leaf in found], structure)
+        with backend.context():
+            found = [
+                materialise(leaf.value, backend, arrays, path, integers="integer" in families)
+                if isinstance(leaf, Literal)
+                else leaf
+                for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
+            ]
+    leaves = Leaves(name, backend, found, [], structure)
     _check(leaves, families, inplace=inplace)
     return leaves
 
@@ -147,7 +152,7 @@ def _path(structure: _tree.Structure, name: str, index: int) -> str:
 
 def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
     backend = leaves.backend
-    for i, (leaf, kind) in enumerate(zip(leaves.arrays, leaves.kinds, strict=True)):
+    for i, leaf in enumerate(leaves.arrays):
         reason = backend.refuse(leaf)
         if reason is not None:
             msg = (
@@ -155,6 +160,8 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
                 f"{leaves.path(i)}. Convert it first."
             )
             raise TypeError(msg)
+        kind = kind_of(leaf.dtype)
+        leaves.kinds.append(kind)
         if kind.family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
@@ -171,9 +178,9 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
             raise TypeError(msg)
 
 
-def warn_empty(name: str) -> None:
-    """Warn, on behalf of the caller's line, that a call has nothing to clip."""
-    msg = f"`{name}` holds no array: nothing is clipped, and the norm is 0."
+def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:
+    """Warn, on behalf of the caller's line, that a call has nothing to do."""
+    msg = f"`{name}` holds no array: {consequence}. Was an iterator used up?"
     depth = 1
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] == "agclip":
         depth += 1

@@ -59,15 +59,24 @@ def _dtype(backend: Backend, numbers: list[complex], path: str, *, integers: boo
     if bool in types:
         return backend.xp.bool
     integral = integers and types == {int}
-    limit = _INT32_MAX if integral else _FLOAT32_MAX
+    fits = _fits_int32 if integral else _fits_float32
     for number in numbers:
-        if limit < abs(number) < math.inf:
+        if not fits(number):
             kind = "a 32-bit integer" if integral else "float32"
             msg = f"numbers at {path} must fit {kind}; got {number!r}. Pass an array instead."
             raise ValueError(msg)
     if integral:
         return None
     return backend.xp.complex64 if complex in types else backend.xp.float32
+
+
+def _fits_int32(number: Any) -> bool:
+    return bool(-_INT32_MAX - 1 <= number <= _INT32_MAX)
+
+
+def _fits_float32(number: Any) -> bool:
+    parts = (number.real, number.imag)
+    return all(abs(part) <= _FLOAT32_MAX or abs(part) == math.inf or part != part for part in parts)
 
 
 def _shape(value: Any, path: str) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def clip_per_example(
     ```
 
     One example changes the sum by at most `clip_norm`: what differentially private training adds
-    noise to. Products and sums are formed in the widest dtype and rounded once.
+    noise to. Products and sums are formed in float64 where the device has it, and rounded once.
 
     Args:
         grads: A tree of real or complex floating-point arrays whose leading axis is the example,
@@ -43,7 +43,8 @@ def clip_per_example(
         nonfinite: What becomes of an example with a NaN or an infinity: "propagate" makes the sum
             NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is.
         strict: As for `clip_by_norm`; without it an example may exceed the bound by a rounding.
-        reproducible: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`, for the norms and coefficients. The sum over examples
+            is an ordinary one.
         loss_scale: The positive number that `grads` comes in multiplied by.
 
     Returns:
@@ -72,7 +73,7 @@ def clip_per_example(
     if not leaves.arrays:
         warn_empty(leaves.name)
         xp = get_backend().xp
-        return grads, xp.asarray(0, dtype=xp.int32)
+        return leaves.rebuild([]), xp.asarray(0, dtype=xp.int32)
     _check_examples(leaves)
     backend = leaves.backend
     call = (Call(backend, plan),)
@@ -82,7 +83,8 @@ def clip_per_example(
     bound = float("inf") if bound is None else bound
     sums, count = backend.run(_summed, call, (leaves.arrays, norm, bound, loss_scale))
     result: T = leaves.rebuild(sums)
-    return result, count
+    # A sum of NumPy is a scalar; the count is promised to be a 0-d array.
+    return result, backend.xp.asarray(count)
 
 
 def _check_examples(leaves: Leaves) -> None:
@@ -126,8 +128,7 @@ def _summed(
     count = xp.sum(xp.astype(decision.limited, xp.int32))
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
-    # A NumPy sum is a scalar; the count is promised to be a 0-d array.
-    return sums, xp.reshape(xp.astype(count, xp.int32, copy=False), ())
+    return sums, xp.astype(count, xp.int32, copy=False)
 
 
 def _weighted_sum(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agclip import _axes, _thresholds
@@ -30,8 +30,9 @@ def clip_by_norm(
     out = t · clip_norm / n  if n > clip_norm  else  t
     ```
 
-    A leaf within the bound is returned itself on eager libraries. The norm neither overflows nor
-    underflows, and the derivative at an all-zero leaf is the identity.
+    A leaf within the bound keeps its bits; where values can be read for nothing (NumPy, PyTorch on
+    the CPU) it is returned itself. The norm neither overflows nor underflows, and the derivative at
+    an all-zero leaf is the identity.
 
     Args:
         t: A tree of real or complex floating-point arrays of any shape. A nested list of Python
@@ -42,8 +43,9 @@ def clip_by_norm(
         ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
             every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is.
-        strict: Shrink the coefficient by 2.25 units of roundoff, so that the exact norm of the
-            result is within the bound and clipping twice changes no bit.
+        strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
+            one more of a half type), so that the exact norm of the result is within the bound and
+            clipping twice changes no bit.
         reproducible: Use the norm that is defined as a number, not by a way of computing it: the
             same bits from every library, order of leaves, chunking and thread count.
         loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
@@ -116,6 +118,7 @@ def _plan(
 ) -> Plan:
     chosen = None
     if axes is not None:
+        axes = tuple(axes) if isinstance(axes, Iterable) else axes
         chosen = tuple(
             _axes.normalise("axes", axes, leaf.ndim, leaves.path(i))
             for i, leaf in enumerate(leaves.arrays)
@@ -138,7 +141,7 @@ def clip_each(
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
-        return t
+        return t if inplace else leaves.rebuild([])
     clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
     if inplace:
         return t

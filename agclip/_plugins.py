@@ -54,14 +54,7 @@ def __getattr__(attribute: str) -> Backend:
 
 def load(entry: EntryPoint) -> Backend:
     """Load an adapter; an ImportError that names its distribution if it breaks."""
-    try:
-        backend = entry.load()
-    except Exception as error:
-        msg = (
-            f"the backend {entry.name!r} of {source(entry)} must load; got "
-            f"{type(error).__name__}: {error}. Update or uninstall that distribution."
-        )
-        raise ImportError(msg) from error
+    backend = _loaded(entry, "backend")
     if not isinstance(backend, Backend):
         msg = (
             f"the entry point {entry.name!r} of {source(entry)} must name an agclip.Backend; got "
@@ -71,13 +64,24 @@ def load(entry: EntryPoint) -> Backend:
     return backend
 
 
+def _loaded(entry: EntryPoint, kind: str) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:
+        msg = (
+            f"the {kind} {entry.name!r} of {source(entry)} must load; got "
+            f"{type(error).__name__}: {error}. Update or uninstall that distribution."
+        )
+        raise ImportError(msg) from error
+
+
 Flattener = Callable[[Any], tuple[list[Any], list[str], Callable[[list[Any]], Any]] | None]
 
 
 def flatteners() -> list[Flattener]:
     """Return the container functions of the libraries that are imported already."""
     ready = [entry for name, entry in advertised(CONTAINERS).items() if name in sys.modules]
-    return [entry.load() for entry in ready]
+    return [_loaded(entry, "containers") for entry in ready]
 
 
 def forget() -> None:

@@ -226,8 +226,9 @@ def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> Non
     backend = call.backend
     written: set[int] = set()
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
-        members = [arrays[i] for i in group if id(arrays[i]) not in written]
-        written.update(map(id, members))
+        distinct = {id(arrays[i]): arrays[i] for i in group}
+        members = [leaf for key, leaf in distinct.items() if key not in written]
+        written.update(distinct)
         if not members or _known_idle(call, decision.active):
             continue
         if call.host and call.plan.nonfinite == "zero" and not decision.finite:
@@ -250,8 +251,15 @@ def _overwriter(call: Call) -> Any:
     xp = call.backend.xp
 
     def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
-        _, finite, *parts = scalars
-        call.backend.scale_(xp, members, Factor((parts[0], parts[1]), (parts[2], parts[3])))
+        active, finite, *parts = scalars
+        factor = Factor((parts[0], parts[1]), (parts[2], parts[3]))
+        # A factor of one changes no real number, but infinite and NaN complex ones.
+        plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
+        call.backend.scale_(xp, plain, factor)
+        for leaf in members:
+            if kind_of(leaf.dtype).family == "complex":
+                (new,) = call.backend.scale(xp, [leaf], factor)
+                _kernels.write(leaf, xp.where(active, new, leaf))
         if call.plan.nonfinite == "zero":
             for leaf in members:
                 _kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))

@@ -64,12 +64,23 @@ def resolve(x: Any) -> Backend | None:
     """Return the backend of an array; None for an object that is not an array."""
     cls = type(x)
     found = BY_TYPE.get(cls)
-    if found is None and hasattr(x, "dtype") and hasattr(x, "shape") and hasattr(x, "__mul__"):
+    if (
+        found is None
+        and not isinstance(x, type)
+        and hasattr(x, "dtype")
+        and hasattr(x, "shape")
+        and hasattr(x, "__mul__")
+    ):
         found = _of_class(cls) or _standard(x)
         if found is not None:
             learn_dtypes(found.xp)
             BY_TYPE[cls] = found
     return found
+
+
+def _looks_like_an_array(x: Any) -> bool:
+    wanted = ("dtype", "shape", "__mul__")
+    return not isinstance(x, type) and all(hasattr(x, name) for name in wanted)
 
 
 def _of_class(cls: type) -> Backend | None:
@@ -98,7 +109,7 @@ def backend_for(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
     assert first is not None, "the tree holds arrays only"
     for cls in set(map(type, leaves)):
         other = BY_TYPE[cls]
-        if other is not first:
+        if other is not first and other != first:
             odd = next(i for i, leaf in enumerate(leaves) if type(leaf) is cls)
             msg = (
                 f"the arrays of one call must come from one library; got {first.name} at "
@@ -171,6 +182,9 @@ def backends() -> list[BackendInfo]:
 
     Returns:
         One `BackendInfo` a backend, sorted by name.
+
+    Raises:
+        ImportError: If two distributions bring a backend of the same name.
     """
     entries = _plugins.advertised(_plugins.BACKENDS)
     rows = [_info(name, entries.get(name)) for name in {*entries, *_registered}]
@@ -183,8 +197,8 @@ def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
     try:
         reason = "" if registered or entry is None else _missing(entry)
         if not reason:
-            backend = _named(name)
-            reason = (backend.usable() or "") if backend is not None else "it is not advertised"
+            backend: Any = _named(name)
+            reason = backend.usable() or ""
     except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
         reason = f"{type(error).__name__}: {error}"
     version = getattr(sys.modules.get(name), "__version__", None)

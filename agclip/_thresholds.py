@@ -10,9 +10,11 @@ from agclip import _registry
 from agclip._backend import Backend
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves
+from agclip._tree import describe
 from agclip._typing import NonFinite, Scalar
 
 _DOUBLE = 53
+_NUMERIC = ("real", "integer")
 _POLICIES = ("propagate", "error", "zero", "skip")
 
 
@@ -31,6 +33,15 @@ def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
     number, readable = scalar(name, value, leaves.backend)
     if readable and not number >= 0:
         msg = f"`{name}` must be a number >= 0, or None for no clipping; got {number}."
+        raise ValueError(msg)
+    return number
+
+
+def floor(name: str, value: Any, leaves: Leaves) -> Scalar:
+    """Check a lower limit of norms: a number >= 0; None means none."""
+    number, readable = scalar(name, 0.0 if value is None else value, leaves.backend)
+    if readable and not number >= 0:
+        msg = f"`{name}` must be a number >= 0, or None for no lower limit; got {number}."
         raise ValueError(msg)
     return number
 
@@ -55,17 +66,26 @@ def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     return number
 
 
+def as_float(value: Any) -> float:
+    """Return a real number as a float, infinite beyond the range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
     """Return a number for the arithmetic, and whether it can be compared for nothing."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value), True
+        return as_float(value), True
     if isinstance(value, (list, tuple)):
         msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
         raise ValueError(msg)
     owner = _registry.resolve(value)
-    if owner is None or kind_of(value.dtype).family not in ("real", "integer"):
-        found = type(value).__name__ if owner is None else f"{kind_of(value.dtype).name} array"
-        msg = f"`{name}` must be a real number or a 0-d array of them; got a {found}."
+    if owner is None or owner.refuse(value) or kind_of(value.dtype).family not in _NUMERIC:
+        dense = owner is not None and not owner.refuse(value)
+        found = f"an array of {kind_of(value.dtype).name}" if dense else describe(value)
+        msg = f"`{name}` must be a real number or a 0-d array; got {found}."
         raise TypeError(msg)
     if value.ndim != 0:
         msg = f"`{name}` must be a scalar; got an array of shape {tuple(value.shape)}."
@@ -73,7 +93,7 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
     access = owner.access(value)
     if access == "free":
         return float(value), True
-    if owner is not backend:
+    if owner != backend:
         msg = (
             f"`{name}` must be a number or a 0-d array of {backend.name}, as the leaves are; got "
             f"one of {owner.name}. Convert it first."
@@ -87,7 +107,7 @@ def check_order(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {type(value).__name__}."
         raise TypeError(msg)
-    order = float(value)
+    order = as_float(value)
     if not order > 0:
         msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {value}."
         raise ValueError(msg)
@@ -99,7 +119,7 @@ def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:
 
     Without a bound nothing is clipped, so there is nothing to propagate.
     """
-    if nonfinite not in _POLICIES:
+    if not isinstance(nonfinite, str) or nonfinite not in _POLICIES:
         known = ", ".join(map(repr, _POLICIES))
         msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
         raise ValueError(msg)

@@ -50,7 +50,7 @@ def register_container(
         TypeError: If `cls` is not a class, or `flatten` or `unflatten` cannot be called.
     """
     if not isinstance(cls, type):
-        msg = f"`cls` must be a class; got {type(cls).__name__}."
+        msg = f"`cls` must be a class; got an instance of {type(cls).__name__}."
         raise TypeError(msg)
     for name, function in (("flatten", flatten), ("unflatten", unflatten)):
         if not callable(function):
@@ -79,12 +79,26 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
             return leaves, _container(tree, leaves)
         return leaves, _walk(tree, leaves)
     except _NotATreeError as error:
-        msg = (
-            f"`{name}` must be an array, a list of numbers, or a list, tuple, dict or registered "
-            f"container of them; got {error.found} at {name}{error.path}. Take it out, or see "
-            f"agclip.register_container."
-        )
+        found, path = error.found, name + error.path
+        if hasattr(found, "dtype") and hasattr(found, "shape") and not isinstance(found, type):
+            msg = (
+                f"`{name}` must hold arrays of a library that agclip knows; got a "
+                f"{type(found).__module__}.{type(found).__qualname__} at {path}. A library that "
+                f"follows the Python Array API standard needs no more; for another one see "
+                f"agclip.register_backend."
+            )
+        else:
+            msg = (
+                f"`{name}` must be an array, a list of numbers, or a list, tuple, dict or "
+                f"registered container of them; got {describe(found)} at {path}. Take it out, or "
+                f"see agclip.register_container."
+            )
         raise TypeError(msg) from None
+
+
+def describe(x: Any) -> str:
+    """Name the kind of an object, for an error message."""
+    return f"the class {x.__qualname__}" if isinstance(x, type) else type(x).__name__
 
 
 def flatten_like(structure: Structure, tree: Tree, name: str) -> list[Any]:
@@ -109,14 +123,12 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         return
     try:
         children, keys, _ = _open(x)
-    except _NotATreeError as error:
-        children, keys = [], [error.found]
+    except _NotATreeError:
+        children, keys = [], [describe(x)]
     if keys != structure.keys or len(children) != len(structure.children):
-        expected = ", ".join(structure.keys or map(str, range(len(structure.children))))
-        found = ", ".join(keys or map(str, range(len(children))))
         msg = (
-            f"`params` must have the structure of `grads`; got ({found}) at {path} where "
-            f"`grads` has ({expected})."
+            f"`params` must have the structure of `grads`; got {_outline(keys, children)} at "
+            f"{path} where `grads` has {_outline(structure.keys, structure.children)}."
         )
         raise ValueError(msg)
     for position, (child, other) in enumerate(zip(structure.children, children, strict=True)):
@@ -124,8 +136,12 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         _walk_like(child, other, path + key, leaves)
 
 
+def _outline(keys: list[str] | None, children: list[Any]) -> str:
+    return f"a container of {len(children)}" if keys is None else ", ".join(keys) or "nothing"
+
+
 class _NotATreeError(Exception):
-    def __init__(self, found: str) -> None:
+    def __init__(self, found: Any) -> None:
         self.found = found
         self.path = ""
 
@@ -173,13 +189,13 @@ def _open(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
         if fields is None:
             return list(x), None, cls
         return list(x), [f".{field}" for field in fields], lambda children: cls(*children)
+    if isinstance(x, (Iterator, ValuesView)):
+        return list(x), None, list
     for flattener in _plugins.flatteners():
         opened = flattener(x)
         if opened is not None:
             return opened
-    if isinstance(x, (Iterator, ValuesView)):
-        return list(x), None, list
-    raise _NotATreeError(cls.__name__)
+    raise _NotATreeError(x)
 
 
 def _open_registered(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
@@ -197,7 +213,8 @@ def _dict_builder(original: dict[Any, Any]) -> Unflatten:
     def build(children: list[Any]) -> dict[Any, Any]:
         # A copy keeps what a subclass carries besides its items (defaultdict, OrderedDict, …).
         new = copy.copy(original)
-        new.update(zip(keys, children, strict=True))
+        for key, child in zip(keys, children, strict=True):
+            new[key] = child
         return new
 
     return build

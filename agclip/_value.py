@@ -18,7 +18,7 @@ def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale:
     """Clip every entry into [clip_value_min, clip_value_max].
 
     ```
-    out = max(min(t / loss_scale, clip_value_max), clip_value_min)
+    out = max(min(t, clip_value_max), clip_value_min)
     ```
 
     NaN stays NaN. The derivative is 1 where the entry lies within the bounds, these included, and 0
@@ -29,14 +29,15 @@ def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale:
         clip_value_min: Lower bound: a number, or an array that broadcasts to every leaf; None for
             no bound. It is rounded to the leaf's dtype, and saturates at the dtype's range.
         clip_value_max: Upper bound, likewise. Where traced bounds cross, the lower one wins.
-        loss_scale: The positive number that `t` comes in multiplied by; None for one.
+        loss_scale: The positive number that `t` comes in multiplied by, and is divided by before
+            it is clipped; None for one.
 
     Returns:
         The same tree with new leaves of the same library, shape, dtype and device.
 
     Raises:
         TypeError: If a leaf is complex, bool or no array, if libraries are mixed, or if a bound on
-            integers is not an integer.
+            integers is not an integer, or `loss_scale` is given for them.
         ValueError: If a bound is NaN, if clip_value_min > clip_value_max, or if a bound does not
             broadcast to a leaf.
 
@@ -79,9 +80,10 @@ def _clip(
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
-    lows = _bounds.of_leaves("clip_value_min", low, leaves)
-    highs = _bounds.of_leaves("clip_value_max", high, leaves)
-    _bounds.check_order(leaves, lows, highs)
+    with leaves.backend.context():
+        lows = _bounds.of_leaves("clip_value_min", low, leaves, copy=inplace)
+        highs = _bounds.of_leaves("clip_value_max", high, leaves, copy=inplace)
+        _bounds.check_order(leaves, lows, highs)
     if loss_scale is not None:
         _bounds.require_real(leaves)
     backend = leaves.backend

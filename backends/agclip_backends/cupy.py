@@ -39,8 +39,8 @@ def _scale_in_place(namespace: Any, leaves: Sequence[Any], factor: _kernels.Fact
 
 
 def _unwritable(x: Any) -> str | None:
-    if any(n > 1 and not s for n, s in zip(x.shape, x.strides, strict=True)):
-        return "holds one number in several places (a stride of 0)"
+    if _kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+        return "holds several entries in the same memory"
     return None
 
 

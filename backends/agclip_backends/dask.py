@@ -18,7 +18,7 @@ backend = Backend(
     name="dask",
     xp=xp,
     refuse=_refuse,
-    unwritable=lambda _: "is lazy: a graph, not memory",
+    unwritable=lambda _: "is lazy (a graph, not memory)",
     device=lambda _: None,
     wide=lambda _, __: xp.float64,
 )

@@ -18,8 +18,12 @@ def _compiled(program: Callable[..., Any], static: tuple[Any, ...], arrays: tupl
     return program(*static, *arrays)
 
 
+def _context() -> Any:
+    return jax.enable_x64(True)
+
+
 def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
-    with jax.enable_x64(True):
+    with _context():
         return _compiled(program, static, arrays)
 
 
@@ -65,5 +69,6 @@ backend = Backend(
     usable=_usable,
     device=lambda _: None,
     wide=lambda _, __: jnp.float64,
+    context=_context,
     run=_run,
 )

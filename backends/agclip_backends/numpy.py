@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from agclip import Backend
+from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor, is_one
 from agclip._typing import Access
@@ -76,11 +76,7 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
 
 
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
-    results = []
-    for leaf in leaves:
-        new = _multiply(leaf, factor, np.empty_like(leaf))
-        results.append(new[()] if isinstance(leaf, np.generic) else new)
-    return results
+    return [_multiply(leaf, factor, np.empty_like(leaf)) for leaf in leaves]
 
 
 def _scale_in_place(_: Any, leaves: Sequence[Any], factor: Factor) -> None:
@@ -102,7 +98,9 @@ def _access(_: Any) -> Access:
 
 
 def _refuse(x: Any) -> str | None:
-    return "is masked" if isinstance(x, np.ma.MaskedArray) else None
+    if isinstance(x, np.ma.MaskedArray):
+        return "is masked"
+    return "is a matrix" if isinstance(x, np.matrix) else None
 
 
 def _unwritable(x: Any) -> str | None:
@@ -110,14 +108,23 @@ def _unwritable(x: Any) -> str | None:
         return "is an immutable scalar"
     if not x.flags.writeable:
         return "is read-only"
-    if 0 in x.strides and any(n > 1 and not s for n, s in zip(x.shape, x.strides, strict=True)):
-        return "holds one number in several places (a stride of 0)"
+    if _kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+        return "holds several entries in the same memory"
     return None
 
 
-def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+def _restore(leaf: Any, new: Any) -> Any:
+    # A ufunc makes scalars of 0-d arrays, and native byte order of any.
+    return new[()] if isinstance(leaf, np.generic) else np.asanyarray(new, dtype=leaf.dtype)
+
+
+def _context() -> Any:
     # Overflow, underflow and NaN are what the programs look for: they are no cause for a warning.
-    with np.errstate(all="ignore"):
+    return np.errstate(all="ignore")
+
+
+def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+    with _context():
         return program(*static, *arrays)
 
 
@@ -133,6 +140,8 @@ backend = Backend(
     unwritable=_unwritable,
     device=lambda _: None,
     wide=lambda _, __: np.float64,
+    restore=_restore,
+    context=_context,
     run=_run,
     block=BLOCK,
 )

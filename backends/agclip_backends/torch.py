@@ -104,17 +104,22 @@ def _refuse(x: Any) -> str | None:
         return "is no torch.Tensor"
     if x.layout is not torch.strided:
         return f"has the layout {x.layout}"
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return f"has the dtype {x.dtype}, which torch cannot compare"
     return "is quantised" if x.is_quantized else None
 
 
 def _unwritable(x: torch.Tensor) -> str | None:
-    if x.requires_grad and x.is_leaf and torch.is_grad_enabled():
-        return "is a leaf that requires grad (a parameter, not its gradient?)"
+    if x.requires_grad and torch.is_grad_enabled():
+        if x.is_leaf:
+            return "is a leaf that requires grad (a parameter, not its gradient?)"
+        if x._base is not None:
+            return "is a view that autograd keeps track of"
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
     if not torch.compiler.is_compiling() and x.is_inference():
         return None if torch.is_inference_mode_enabled() else "was made in inference mode"
-    if any(n > 1 and not s for n, s in zip(x.shape, x.stride(), strict=True)):
-        return "holds one number in several places (a stride of 0)"
+    if _kernels.overlaps_itself(x.shape, x.stride(), 1):
+        return "holds several entries in the same memory"
     return None
 
 

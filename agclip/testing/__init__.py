@@ -1,0 +1,26 @@
+"""Conformance of array libraries: for authors of backends, and for whoever doubts a result.
+
+`check_backend("mylib")` returns a report; `python -m agclip.testing` prints one for every backend;
+`BackendConformance` is a class to subclass in a test file, and needs pytest and Hypothesis.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agclip.testing._library import Library
+from agclip.testing._report import Outcome, Report, check_backend
+
+if TYPE_CHECKING:
+    from agclip.testing._conformance import BackendConformance
+
+__all__ = ["BackendConformance", "Library", "Outcome", "Report", "check_backend"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "BackendConformance":
+        from agclip.testing import _conformance
+
+        return _conformance.BackendConformance
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,81 @@
+"""What a check is, and how it says that it failed or does not apply."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip.testing._library import Library, NotApplicableError
+
+__all__ = ["Check", "ConformanceError", "NotApplicableError", "expect", "expect_same", "over"]
+
+
+class ConformanceError(AssertionError):
+    """The library gave something else than agclip promises."""
+
+
+def expect(holds: object, failure: str) -> None:
+    """Raise a `ConformanceError` that says what was wrong, unless a condition holds."""
+    if not holds:
+        raise ConformanceError(failure)
+
+
+def expect_same(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
+    """Compare numbers bit by bit, but for the payload of NaN, and name the first that differs."""
+    expect(len(got) == len(wanted), f"{what} must have {len(wanted)} entries; got {len(got)}")
+    for i, (one, other) in enumerate(zip(got, wanted, strict=True)):
+        expect(repr(one) == repr(other), f"{what}, entry {i}, must be {other!r}; got {one!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One promise, and the function that tests it.
+
+    Attributes:
+        name: Unique; what a report and a test's id show.
+        about: The promise in a sentence.
+        body: Raises `ConformanceError` if the promise is broken, and `NotApplicableError` if the
+            library gives no occasion to break it.
+    """
+
+    name: str
+    about: str
+    body: Callable[[Library], None]
+
+    def run(self, library: Library) -> None:
+        """Run the check with warnings as errors: a call that is right has nothing to warn of."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            warnings.simplefilter("error", UserWarning)
+            for category in library.ignored_warnings:
+                warnings.simplefilter("ignore", category)
+            self.body(library)
+
+
+def over(cases: Iterable[Any], *bodies: Callable[[Library, Any], None]) -> list[Check]:
+    """Return a check for every body and case; a case is shown by its name, or as it is."""
+    return [_case(body, case) for body in bodies for case in cases]
+
+
+def _case(body: Callable[[Library, Any], None], case: Any) -> Check:
+    def run(library: Library) -> None:
+        body(library, case)
+
+    shown = getattr(case, "name", None) or getattr(case, "__name__", str(case)).strip("_")
+    name = f"{_title(body)} [{shown}]"
+    return Check(name, _sentence(body), run)
+
+
+def plain(*bodies: Callable[[Library], None]) -> list[Check]:
+    """Return a check for every body."""
+    return [Check(_title(body), _sentence(body), body) for body in bodies]
+
+
+def _title(body: Callable[..., None]) -> str:
+    return body.__name__.replace("_", " ")
+
+
+def _sentence(body: Callable[..., None]) -> str:
+    return (body.__doc__ or "").partition("\n")[0]

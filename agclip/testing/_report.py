@@ -1,0 +1,131 @@
+"""All checks on one library, and what came out: nothing stops at the first failure."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Literal
+
+from agclip.testing import (
+    _bounds,
+    _errors,
+    _inplace,
+    _norms,
+    _sampling,
+    _semantics,
+    _vectors,
+)
+from agclip.testing._check import Check, NotApplicableError
+from agclip.testing._library import Library
+
+Status = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one check.
+
+    Attributes:
+        name: The name of the check.
+        about: The promise that it tests, in a sentence.
+        status: "passed", "failed", or "skipped" where the library gives the check no occasion.
+        detail: What was wrong, or why it was skipped; empty if it passed.
+    """
+
+    name: str
+    about: str
+    status: Status
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `check_backend` found out.
+
+    Attributes:
+        library: The name of the library.
+        version: Its version, or None where it cannot be told.
+        outcomes: One a check, in the order they ran.
+    """
+
+    library: str
+    version: str | None
+    outcomes: tuple[Outcome, ...]
+
+    def of(self, status: Status) -> list[Outcome]:
+        """Return the outcomes of a status."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.of("failed")
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers of checks that passed, failed and were skipped."""
+        return len(self.of("passed")), len(self.of("failed")), len(self.of("skipped"))
+
+    def __str__(self) -> str:
+        """Show the counts, the failures one by one, and the reasons for skips."""
+        title = f"{self.library} {self.version or ''}".rstrip()
+        lines = [f"{title}: {summary(self.counts)}"]
+        for outcome in self.of("failed"):
+            lines += [f"  FAILED {outcome.name}", f"         {outcome.about}"]
+            lines += [f"         {line}" for line in outcome.detail.splitlines()]
+        reasons = [outcome.detail for outcome in self.of("skipped")]
+        lines += [f"  skipped {reasons.count(why)}: {why}" for why in dict.fromkeys(reasons)]
+        return "\n".join(lines)
+
+
+def summary(counts: tuple[int, int, int]) -> str:
+    """Return counts in words."""
+    passed, failed, skipped = counts
+    return f"{passed} passed, {failed} failed, {skipped} skipped"
+
+
+def fixed_checks() -> tuple[Check, ...]:
+    """Return every check but the properties."""
+    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors)
+    return tuple(check for module in modules for check in module.checks())
+
+
+def check_backend(library: str | Library) -> Report:
+    """Check that agclip keeps all its promises with a library.
+
+    Golden vectors from exact arithmetic, the semantics of every function, the functions that work
+    in place, the errors, and properties on fixed draws. Needs nothing but the library itself.
+
+    Args:
+        library: A `Library`, or the name of a backend as `agclip.get_backend` takes it.
+
+    Returns:
+        A `Report`: `report.ok` says whether all is well, `print(report)` what is not.
+
+    Raises:
+        TypeError: If agclip finds no backend for the library's arrays.
+        ValueError: If no installed distribution brings a backend of that name.
+        ImportError: If its library is not installed, or its adapter does not load.
+        RuntimeError: If its library is installed but cannot be used here.
+    """
+    if isinstance(library, str):
+        library = Library(library)
+    version = getattr(sys.modules.get(library.record.name), "__version__", None)
+    checks = (*fixed_checks(), *_sampling.checks())
+    return Report(library.name, version, tuple(_outcome(check, library) for check in checks))
+
+
+def _outcome(check: Check, library: Library) -> Outcome:
+    try:
+        check.run(library)
+    except NotApplicableError as reason:
+        return Outcome(check.name, check.about, "skipped", str(reason))
+    except AssertionError as error:
+        return Outcome(check.name, check.about, "failed", str(error))
+    except Exception as error:  # noqa: BLE001 - a backend may fail in any way; the report goes on
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"in {frame.name}, {frame.filename}:{frame.lineno}"
+        detail = f"{type(error).__name__}: {error}\n{where}"
+        return Outcome(check.name, check.about, "failed", detail)
+    return Outcome(check.name, check.about, "passed")

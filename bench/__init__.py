@@ -1,0 +1,1 @@
+"""Benchmarks: agclip against the clippers of other libraries, on the same data in the same run."""

@@ -1,0 +1,124 @@
+"""The ratios as text and as JSON. They travel between machines; seconds do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.contests import Contest
+from bench.pairs import Ratio, Times, ratio
+from bench.workloads import Workload
+
+UNCERTAIN = 0.15
+"""The spread of a ratio beyond which it is marked."""
+_LIBRARIES = ("agclip", "jax", "numpy", "optax", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured of a contest on a workload."""
+
+    contest: Contest
+    workload: Workload
+    times: Times
+
+    def ratios(self) -> dict[str, Ratio]:
+        """Return all ratios that the contest asks for, by name of the row."""
+        contest = self.contest
+        rows = {c.name: ratio(self.times, c.name, contest.reference) for c in contest.contenders}
+        for contender in contest.contenders:
+            for other in contender.against:
+                row = f"{contender.name} ÷ {other}"
+                rows[row] = ratio(self.times, contender.name, other)
+        return rows
+
+
+def by_contest(results: Sequence[Result]) -> Iterator[tuple[Contest, list[Result]]]:
+    """Yield each contest with its results, in the order they were measured."""
+    for contest in dict.fromkeys(result.contest for result in results):
+        yield contest, [result for result in results if result.contest is contest]
+
+
+def lines(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the lines of the tables, in Markdown."""
+    for contest, members in by_contest(results):
+        yield ""
+        yield f"{contest.title}: time ÷ {contest.reference}"
+        yield ""
+        yield from _table(members)
+        if contest.scaling and len(members) > 1:
+            yield ""
+            yield from _fits(members)
+    spreads = [
+        value.spread
+        for result in results
+        for name, value in result.ratios().items()
+        if name != result.contest.reference
+    ]
+    yield ""
+    yield f"Half of the rounds lie within ±{statistics.median(spreads):.1%} of a ratio (the median"
+    yield f"over all ratios). ~ marks ratios where that is more than ±{UNCERTAIN:.0%}."
+    yield ", ".join(f"{library} {number}" for library, number in versions().items())
+
+
+def _table(members: Sequence[Result]) -> Iterator[str]:
+    columns = [member.ratios() for member in members]
+    rows = [["", *(member.workload.title for member in members)]]
+    rows += [[name, *(_short(column[name]) for column in columns)] for name in columns[0]]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    for row in (rows[0], rule, *rows[1:]):
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        yield " | ".join([f"| {first.strip():<{widths[0]}}", *rest]) + " |"
+
+
+def _short(value: Ratio) -> str:
+    digits = f"{value.median:.3g}" if value.median < 100 else f"{value.median:.0f}"
+    return f"~{digits}" if value.spread > UNCERTAIN else digits
+
+
+def _fits(members: Sequence[Result]) -> Iterator[str]:
+    """Yield what each contender costs a call and a leaf: the line through the two ends."""
+    few, many = members[0], members[-1]
+    n, m = len(few.workload.shapes), len(many.workload.shapes)
+    for name in few.times:
+        low, high = (statistics.median(member.times[name]) * 1e6 for member in (few, many))
+        slope = (high - low) / (m - n)
+        yield f"{name}: {low - n * slope:.1f} µs a call + {slope:.2f} µs a leaf"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def save(results: Sequence[Result], path: Path) -> None:
+    """Write the ratios as JSON."""
+    record = {
+        "date": time.strftime("%Y-%m"),
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        "versions": versions(),
+        "contests": [_record(contest, members) for contest, members in by_contest(results)],
+    }
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _record(contest: Contest, members: Sequence[Result]) -> dict[str, Any]:
+    return {
+        "title": contest.title,
+        "reference": contest.reference,
+        "ratios": {
+            member.workload.title: {
+                name: float(f"{r.median:.3g}") for name, r in member.ratios().items()
+            }
+            for member in members
+        },
+    }

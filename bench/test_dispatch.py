@@ -1,0 +1,96 @@
+"""What a call costs before any arithmetic: taking the tree apart, finding its backend, checking it.
+
+With the norm given and within the bound, `clip_by_global_norm` does all that and nothing else. The
+reference is JAX's compiled `tree.flatten` and `unflatten` on the same tree, which look up no
+backend and check nothing. The whole of a clip of such leaves is measured beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import agclip
+from bench import builds, checks
+from bench.arrays import numpy_copies, torch_copies
+from bench.contests import Contender, Contest, Match, enter
+from bench.workloads import COUNTS, Gradients
+
+
+def _layers(leaves: list[Any]) -> dict[str, Any]:
+    """Return the leaves as most models hold them: dicts of bias and weight, by layer."""
+    pairs = [leaves[i : i + 2] for i in range(0, len(leaves), 2)]
+    return {
+        f"layer{i:04}": dict(zip(("bias", "weight"), pair, strict=False))
+        for i, pair in enumerate(pairs)
+    }
+
+
+def _numpy_layers(gradients: Gradients) -> Any:
+    return _layers(numpy_copies(gradients))
+
+
+def _torch_layers(gradients: Gradients) -> Any:
+    return _layers(torch_copies(gradients))
+
+
+def _round_trip(tree: Any, _: float) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _dispatch(tree: Any, bound: float) -> Any:
+    return agclip.clip_by_global_norm(tree, bound, use_norm=0.5 * bound)[0]
+
+
+LIST = Contest(
+    "list",
+    "dispatch, a list of leaves of one entry",
+    (
+        Contender("jax.tree", builds.returning(numpy_copies, _round_trip)),
+        Contender("agclip-numpy", builds.returning(numpy_copies, _dispatch)),
+        Contender("agclip-torch", builds.returning(torch_copies, _dispatch)),
+    ),
+    checks.norm,
+    checks.unchanged,
+    clips=False,
+    scaling=True,
+)
+LAYERS = Contest(
+    "layers",
+    "dispatch, dicts of two leaves of one entry in a dict",
+    (
+        Contender("jax.tree", builds.returning(_numpy_layers, _round_trip)),
+        Contender("agclip-numpy", builds.returning(_numpy_layers, _dispatch)),
+        Contender("agclip-torch", builds.returning(_torch_layers, _dispatch)),
+    ),
+    checks.norm,
+    checks.unchanged,
+    clips=False,
+    scaling=True,
+)
+CLIP = Contest(
+    "clip",
+    "clip_by_global_norm_, a list of leaves of one entry",
+    (
+        Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_norm_)),
+        Contender("agclip-torch", builds.overwriting(torch_copies, agclip.clip_by_global_norm_)),
+        Contender("agclip-numpy", builds.overwriting(numpy_copies, agclip.clip_by_global_norm_)),
+    ),
+    lambda gradients: 0.5 * checks.norm(gradients),
+    checks.norm_is_bound,
+    scaling=True,
+)
+
+
+@enter([LIST, LAYERS], COUNTS)
+def test_dispatch(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))
+
+
+@enter([CLIP], COUNTS)
+def test_clip(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))

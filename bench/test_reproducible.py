@@ -1,0 +1,173 @@
+"""What reproducible=True costs: each call against the same call without it, in the same run.
+
+Leaves up to float32 on the host have nothing to pay: there the rounding test is part of every call.
+It answers from the plain sum unless the bound is so close to the norm that only the reproducible
+norm can tell on which side it is, which is measured too. float64 leaves, norms along axes and
+traced values always need the reproducible norm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import agclip
+from bench import builds, checks
+from bench.arrays import numpy_copies, torch_copies
+from bench.bounds import Bounds
+from bench.builds import Copies, Function, Pass
+from bench.contests import ROOF, Build, Clip, Contender, Contest, Leaves, Match, enter
+from bench.workloads import FEW_LEAVES, MODELS, ONE_LEAF, PER_LEAF, SMALL, Gradients, Workload
+
+MATRICES = Workload("matrices", "8 × 512×512", ((512, 512),) * 8)
+
+_UNDECIDED = 1 + 2.0**-42
+"""Above the norm by more than the plain sum is off, and by less than what it is proven to be."""
+
+
+def _default_(grads: Any, bound: float) -> None:
+    agclip.clip_by_global_norm_(grads, bound)
+
+
+def _reproducible_(grads: Any, bound: float) -> None:
+    agclip.clip_by_global_norm_(grads, bound, reproducible=True)
+
+
+def _default(grads: Any, bound: float) -> Any:
+    return agclip.clip_by_global_norm(grads, bound)[0]
+
+
+def _reproducible(grads: Any, bound: float) -> Any:
+    return agclip.clip_by_global_norm(grads, bound, reproducible=True)[0]
+
+
+def _decided(grads: Any, bound: float) -> None:
+    agclip.clip_by_global_norm_(grads, 2 * bound, reproducible=True)
+
+
+def _undecided(grads: Any, bound: float) -> None:
+    agclip.clip_by_global_norm_(grads, _UNDECIDED * bound, reproducible=True)
+
+
+def _default_rows(grads: Any, bound: float) -> Any:
+    return agclip.clip_by_norm(grads, bound, axes=1)
+
+
+def _reproducible_rows(grads: Any, bound: float) -> Any:
+    return agclip.clip_by_norm(grads, bound, axes=1, reproducible=True)
+
+
+def _row_norms(leaves: Leaves) -> list[float]:
+    return [float(norm) for leaf in leaves for norm in np.linalg.norm(np.float64(leaf), axis=1)]
+
+
+def _rows_are_bound(leaves: Leaves, _: Gradients, bound: float) -> bool:
+    return bool(np.allclose(_row_norms(leaves), bound, rtol=1e-5))
+
+
+def _half_norm(gradients: Gradients) -> float:
+    return 0.5 * checks.norm(gradients)
+
+
+def _in_float64(build: Build) -> Build:
+    """Give a contender the same numbers as float64 arrays."""
+
+    def built(gradients: Gradients, bounds: Bounds) -> Clip:
+        return build([leaf.astype(np.float64) for leaf in gradients], bounds)
+
+    return built
+
+
+def _pair(library: str, first: Build, second: Build, kind: str = "reproducible") -> Any:
+    """Return two contenders of one library, the second compared with the first."""
+    name = f"agclip-{library}"
+    return Contender(name, first), Contender(f"agclip-{kind}-{library}", second, against=(name,))
+
+
+def _in_place(first: Function, second: Function, kind: str = "reproducible") -> Any:
+    libraries: dict[str, Copies] = {"numpy": numpy_copies, "torch": torch_copies}
+    for library, copies in libraries.items():
+        both = (builds.overwriting(copies, clip) for clip in (first, second))
+        yield from _pair(library, *both, kind)
+
+
+def _roof(*functions: Pass) -> Contender:
+    return Contender(ROOF, builds.passes(*functions))
+
+
+_CLIPS = (*_in_place(_default_, _reproducible_), _roof(builds.read, builds.scale_))
+FLOAT32 = Contest(
+    "float32",
+    "reproducible=True, float32, in place",
+    _CLIPS,
+    _half_norm,
+    checks.norm_is_bound,
+)
+FLOAT64 = Contest(
+    "float64",
+    "reproducible=True, float64, in place",
+    tuple(Contender(c.name, _in_float64(c.build), c.against) for c in _CLIPS),
+    _half_norm,
+    checks.norm_is_bound,
+)
+UNDECIDED = Contest(
+    "undecided",
+    "the bound at the norm: the rounding test cannot tell",
+    (*_in_place(_decided, _undecided, "undecided"), _roof(builds.read)),
+    checks.norm,
+    checks.unchanged,
+    clips=False,
+)
+TRACED = Contest(
+    "traced",
+    "reproducible=True, float32, JAX",
+    (
+        *_pair("jax-jit", builds.compiled(_default), builds.compiled(_reproducible)),
+        *_pair("jax", builds.returning_jax(_default), builds.returning_jax(_reproducible)),
+        _roof(builds.read, builds.scale),
+    ),
+    _half_norm,
+    checks.norm_is_bound,
+)
+ROWS = Contest(
+    "rows",
+    "reproducible=True, float32, clip_by_norm along axis 1",
+    (
+        *_pair(
+            "numpy",
+            builds.returning(numpy_copies, _default_rows),
+            builds.returning(numpy_copies, _reproducible_rows),
+        ),
+        *_pair(
+            "torch",
+            builds.returning(torch_copies, _default_rows),
+            builds.returning(torch_copies, _reproducible_rows),
+        ),
+        *_pair("jax-jit", builds.compiled(_default_rows), builds.compiled(_reproducible_rows)),
+        _roof(builds.read, builds.scale),
+    ),
+    lambda gradients: 0.5 * min(_row_norms(gradients)),
+    _rows_are_bound,
+)
+
+
+@enter([FLOAT32, FLOAT64], MODELS)
+def test_in_place(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))
+
+
+@enter([UNDECIDED], PER_LEAF)
+def test_undecided(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))
+
+
+@enter([TRACED], (*FEW_LEAVES, ONE_LEAF))
+def test_traced(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))
+
+
+@enter([ROWS], (SMALL, MATRICES))
+def test_rows(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
+    assert match.right(name, benchmark(match.calls[name]))

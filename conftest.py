@@ -1,0 +1,64 @@
+"""Run the examples in README.md and docs/*.md as tests."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agclip
+from agclip import _registry, _tree
+
+ROOT = Path(__file__).parent
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the examples of a page."""
+    if file_path.suffix == ".md" and file_path.parent in (ROOT / "docs", ROOT):
+        return _pages()(file_path, parent)
+    return None
+
+
+@functools.cache
+def _pages() -> Callable[[Path, pytest.Collector], pytest.Collector | None]:
+    # Imported when the first page is met, so that benchmarks run without Sybil.
+    from sybil import Sybil
+    from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+    return Sybil(
+        parsers=[PythonCodeBlockParser(), SkipParser()],
+        patterns=["README.md", "docs/*.md"],
+        setup=_set_up,
+        teardown=_tear_down,
+    ).pytest()
+
+
+def _set_up(namespace: dict[str, Any]) -> None:
+    namespace["absent"] = _absent
+    namespace["before"] = dict(_registry._registered), dict(_tree._containers)
+
+
+def _tear_down(namespace: dict[str, Any]) -> None:
+    """Forget what a page has registered."""
+    backends, containers = namespace["before"]
+    for registered, known in ((_registry._registered, backends), (_tree._containers, containers)):
+        registered.clear()
+        registered.update(known)
+    _registry.BY_TYPE.clear()
+
+
+def _absent(name: str) -> str:
+    """Return why a library cannot be used here; empty if it can. Pages skip examples by it."""
+    if importlib.util.find_spec(name) is None:
+        return f"{name} is not installed"
+    try:
+        agclip.get_backend(name)
+    except ValueError:
+        return ""  # no adapter brings it, and none is needed
+    except (ImportError, RuntimeError) as error:
+        return str(error)
+    return ""
