@@ -16,12 +16,11 @@ def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:
         TypeError: If `axes` is neither an integer nor a sequence of integers.
         ValueError: If an axis is out of range or named twice.
     """
-    try:
-        items = list(axes) if isinstance(axes, Iterable) else [axes]
-        given = [operator.index("" if isinstance(axis, bool) else axis) for axis in items]
-    except TypeError:
+    items: list[Any] = list(axes) if isinstance(axes, Iterable) else [axes]
+    if not all(hasattr(axis, "__index__") and not isinstance(axis, bool) for axis in items):
         msg = f"`{name}` must be an integer or a sequence of integers; got {axes!r}."
-        raise TypeError(msg) from None
+        raise TypeError(msg)
+    given = [operator.index(axis) for axis in items]
     found = [axis + ndim if axis < 0 else axis for axis in given]
     if any(not 0 <= axis < ndim for axis in found):
         msg = (

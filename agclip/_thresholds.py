@@ -66,7 +66,7 @@ def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     return number
 
 
-def as_float(value: Any) -> float:
+def as_float(value: numbers.Real | Any) -> float:
     """Return a real number as a float, infinite beyond the range."""
     try:
         return float(value)

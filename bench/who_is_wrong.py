@@ -13,8 +13,8 @@ import argparse
 import contextlib
 import importlib
 import math
-import os
 import platform
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +28,8 @@ import numpy as np
 
 import agclip
 
+WIDTH = 100
+"""Of the lines of text."""
 EXTRA_BITS = 256
 """Bits of the true norm beyond those of its square's integer root."""
 
@@ -60,13 +62,13 @@ class Case:
         """Return the array."""
         if self.normal:
             return np.random.default_rng(0).standard_normal(self.normal).astype(self.dtype)
-        return np.concatenate([np.full(count, x).astype(self.dtype) for x, count in self.runs])
+        return np.concatenate([np.full(count, x, self.dtype) for x, count in self.runs])
 
     def entries(self) -> Iterable[tuple[float, int]]:
         """Return the entries as they are in the array, with their numbers."""
         if self.normal:
             return ((x, 1) for x in self.array().tolist())
-        return ((float(np.asarray(x).astype(self.dtype)), count) for x, count in self.runs)
+        return ((float(np.full((), x, self.dtype)), count) for x, count in self.runs)
 
 
 CASES = (
@@ -151,8 +153,8 @@ def _jax() -> Library:
 
 
 def _tensorflow() -> Library:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it logs to the standard error otherwise
-    tensorflow = importlib.import_module("tensorflow")
+    import tensorflow
+
     return Library(tensorflow.constant, lambda x: tensorflow.linalg.global_norm([x]))
 
 
@@ -218,21 +220,24 @@ def table(rows: list[list[str]]) -> Iterator[str]:
 def report() -> Iterator[str]:
     """Yield the lines of the whole report."""
     libraries, missing = available()
-    yield "Errors in units in the last place of the result's dtype; **inf** and **0**: the norm is"
-    yield "lost, although it is representable. Each row is one array:"
+    yield from textwrap.wrap(
+        "Errors in units in the last place of the result's dtype. **inf** and **0**: the norm is "
+        "lost, although it is representable. Every row is one array; the last column tells whether "
+        "`reproducible=True` gives the same bits for the arrays of every library.",
+        WIDTH,
+    )
     yield ""
     ours = [f"agclip: {title}" for title in OURS if title in libraries]
-    head = ["", *libraries, *ours, "reproducible: same bits"]
+    head = ["", *libraries, *ours, "same bits"]
     yield from table([head, *(row(case, libraries) for case in CASES)])
     yield ""
-    functions = ", ".join(f"{title}: `{LIBRARIES[title][1]}`" for title in libraries)
-    yield f"{functions}; agclip: `global_norm`, of arrays of each library, and at the right whether"
-    yield "the bits of `reproducible=True` are the same from all of them."
-    for title, reason in missing.items():
-        yield f"Left out: {title} ({reason})."
+    functions = [f"`{LIBRARIES[title][1]}`" for title in libraries]
+    yield from textwrap.wrap(f"{', '.join(functions)}; `agclip.global_norm`.", WIDTH)
+    yield from (f"Left out: {title} ({reason})." for title, reason in missing.items())
     versions = [f"{title} {version_of(LIBRARIES[title][0])}" for title in libraries]
-    yield f"{time.strftime('%Y-%m')}, CPU ({platform.machine()}), Python"
-    yield f"{platform.python_version()}, {', '.join(versions)}, agclip {agclip.__version__}."
+    made = [time.strftime("%Y-%m"), f"CPU ({platform.machine()})"]
+    made += [f"Python {platform.python_version()}", *versions, f"agclip {agclip.__version__}"]
+    yield from textwrap.wrap(f"{', '.join(made)}.", WIDTH)
 
 
 def version_of(module: str) -> str:
