@@ -66,7 +66,7 @@ def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     return number
 
 
-def as_float(value: numbers.Real | Any) -> float:
+def as_float(value: Any) -> float:
     """Return a real number as a float, infinite beyond the range."""
     try:
         return float(value)
@@ -114,7 +114,7 @@ def check_order(value: Any) -> float:
     return order
 
 
-def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:
+def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
     """Check the name of a policy for NaN and infinities.
 
     Without a bound nothing is clipped, so there is nothing to propagate.
@@ -123,7 +123,8 @@ def policy(nonfinite: NonFinite, bound: Scalar | None) -> NonFinite:
         known = ", ".join(map(repr, _POLICIES))
         msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
         raise ValueError(msg)
-    return "skip" if bound is None and nonfinite == "propagate" else nonfinite
+    chosen: NonFinite = nonfinite
+    return "skip" if bound is None and chosen == "propagate" else chosen
 
 
 def check_reproducible(reproducible: bool, order: float, leaves: Leaves) -> bool:

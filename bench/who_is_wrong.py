@@ -153,9 +153,9 @@ def _jax() -> Library:
 
 
 def _tensorflow() -> Library:
-    import tensorflow
+    import tensorflow as tf
 
-    return Library(tensorflow.constant, lambda x: tensorflow.linalg.global_norm([x]))
+    return Library(tf.constant, lambda x: tf.linalg.global_norm([x]))
 
 
 LIBRARIES = {
