@@ -29,7 +29,7 @@ def sum_squares(
     def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar) -> Array:
         sums = []
         for part in _kernels.real_parts(xp, rows):
-            y = _kernels.scaled(xp.astype(part, wide, copy=False), scale)
+            y = _kernels.scaled(_kernels.cast(xp, part, wide), scale)
             sums.append(_sum(backend, y * y, along))
         return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
@@ -45,7 +45,7 @@ def abs_max(
     def of_rows(rows: Array, along: tuple[int, ...]) -> Array:
         maxima = []
         for part in _kernels.real_parts(xp, rows):
-            y = xp.abs(xp.astype(part, wide, copy=False))
+            y = xp.abs(_kernels.cast(xp, part, wide))
             maxima.append(_kernels.peak(xp, y, along))
         return maxima[0] if len(maxima) == 1 else xp.maximum(maxima[0], maxima[1])
 

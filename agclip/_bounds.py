@@ -8,6 +8,7 @@ from typing import Any
 
 from agclip import _registry
 from agclip._dtypes import Kind, kind_of
+from agclip._kernels import cast
 from agclip._leaves import Leaves
 from agclip._tree import describe
 from agclip._typing import Array
@@ -83,8 +84,9 @@ def _array(name: str, bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Arra
             f"{tuple(leaf.shape)} at {leaves.path(i)}. A bound never enlarges a leaf."
         )
         raise ValueError(msg)
-    fitted: Array = xp.astype(_saturated(xp, bound, given, kind), leaf.dtype, copy=copy)
-    return fitted
+    fitted = _saturated(xp, bound, given, kind)
+    # A cast in the standard always copies.
+    return xp.astype(fitted, leaf.dtype) if copy else cast(xp, fitted, leaf.dtype)
 
 
 def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:

@@ -131,7 +131,7 @@ def _parts(
     sums: list[Array] = []
     keep = {} if axes is None else {"axis": axes, "keepdims": True}
     for half in _kernels.real_parts(xp, rows):
-        y = _kernels.scaled(xp.astype(half, wide, copy=False), grid.scale)
+        y = _kernels.scaled(_kernels.cast(xp, half, wide), grid.scale)
         rest = xp.abs(y) if grid.order == 1 else y * y
         if fence is not None:
             rest = xp.maximum(rest, fence)

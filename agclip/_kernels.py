@@ -38,7 +38,7 @@ def sum_squares(
 def _sum_of_parts(xp: Namespace, leaf: Array, wide: DType, scale: Scalar) -> Scalar:
     sums = []
     for part in real_parts(xp, leaf):
-        y = scaled(xp.astype(part, wide, copy=False), scale)
+        y = scaled(cast(xp, part, wide), scale)
         sums.append(xp.sum(y * y))
     return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
@@ -47,9 +47,7 @@ def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Sca
     """Return max |x| in `wide` for each leaf, NaN if an entry is; complex: of the two parts."""
     maxima = []
     for leaf in leaves:
-        parts = [
-            peak(xp, xp.abs(xp.astype(part, wide, copy=False))) for part in real_parts(xp, leaf)
-        ]
+        parts = [peak(xp, xp.abs(cast(xp, part, wide))) for part in real_parts(xp, leaf)]
         maxima.append(parts[0] if len(parts) == 1 else xp.maximum(parts[0], parts[1]))
     return maxima
 
@@ -88,9 +86,9 @@ def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Sca
     """Return scale·|x| / unit elementwise in `wide`."""
     if kind_of(leaf.dtype).family == "complex":
         complex_wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
-        y = scaled(xp.astype(leaf, complex_wide, copy=False), scale)
+        y = scaled(cast(xp, leaf, complex_wide), scale)
         return xp.abs(y if is_one(unit) else y / unit)
-    y = xp.abs(scaled(xp.astype(leaf, wide, copy=False), scale))
+    y = xp.abs(scaled(cast(xp, leaf, wide), scale))
     return y if is_one(unit) else y / unit
 
 
@@ -106,8 +104,8 @@ def _scale_leaf(xp: Namespace, leaf: Array, factor: Factor) -> Array:
     real = real_dtype(xp, kind)
     for part in (pre, rest):
         if part is not None:
-            y = y * (part if isinstance(part, float) else xp.astype(part, real, copy=False))
-    return xp.astype(y, leaf.dtype, copy=False)
+            y = y * (part if isinstance(part, float) else cast(xp, part, real))
+    return cast(xp, y, leaf.dtype)
 
 
 def scale_(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> None:
@@ -198,6 +196,11 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int)
 def run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
     """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
     return program(*static, *arrays)
+
+
+def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
+    """Return x in a dtype, x itself if it has it already."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
 def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:

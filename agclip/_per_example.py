@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _axis_sums, _thresholds
+from agclip import _axis_sums, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
@@ -128,7 +128,7 @@ def _summed(
     count = xp.sum(xp.astype(decision.limited, xp.int32))
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
-    return sums, xp.astype(count, xp.int32, copy=False)
+    return sums, _kernels.cast(xp, count, xp.int32)
 
 
 def _weighted_sum(
@@ -142,14 +142,14 @@ def _weighted_sum(
     real = backend.wide(xp, leaf)
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
-        y = xp.astype(rows, wide, copy=False)
+        y = _kernels.cast(xp, rows, wide)
         for factor in factors:
-            y = y * xp.astype(factor, real, copy=False)
+            y = y * _kernels.cast(xp, factor, real)
         if zero:
             y = xp.where(finite, y, xp.zeros_like(y))
         return xp.sum(y, axis=0)
 
     columns = [xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)) for f in (finite, *factors)]
     summed = _axis_sums.blockwise(backend, leaf, (0,), of_rows, lambda a, b: a + b, tuple(columns))
-    result: Array = xp.astype(summed, leaf.dtype, copy=False)
+    result: Array = _kernels.cast(xp, summed, leaf.dtype)
     return result

@@ -103,7 +103,7 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
     if not hasattr(value, "dtype"):
         device = call.backend.device(arrays[0])
         return xp.asarray(value, dtype=wide, **({} if device is None else {"device": device}))
-    value = xp.astype(value, wide, copy=False)
+    value = _kernels.cast(xp, value, wide)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
@@ -278,7 +278,7 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
     double = any(kind_of(leaf.dtype).precision == 53 for leaf in arrays)
     dtype = xp.float64 if double else xp.float32
     if not call.host:
-        return xp.astype(value, dtype, copy=False)
+        return _kernels.cast(xp, value, dtype)
     if not double and value >= _FLOAT32_OVERFLOW:
         value = float("inf")
     device = backend.device(arrays[0])

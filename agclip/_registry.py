@@ -88,6 +88,9 @@ def _of_class(cls: type) -> Backend | None:
         found = _named(base.__module__.partition(".")[0])
         if found is not None:
             return found
+        if "__array_namespace__" in vars(base):
+            # A library of its own, whatever it inherits operators from.
+            return None
     return None
 
 

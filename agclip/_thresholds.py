@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from typing import Any, cast
 
 from agclip import _registry
 from agclip._backend import Backend
@@ -123,8 +123,7 @@ def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
         known = ", ".join(map(repr, _POLICIES))
         msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
         raise ValueError(msg)
-    chosen: NonFinite = nonfinite
-    return "skip" if bound is None and chosen == "propagate" else chosen
+    return "skip" if bound is None and nonfinite == "propagate" else cast(NonFinite, nonfinite)
 
 
 def check_reproducible(reproducible: bool, order: float, leaves: Leaves) -> bool:

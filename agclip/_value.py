@@ -122,7 +122,8 @@ def _clipped(
 
 def _unscaling(backend: Backend, arrays: Sequence[Array], loss_scale: Scalar) -> Factor:
     if not isinstance(loss_scale, float):
-        loss_scale = backend.xp.astype(loss_scale, backend.wide(backend.xp, arrays[0]), copy=False)
+        xp = backend.xp
+        loss_scale = _kernels.cast(xp, loss_scale, backend.wide(xp, arrays[0]))
     part = (None, 1.0 / loss_scale)
     return Factor(narrow=part, wide=part)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -29,8 +30,14 @@ class Vector(NamedTuple):
     kwargs: dict[str, Any]
     result: Any
 
-    def prepare(self, library: Library) -> tuple[Call, list[Tree]]:
-        """Return the function of the arguments that hold arrays, and these arguments.
+    def prepare(
+        self, library: Library, function: Callable[..., Tree]
+    ) -> tuple[Callable[..., Tree], list[Tree]]:
+        """Return a function of the arguments that hold arrays alone, and these arguments.
+
+        Args:
+            library: The library whose arrays they shall be.
+            function: The function to call: that of the vector, or its twin that works in place.
 
         Raises:
             NotApplicableError: If the library has not all dtypes, or cannot compute with an input.
@@ -48,26 +55,26 @@ class Vector(NamedTuple):
         places = [i for i, arg in enumerate(self.args) if any(arrays_of(arg))]
         fixed = [None if i in places else decode(library, arg) for i, arg in enumerate(self.args)]
         named = {key: decode(library, value) for key, value in self.kwargs.items()}
-        call = Call(getattr(agclip, self.function), tuple(places), fixed, named)
-        return call, [decode(library, self.args[i]) for i in places]
+        return _call(function, places, fixed, named), [
+            decode(library, self.args[i]) for i in places
+        ]
 
 
-class Call:
-    """A function with all arguments fixed but those that hold arrays."""
+def _call(
+    function: Callable[..., Tree],
+    places: list[int],
+    fixed: list[Any],
+    named: dict[str, Any],
+) -> Callable[..., Tree]:
+    """Fix all arguments of a function but those that hold arrays."""
 
-    def __init__(
-        self, function: Any, places: tuple[int, ...], fixed: list[Any], named: dict[str, Any]
-    ) -> None:
-        self.function = function
-        self.places = places
-        self.fixed = fixed
-        self.named = named
-
-    def __call__(self, *trees: Tree) -> Tree:
-        args = list(self.fixed)
-        for place, tree in zip(self.places, trees, strict=True):
+    def call(*trees: Tree) -> Tree:
+        args = list(fixed)
+        for place, tree in zip(places, trees, strict=True):
             args[place] = tree
-        return self.function(*args, **self.named)
+        return function(*args, **named)
+
+    return call
 
 
 @functools.cache
@@ -84,7 +91,7 @@ def checks() -> list[Check]:
 
 def _check(vector: Vector) -> Check:
     def run(library: Library) -> None:
-        call, trees = vector.prepare(library)
+        call, trees = vector.prepare(library, getattr(agclip, vector.function))
         result = library.call(call, *trees)
         compare(library, vector.result, result)
         twin = getattr(agclip, f"{vector.function}_", None)
@@ -95,8 +102,7 @@ def _check(vector: Vector) -> Check:
 
 
 def _same_in_place(library: Library, vector: Vector, twin: Any, result: Tree) -> None:
-    call, trees = vector.prepare(library)
-    call.function = twin
+    call, trees = vector.prepare(library, twin)
     written = all_numbers(library, call(*trees))
     wanted = all_numbers(library, result)
     expect_same(written, wanted, "the result in place")

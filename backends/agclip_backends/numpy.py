@@ -98,6 +98,8 @@ def _access(_: Any) -> Access:
 
 
 def _refuse(x: Any) -> str | None:
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return "is no numpy.ndarray"
     if isinstance(x, np.ma.MaskedArray):
         return "is masked"
     return "is a matrix" if isinstance(x, np.matrix) else None
