@@ -23,9 +23,7 @@ def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:
     given = [operator.index(axis) for axis in items]
     found = [axis + ndim if axis < 0 else axis for axis in given]
     if any(not 0 <= axis < ndim for axis in found):
-        msg = (
-            f"`{name}` must name axes of the array at {path}, which has {ndim} axes; got {axes!r}."
-        )
+        msg = f"`{name}` must name axes of the {ndim}-d array at {path}; got {axes!r}."
         raise ValueError(msg)
     if len(set(found)) != len(found):
         msg = f"`{name}` must name every axis once; got {axes!r}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agclip import _axes, _thresholds
@@ -118,7 +118,7 @@ def _plan(
 ) -> Plan:
     chosen = None
     if axes is not None:
-        axes = tuple(axes) if isinstance(axes, Iterable) else axes
+        axes = tuple(axes) if isinstance(axes, Iterator) else axes
         chosen = tuple(
             _axes.normalise("axes", axes, leaf.ndim, leaves.path(i))
             for i, leaf in enumerate(leaves.arrays)

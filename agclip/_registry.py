@@ -60,27 +60,21 @@ def register_backend(backend: Backend) -> None:
     BY_TYPE.clear()
 
 
+def _looks_like_an_array(x: Any) -> bool:
+    wanted = ("dtype", "shape", "__mul__")
+    return not isinstance(x, type) and all(hasattr(x, name) for name in wanted)
+
+
 def resolve(x: Any) -> Backend | None:
     """Return the backend of an array; None for an object that is not an array."""
     cls = type(x)
     found = BY_TYPE.get(cls)
-    if (
-        found is None
-        and not isinstance(x, type)
-        and hasattr(x, "dtype")
-        and hasattr(x, "shape")
-        and hasattr(x, "__mul__")
-    ):
+    if found is None and _looks_like_an_array(x):
         found = _of_class(cls) or _standard(x)
         if found is not None:
             learn_dtypes(found.xp)
             BY_TYPE[cls] = found
     return found
-
-
-def _looks_like_an_array(x: Any) -> bool:
-    wanted = ("dtype", "shape", "__mul__")
-    return not isinstance(x, type) and all(hasattr(x, name) for name in wanted)
 
 
 def _of_class(cls: type) -> Backend | None:
@@ -103,7 +97,10 @@ def _standard(x: Any) -> Backend | None:
     namespace: Callable[[], Any] | None = getattr(x, "__array_namespace__", None)
     if namespace is None:
         return None
-    return Backend(name=type(x).__module__.partition(".")[0], xp=namespace())
+    xp = namespace()
+    # A library may define its arrays in a package beside its own.
+    owner = _named(getattr(xp, "__name__", "").partition(".")[0])
+    return owner or Backend(name=type(x).__module__.partition(".")[0], xp=xp)
 
 
 def backend_for(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:

@@ -82,7 +82,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
         found, path = error.found, name + error.path
         if hasattr(found, "dtype") and hasattr(found, "shape") and not isinstance(found, type):
             msg = (
-                f"`{name}` must hold arrays of a library that agclip knows; got a "
+                f"`{name}` must hold arrays of a library that agclip knows; got "
                 f"{type(found).__module__}.{type(found).__qualname__} at {path}. A library that "
                 f"follows the Python Array API standard needs no more; for another one see "
                 f"agclip.register_backend."

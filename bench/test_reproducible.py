@@ -8,6 +8,7 @@ traced values always need the reproducible norm.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from bench.arrays import numpy_copies, torch_copies
 from bench.bounds import Bounds
 from bench.builds import Copies, Function, Pass
 from bench.contests import ROOF, Build, Clip, Contender, Contest, Leaves, Match, enter
-from bench.workloads import FEW_LEAVES, MODELS, ONE_LEAF, PER_LEAF, SMALL, Gradients, Workload
+from bench.workloads import FEW_LEAVES, PER_LEAF, SMALL, Gradients, Workload
 
 MATRICES = Workload("matrices", "8 × 512×512", ((512, 512),) * 8)
 
@@ -80,24 +81,27 @@ def _in_float64(build: Build) -> Build:
     return built
 
 
-def _pair(library: str, first: Build, second: Build, kind: str = "reproducible") -> Any:
+def _pair(
+    library: str, first: Build, second: Build, kind: str = "reproducible"
+) -> tuple[Contender, Contender]:
     """Return two contenders of one library, the second compared with the first."""
     name = f"agclip-{library}"
     return Contender(name, first), Contender(f"agclip-{kind}-{library}", second, against=(name,))
 
 
-def _in_place(first: Function, second: Function, kind: str = "reproducible") -> Any:
-    libraries: dict[str, Copies] = {"numpy": numpy_copies, "torch": torch_copies}
-    for library, copies in libraries.items():
-        both = (builds.overwriting(copies, clip) for clip in (first, second))
-        yield from _pair(library, *both, kind)
+def _hosts(
+    build: Callable[[Copies, Function], Build], first: Function, second: Function, *kind: str
+) -> Iterator[Contender]:
+    """Yield the pair of each library whose values can be read for nothing."""
+    for library, copies in (("numpy", numpy_copies), ("torch", torch_copies)):
+        yield from _pair(library, build(copies, first), build(copies, second), *kind)
 
 
 def _roof(*functions: Pass) -> Contender:
     return Contender(ROOF, builds.passes(*functions))
 
 
-_CLIPS = (*_in_place(_default_, _reproducible_), _roof(builds.read, builds.scale_))
+_CLIPS = (*_hosts(builds.overwriting, _default_, _reproducible_), _roof(builds.read, builds.scale_))
 FLOAT32 = Contest(
     "float32",
     "reproducible=True, float32, in place",
@@ -115,7 +119,7 @@ FLOAT64 = Contest(
 UNDECIDED = Contest(
     "undecided",
     "the bound at the norm: the rounding test cannot tell",
-    (*_in_place(_decided, _undecided, "undecided"), _roof(builds.read)),
+    (*_hosts(builds.overwriting, _decided, _undecided, "undecided"), _roof(builds.read)),
     checks.norm,
     checks.unchanged,
     clips=False,
@@ -135,16 +139,7 @@ ROWS = Contest(
     "rows",
     "reproducible=True, float32, clip_by_norm along axis 1",
     (
-        *_pair(
-            "numpy",
-            builds.returning(numpy_copies, _default_rows),
-            builds.returning(numpy_copies, _reproducible_rows),
-        ),
-        *_pair(
-            "torch",
-            builds.returning(torch_copies, _default_rows),
-            builds.returning(torch_copies, _reproducible_rows),
-        ),
+        *_hosts(builds.returning, _default_rows, _reproducible_rows),
         *_pair("jax-jit", builds.compiled(_default_rows), builds.compiled(_reproducible_rows)),
         _roof(builds.read, builds.scale),
     ),
@@ -153,17 +148,17 @@ ROWS = Contest(
 )
 
 
-@enter([FLOAT32, FLOAT64], MODELS)
+@enter([FLOAT32, FLOAT64], PER_LEAF)
 def test_in_place(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
     assert match.right(name, benchmark(match.calls[name]))
 
 
-@enter([UNDECIDED], PER_LEAF)
+@enter([UNDECIDED], FEW_LEAVES)
 def test_undecided(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
     assert match.right(name, benchmark(match.calls[name]))
 
 
-@enter([TRACED], (*FEW_LEAVES, ONE_LEAF))
+@enter([TRACED], FEW_LEAVES)
 def test_traced(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
     assert match.right(name, benchmark(match.calls[name]))
 

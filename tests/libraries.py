@@ -61,11 +61,14 @@ def _torch_requires_grad() -> Iterator[Library]:
 @contextlib.contextmanager
 def _torch_compiled() -> Iterator[Library]:
     torch = importlib.import_module("torch")
-    compiler = functools.partial(torch.compile, backend="eager", fullgraph=True)
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        torch._dynamo.reset()
+        return torch.compile(function, backend="eager", fullgraph=True)
+
     # A property calls one function with trees of many kinds, more than the eight a program may have.
     with torch._dynamo.config.patch(recompile_limit=64):
-        torch._dynamo.reset()
-        yield Library("torch", "torch, compiled", wrap=compiler, traced=True)
+        yield Library("torch", "torch, compiled", wrap=compiled, traced=True)
         torch._dynamo.reset()
 
 
@@ -158,14 +161,11 @@ def _look_again() -> None:
 
 Opener = Callable[[], contextlib.AbstractContextManager[Library]]
 
-MATRIX: dict[str, tuple[str, Opener]] = {
+LIBRARIES: dict[str, tuple[str, Opener]] = {
     "numpy": ("numpy", _numpy),
     "numpy-read-only": ("numpy", _numpy_read_only),
     "torch": ("torch", _torch),
     "torch-requires-grad": ("torch", _torch_requires_grad),
-    "jax": ("jax", _jax),
-    "jax-jit": ("jax", _jax_jitted),
-    "dask": ("dask", _dask),
     "cupy": ("cupy", _cupy),
     "strict": ("array_api_strict", functools.partial(_strict, "CPU_DEVICE")),
     "strict-device2": ("array_api_strict", functools.partial(_strict, "device2")),
@@ -173,10 +173,16 @@ MATRIX: dict[str, tuple[str, Opener]] = {
     "strict-no-x64": ("array_api_strict", functools.partial(_strict, "no_x64")),
     "third-party": ("toyarray", third_party),
 }
-"""What the whole suite runs on: the library that must be usable, and how to set it up."""
+"""What takes milliseconds a check: the library that must be usable, and how to set it up."""
 
-COMPILED = {"torch-compile": ("torch", _torch_compiled)}
-"""What takes about a second a check, and so runs a part of the suite."""
+GRAPHS: dict[str, tuple[str, Opener]] = {"jax": ("jax", _jax), "dask": ("dask", _dask)}
+"""What takes some tenths of a second a check: a program is compiled, or a graph is built."""
+
+COMPILED: dict[str, tuple[str, Opener]] = {
+    "jax-jit": ("jax", _jax_jitted),
+    "torch-compile": ("torch", _torch_compiled),
+}
+"""What takes up to a second a check: a function is traced and compiled for each."""
 
 
 def one_of_each(checks: Sequence[Check]) -> list[Check]:

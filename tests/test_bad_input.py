@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import agclip
 import arrays
+from agclip import _kernels
 
 NAN, INF = float("nan"), float("inf")
 
@@ -98,6 +101,11 @@ def x():
     return np.asarray([3.0, 4.0], dtype=np.float32)
 
 
+def described(found):
+    """How a message names the kind of an object."""
+    return f"the class {found.__qualname__}" if isinstance(found, type) else type(found).__name__
+
+
 def rows():
     return np.asarray([[3.0, 4.0], [6.0, 8.0]], dtype=np.float32)
 
@@ -163,14 +171,14 @@ def no_array(request):
 
 
 def test_what_is_no_array_is_named_by_its_path(function, no_array):
-    tree, found = with_last(no_array), re.escape(type(no_array).__name__)
+    tree, found = with_last(no_array), re.escape(described(no_array))
     text = f"^`{function.tree}` must be an array, .*; got {found} at {function.tree}{PATH}. Take"
     with rejected(TypeError, text, tree):
         function.call(tree)
 
 
 def test_what_is_no_array_is_named_alone(no_array):
-    found = re.escape(type(no_array).__name__)
+    found = re.escape(described(no_array))
     with pytest.raises(TypeError, match=f"^`t` must be an array, .*; got {found} at t. Take"):
         agclip.clip_by_norm(no_array, 1.0)
 
@@ -183,25 +191,33 @@ class Foreign:
 
 def test_an_array_that_no_backend_claims_is_an_array_all_the_same(function):
     tree = with_last(Foreign())
-    with rejected(TypeError, f"got Foreign at {function.tree}{PATH}", tree):
+    text = (
+        f"^`{function.tree}` must hold arrays of a library that agclip knows; got a "
+        rf"{__name__}\.Foreign at {function.tree}{PATH}\. A library that follows the Python Array "
+        r"API standard needs no more; for another one see agclip\.register_backend\.$"
+    )
+    with rejected(TypeError, text, tree):
         function.call(tree)
 
 
-def test_an_array_that_no_backend_claims_is_answered_with_what_to_do():
-    with pytest.raises(TypeError, match=r"agclip\.(register_backend|backends)\b"):
-        agclip.clip_by_norm([Foreign()], 1.0)
+def test_a_class_of_arrays_that_no_backend_claims_is_no_array():
+    text = r"^`t` must be an array, .*; got the class Foreign at t\[0\]\. Take it out, or see"
+    with pytest.raises(TypeError, match=text):
+        agclip.clip_by_norm([Foreign], 1.0)
 
 
 @pytest.mark.parametrize("cls", [np.ndarray, np.float32], ids=lambda cls: cls.__name__)
 def test_a_class_of_arrays_is_no_array(cls):
     tree = with_last(cls)
-    with rejected(TypeError, f"^`t` must be an array, .*; got type at t{PATH}. Take", tree):
+    text = f"^`t` must be an array, .*; got the class {cls.__name__} at t{PATH}. Take it out"
+    with rejected(TypeError, text, tree):
         agclip.clip_by_norm(tree, 1.0)
 
 
 def test_a_class_of_arrays_is_no_threshold():
     tree = [x()]
-    with rejected(TypeError, "^`clip_norm` must be a real number .*; got a type", tree):
+    text = r"^`clip_norm` must be a real number or a 0-d array; got the class float32\.$"
+    with rejected(TypeError, text, tree):
         agclip.clip_by_norm(tree, np.float32)
 
 
@@ -272,6 +288,15 @@ def test_a_masked_array_is_refused(function):
         function.call(tree)
 
 
+def test_a_matrix_is_refused(function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        tree = with_last(np.matrix([[3.0, 4.0]]))
+    text = f"must hold dense arrays; got one that is a matrix at {function.tree}{PATH}. Convert"
+    with rejected(TypeError, text, tree):
+        function.call(tree)
+
+
 @pytest.fixture(scope="module")
 def torch():
     return pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -297,6 +322,38 @@ def test_a_ragged_batch_of_tensors_is_refused(function, torch):
         function.call([torch.ones(2), nested])
 
 
+WIDE_UNSIGNED = pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+
+
+@WIDE_UNSIGNED
+def test_wide_unsigned_tensors_are_refused(function, torch, dtype):
+    # PyTorch lacks most operations on these dtypes, comparisons among them.
+    tree = with_last(arrays.library("torch").array([3, 400], dtype), torch.asarray([3.0, 400.0]))
+    text = (
+        f"^`{function.tree}` must hold dense arrays; got one that has the dtype torch.{dtype}, "
+        f"which torch cannot compare at {function.tree}{PATH}. Convert it first.$"
+    )
+    with rejected(TypeError, text, tree):
+        function.call(tree)
+
+
+@WIDE_UNSIGNED
+@pytest.mark.parametrize("name", ["clip_value_min", "clip_value_max"])
+def test_wide_unsigned_tensors_are_no_bounds(value_clip, torch, name, dtype):
+    tree, bound = [torch.asarray([3, 4])], arrays.library("torch").array([3, 4], dtype)
+    text = rf"^`{name}` must be a real number, an array of them, or None; got Tensor\.$"
+    with rejected(TypeError, text, tree, bound):
+        value_clip.call(tree, **{"clip_value_min": None, "clip_value_max": None, name: bound})
+
+
+@WIDE_UNSIGNED
+def test_a_wide_unsigned_tensor_is_no_threshold(bounded, torch, dtype):
+    tree, bound = [torch.asarray([3.0, 4.0])], arrays.library("torch").array(3, dtype)
+    text = rf"^`{bounded.bound}` must be a real number or a 0-d array; got Tensor\.$"
+    with rejected(TypeError, text, tree, bound):
+        bounded.call(tree, **{bounded.bound: bound})
+
+
 def test_a_tensor_without_data_cannot_be_checked(torch):
     tree = [torch.ones(2, device="meta")]
     text = '^`nonfinite` must not be "error" for traced arrays, .*; got traced arrays of torch in'
@@ -316,12 +373,23 @@ def test_a_delayed_call_of_dask_is_refused():
         agclip.clip_by_norm(dask.delayed(np.ones)(2), 1.0)
 
 
-def test_a_size_that_is_not_known_yet_makes_no_nan():
+@pytest.fixture
+def unsized():
+    """A lazy array whose size is a question that only computing it answers."""
     da = pytest.importorskip("dask.array", reason="Dask is not installed")
     leaf = da.asarray([0.5, 3.0, 4.0])
-    with contextlib.suppress(ValueError):
-        clipped = agclip.clip_by_rms(leaf[leaf > 1], 1.0).compute()
-        assert clipped.tolist() == pytest.approx([3 / 12.5**0.5, 4 / 12.5**0.5])
+    return leaf[leaf > 1]
+
+
+@pytest.mark.parametrize("name", ["clip_by_rms", "clip_by_average_norm"])
+def test_an_average_wants_a_known_size(unsized, name):
+    text = rf"^`t` must have a known size; got shape \(nan,\) at t{PATH}\. Let the library compute"
+    with pytest.raises(ValueError, match=text):
+        FUNCTIONS[name].call(with_last(unsized, arrays.library("dask").array([3.0, 4.0])))
+
+
+def test_a_size_that_is_not_known_yet_is_no_matter_to_a_norm(unsized):
+    assert agclip.clip_by_norm(unsized, 1.0).compute().tolist() == pytest.approx([0.6, 0.8])
 
 
 # --- two libraries -----------------------------------------------------------------------------
@@ -358,7 +426,7 @@ NUMPY_UNWRITABLE = {
     "read-only": (read_only, "is read-only"),
     "broadcast": (lambda: np.broadcast_to(x(), (3, 2)), "is read-only"),
     "scalar": (lambda: np.float32(3.0), "is an immutable scalar"),
-    "stride of 0": (repeated, r"holds one number in several places \(a stride of 0\)"),
+    "stride of 0": (repeated, "holds several entries in the same memory"),
 }
 
 
@@ -396,7 +464,7 @@ TORCH_UNWRITABLE = {
     ),
     "expanded": (
         lambda torch: torch.ones(1).expand(3),
-        "holds one number in several places",
+        "holds several entries in the same memory",
     ),
     "inference": (
         lambda torch: torch.inference_mode()(torch.ones)(2),
@@ -431,7 +499,8 @@ RECORDED_VIEWS = {
 @pytest.mark.parametrize("kind", RECORDED_VIEWS)
 def test_a_view_that_autograd_protects_is_found_before_anything_is_written(torch, kind):
     tree = with_last(RECORDED_VIEWS[kind](torch), torch.asarray([300.0, 400.0]))
-    with rejected(TypeError, f"written in place; got one that .* at t{PATH}", tree):
+    reason = "is a view that autograd keeps track of"
+    with rejected(TypeError, f"written in place; got one that {reason} at t{PATH}. Use", tree):
         agclip.clip_by_norm_(tree, 1.0)
 
 
@@ -445,8 +514,67 @@ OVERLAPPING = {
 def test_overlapping_windows_cannot_be_written(name):
     lib = arrays.library(name)
     tree = with_last(OVERLAPPING[name](), lib.array([3.0, 4.0]))
-    with rejected(TypeError, f"written in place; got one that .* at t{PATH}", tree):
+    reason = "holds several entries in the same memory"
+    with rejected(TypeError, f"written in place; got one that {reason} at t{PATH}. Use", tree):
         agclip.clip_by_norm_(tree, 1.0)
+
+
+def strided(shape, strides):
+    """A view of doubles with strides given in entries."""
+    return np.lib.stride_tricks.as_strided(
+        np.zeros(64)[32:], shape, [8 * stride for stride in strides]
+    )
+
+
+LAYOUTS = {
+    "contiguous": (lambda: np.zeros((4, 6)), False),
+    "without axes": (lambda: np.zeros(()), False),
+    "one entry": (lambda: np.broadcast_to(np.zeros(1), (1, 1)), False),
+    "transposed": (lambda: np.zeros((4, 6)).T, False),
+    "axes in another order": (lambda: np.zeros((2, 3, 4)).transpose(1, 2, 0), False),
+    "every second entry": (lambda: np.zeros((4, 6))[::2, 1::3], False),
+    "reversed": (lambda: np.zeros(6)[::-1], False),
+    "reversed along both axes": (lambda: np.zeros((4, 6))[::-1, ::-2], False),
+    "diagonal": (lambda: np.zeros((4, 4)).diagonal(), False),
+    "a part of a record": (lambda: np.zeros(3, "f4,f8")["f1"], False),
+    "stride of 0": (lambda: np.broadcast_to(np.zeros(3), (2, 3)), True),
+    "stride of 0 within": (lambda: np.broadcast_to(np.zeros((3, 1)), (3, 2)), True),
+    "stride of 0 along an axis of 1": (lambda: strided((1, 3), (0, 1)), False),
+    "sliding window": (
+        lambda: np.lib.stride_tricks.sliding_window_view(np.zeros(6), 3),
+        True,
+    ),
+    "windows side by side": (lambda: strided((2, 3), (3, 1)), False),
+    "windows that run backwards": (lambda: strided((3, 3), (-1, 1)), True),
+    "windows apart that run backwards": (lambda: strided((3, 3), (-3, 1)), False),
+    "less than an entry apart": (
+        lambda: np.lib.stride_tricks.as_strided(np.zeros(4), (3,), (4,)),
+        True,
+    ),
+    "empty": (lambda: np.zeros((0, 3)), False),
+    "empty with a stride of 0": (lambda: np.broadcast_to(np.zeros((0, 1)), (0, 3)), False),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_layout_overlaps_itself_or_not(kind):
+    make, overlaps = LAYOUTS[kind]
+    view = make()
+    assert _kernels.overlaps_itself(view.shape, view.strides, view.itemsize) is overlaps
+
+
+AXES = st.lists(st.tuples(st.integers(0, 4), st.integers(-9, 9)), max_size=3)
+
+
+@settings(deadline=None)
+@given(AXES, st.integers(1, 3))
+def test_what_is_said_not_to_overlap_does_not(axes, itemsize):
+    shape, strides = [n for n, _ in axes], [stride for _, stride in axes]
+    starts = [0]
+    for length, stride in axes:
+        starts = [start + i * stride for start in starts for i in range(length)]
+    taken = [start + byte for start in starts for byte in range(itemsize)]
+    assert len(set(taken)) == len(taken) or _kernels.overlaps_itself(shape, strides, itemsize)
 
 
 # --- Python numbers ----------------------------------------------------------------------------
@@ -512,30 +640,31 @@ def test_the_outermost_numbers_of_float32_fit(number):
 
 # --- thresholds --------------------------------------------------------------------------------
 
+REAL = "must be a real number or a 0-d array"
 BAD_THRESHOLDS = {
-    "-1": (-1, ValueError, "must be a number >= 0, or None for no clipping; got -1"),
+    "-1": (-1, ValueError, "must be a number >= 0, or None for no clipping; got -1.0"),
     "-0.5": (np.float32(-0.5), ValueError, "must be a number >= 0, .*; got -0.5"),
     "-inf": (-INF, ValueError, "must be a number >= 0, .*; got -inf"),
     "nan": (NAN, ValueError, "must be a number >= 0, .*; got nan"),
-    "0-d -1": (np.asarray(-1.0), ValueError, "must be a number >= 0, .*; got -1"),
+    "0-d -1": (np.asarray(-1.0), ValueError, "must be a number >= 0, .*; got -1.0"),
     "0-d nan": (np.asarray(NAN), ValueError, "must be a number >= 0, .*; got nan"),
     "fraction": (Fraction(-1, 2), ValueError, "must be a number >= 0, .*; got -0.5"),
     "list": ([1.0], ValueError, "must be a scalar; got a list"),
     "tuple": ((), ValueError, "must be a scalar; got a tuple"),
     "vector": (np.ones(1), ValueError, r"must be a scalar; got an array of shape \(1,\)"),
     "matrix": (np.ones((2, 0)), ValueError, r"must be a scalar; got an array of shape \(2, 0\)"),
-    "str": ("1", TypeError, "must be a real number or a 0-d array of them; got a str"),
-    "bytes": (b"1", TypeError, "must be a real number or a 0-d array of them; got a bytes"),
-    "True": (True, TypeError, "must be a real number or a 0-d array of them; got a bool"),
-    "complex": (1j, TypeError, "must be a real number or a 0-d array of them; got a complex"),
-    "0-d bool": (np.asarray(True), TypeError, ".*of them; got a bool array"),
-    "0-d complex": (np.asarray(1j), TypeError, ".*of them; got a complex128 array"),
-    "0-d object": (np.asarray(None), TypeError, ".*of them; got a object array"),
-    "Decimal": (Decimal(1), TypeError, ".*of them; got a Decimal"),
-    "dict": ({}, TypeError, ".*of them; got a dict"),
-    "class": (float, TypeError, ".*of them; got a type"),
-    "object": (object(), TypeError, ".*of them; got a object"),
-    "function": (len, TypeError, ".*of them; got a builtin_function_or_method"),
+    "str": ("1", TypeError, f"{REAL}; got str"),
+    "bytes": (b"1", TypeError, f"{REAL}; got bytes"),
+    "True": (True, TypeError, f"{REAL}; got bool"),
+    "complex": (1j, TypeError, f"{REAL}; got complex"),
+    "0-d bool": (np.asarray(True), TypeError, f"{REAL}; got an array of bool"),
+    "0-d complex": (np.asarray(1j), TypeError, f"{REAL}; got an array of complex128"),
+    "0-d object": (np.asarray(None), TypeError, f"{REAL}; got an array of object"),
+    "Decimal": (Decimal(1), TypeError, f"{REAL}; got Decimal"),
+    "dict": ({}, TypeError, f"{REAL}; got dict"),
+    "class": (float, TypeError, f"{REAL}; got the class float"),
+    "object": (object(), TypeError, f"{REAL}; got object"),
+    "function": (len, TypeError, f"{REAL}; got builtin_function_or_method"),
 }
 
 
@@ -543,14 +672,14 @@ BAD_THRESHOLDS = {
 def test_a_threshold_is_one_number_from_zero_upwards(bounded, kind):
     value, error, text = BAD_THRESHOLDS[kind]
     tree = [x(), {"b": x()}]
-    with rejected(error, f"^`{bounded.bound}` {text}", tree, value):
+    with rejected(error, rf"^`{bounded.bound}` {text}\.$", tree, value):
         bounded.call(tree, **{bounded.bound: value})
 
 
 @pytest.mark.parametrize("kind", BAD_THRESHOLDS)
 def test_a_threshold_is_checked_for_an_empty_tree_too(kind):
     value, error, text = BAD_THRESHOLDS[kind]
-    with pytest.raises(error, match=f"^`clip_norm` {text}"):
+    with pytest.raises(error, match=rf"^`clip_norm` {text}\.$"):
         agclip.clip_by_norm([], value)
 
 
@@ -595,16 +724,16 @@ def test_a_loss_scale_beyond_all_floats_is_refused():
 # --- loss scale, given norm, policy, order -----------------------------------------------------
 
 BAD_SCALES = {
-    "0": (0, ValueError, "must be a finite number > 0, or None; got 0"),
-    "-2": (-2.0, ValueError, "must be a finite number > 0, or None; got -2"),
+    "0": (0, ValueError, "must be a finite number > 0, or None; got 0.0"),
+    "-2": (-2.0, ValueError, "must be a finite number > 0, or None; got -2.0"),
     "inf": (INF, ValueError, "must be a finite number > 0, or None; got inf"),
     "nan": (NAN, ValueError, "must be a finite number > 0, or None; got nan"),
-    "0-d 0": (np.asarray(0.0), ValueError, "must be a finite number > 0, or None; got 0"),
+    "0-d 0": (np.asarray(0.0), ValueError, "must be a finite number > 0, or None; got 0.0"),
     "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
     "list": ([2.0], ValueError, "must be a scalar; got a list"),
-    "str": ("2", TypeError, "must be a real number or a 0-d array of them; got a str"),
-    "True": (True, TypeError, "must be a real number or a 0-d array of them; got a bool"),
-    "complex": (2j, TypeError, "must be a real number or a 0-d array of them; got a complex"),
+    "str": ("2", TypeError, f"{REAL}; got str"),
+    "True": (True, TypeError, f"{REAL}; got bool"),
+    "complex": (2j, TypeError, f"{REAL}; got complex"),
 }
 
 
@@ -612,22 +741,26 @@ BAD_SCALES = {
 def test_a_loss_scale_is_a_positive_number(function, kind):
     value, error, text = BAD_SCALES[kind]
     tree = [x(), {"b": x()}]
-    with rejected(error, f"^`loss_scale` {text}", tree):
+    with rejected(error, rf"^`loss_scale` {text}\.$", tree):
         function.call(tree, loss_scale=value)
 
 
 def test_integers_have_no_loss_scale(value_clip):
     tree = [x(), np.asarray([3, 4])]
-    with rejected(TypeError, r"^`loss_scale` must be None for integer .* int64 at t\[1\]\.", tree):
+    text = (
+        r"^`loss_scale` must be None for integer arrays; got one for int64 at t\[1\]\. Convert the "
+        r"leaf, or divide it yourself\.$"
+    )
+    with rejected(TypeError, text, tree):
         value_clip.call(tree, clip_value_min=0, clip_value_max=1, loss_scale=2.0)
 
 
 BAD_NORMS = {
-    "-1": (-1, ValueError, "must be a norm, which is >= 0; got -1"),
+    "-1": (-1, ValueError, "must be a norm, which is >= 0; got -1.0"),
     "-inf": (-INF, ValueError, "must be a norm, which is >= 0; got -inf"),
-    "vector": (np.ones(2), ValueError, "must be a scalar; got an array"),
-    "str": ("5", TypeError, "must be a real number or a 0-d array of them; got a str"),
-    "True": (True, TypeError, "must be a real number or a 0-d array of them; got a bool"),
+    "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
+    "str": ("5", TypeError, f"{REAL}; got str"),
+    "True": (True, TypeError, f"{REAL}; got bool"),
 }
 
 
@@ -636,7 +769,7 @@ BAD_NORMS = {
 def test_a_given_norm_is_a_norm(name, kind):
     value, error, text = BAD_NORMS[kind]
     tree = [x()]
-    with rejected(error, f"^`use_norm` {text}", tree):
+    with rejected(error, rf"^`use_norm` {text}\.$", tree):
         FUNCTIONS[name].call(tree, use_norm=value)
 
 
@@ -702,13 +835,17 @@ def test_a_reproducible_norm_wants_float64(norm_function):
 # --- axes --------------------------------------------------------------------------------------
 
 BAD_AXES = {
-    "2": (2, ValueError, "must name axes of the array at t[0], which has 2; got 2."),
-    "-3": (-3, ValueError, "must name axes of the array at t[0], which has 2; got -3."),
-    "(0, 5)": ((0, 5), ValueError, "must name axes of the array at t[0], which has 2; got (0, 5)."),
+    "2": (2, ValueError, "must name axes of the 2-d array at t[0]; got 2."),
+    "-3": (-3, ValueError, "must name axes of the 2-d array at t[0]; got -3."),
+    "(0, 5)": (
+        (0, 5),
+        ValueError,
+        "must name axes of the 2-d array at t[0]; got (0, 5).",
+    ),
     "(0, 0)": ((0, 0), ValueError, "must name every axis once; got (0, 0)."),
     "(1, -1)": ((1, -1), ValueError, "must name every axis once; got (1, -1)."),
     "0.0": (0.0, TypeError, "must be an integer or a sequence of integers; got 0.0."),
-    "str": ("out_in", TypeError, "must be an integer or a sequence of integers; got 'out_in'."),
+    "str": ("ab", TypeError, "must be an integer or a sequence of integers; got ('a', 'b')."),
     "(None,)": ((None,), TypeError, "must be an integer or a sequence of integers; got (None,)."),
     "nested": ([[0]], TypeError, "must be an integer or a sequence of integers; got [[0]]."),
     "bool": (True, TypeError, "must be an integer or a sequence of integers; got True."),
@@ -726,27 +863,32 @@ def test_axes_are_axes_of_every_leaf(name, kind):
 
 def test_the_leaf_without_such_an_axis_is_named():
     tree = {"w": rows(), "b": x()}
-    text = "^`axes` must name axes of the array at t['b'], which has 1; got 1."
+    text = "^`axes` must name axes of the 1-d array at t['b']; got 1."
     with rejected(ValueError, re.escape(text)[1:], tree):
         agclip.clip_by_norm_(tree, 1.0, 1)
 
 
-def test_axes_that_can_be_read_only_once_serve_no_second_leaf():
-    tree = [rows(), rows()]
-    with rejected(TypeError, "^`axes` must be an integer or a sequence of integers", tree):
-        agclip.clip_by_norm_(tree, 1.0, iter([0]))
+@pytest.mark.parametrize("name", ["clip_by_norm", "clip_by_norm_"])
+def test_axes_that_can_be_read_only_once_serve_every_leaf(name):
+    once, again = FUNCTIONS[name].call([rows(), rows()], axes=iter([1]))
+    right = [[pytest.approx([0.6, 0.8])] * 2] * 2
+    assert [once.tolist(), again.tolist()] == right
 
 
 BAD_UNITS = {
     "layout": ("hwio", ValueError, '^`unit_axes` must be "out_in", "in_out", axes, or a function'),
     "empty": ("", ValueError, '^`unit_axes` must be "out_in", "in_out", axes, or a function'),
-    "None": (None, TypeError, "^`unit_axes` must be .*; got None"),
+    "None": (None, ValueError, '^`unit_axes` must be "out_in", .* returns one of these; got None'),
     "float": (0.5, TypeError, "^`unit_axes` must be .*; got 0.5"),
-    "axis": (2, ValueError, r"^`unit_axes` must name axes .* at grads\['w'\], which has 2; got 2"),
+    "axis": (
+        2,
+        ValueError,
+        r"^`unit_axes` must name axes of the 2-d array at grads\['w'\]; got 2",
+    ),
     "twice": ((0, -2), ValueError, r"^`unit_axes` must name every axis once; got \(0, -2\)"),
     "words": (lambda *_: "oihw", ValueError, "or a function of .* one of these; got 'oihw'"),
     "floats": (lambda *_: 0.5, TypeError, "^`unit_axes` must be .*; got 0.5"),
-    "out of range": (lambda *_: (7,), ValueError, r"which has 1; got \(7,\)"),
+    "out of range": (lambda *_: (7,), ValueError, r"must name axes of the 1-d array at .*; got \(7,\)"),
 }
 
 
@@ -755,7 +897,7 @@ BAD_UNITS = {
 def test_unit_axes_are_a_layout_or_axes(name, kind):
     value, error, text = BAD_UNITS[kind]
     tree = {"b": x(), "w": rows()}
-    with rejected(error, text, tree):
+    with rejected(error, rf"{text}.*\.$", tree):
         FUNCTIONS[name].call(tree, unit_axes=value)
 
 
@@ -769,13 +911,13 @@ def test_what_a_callable_raises_is_raised():
 
 ADAPTIVE = pytest.mark.parametrize("name", ["adaptive_grad_clip", "adaptive_grad_clip_"])
 BAD_EPS = {
-    "-1": (-1.0, ValueError, "must be a number >= 0"),
-    "nan": (NAN, ValueError, "must be a number >= 0"),
+    "-1": (-1.0, ValueError, "must be a number >= 0, or None for no lower limit; got -1.0"),
+    "nan": (NAN, ValueError, "must be a number >= 0, or None for no lower limit; got nan"),
     "list": ([1.0], ValueError, "must be a scalar; got a list"),
-    "vector": (np.ones(2), ValueError, "must be a scalar; got an array"),
-    "str": ("1", TypeError, "must be a real number or a 0-d array of them; got a str"),
-    "True": (True, TypeError, "must be a real number or a 0-d array of them; got a bool"),
-    "complex": (1j, TypeError, "must be a real number or a 0-d array of them; got a complex"),
+    "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
+    "str": ("1", TypeError, f"{REAL}; got str"),
+    "True": (True, TypeError, f"{REAL}; got bool"),
+    "complex": (1j, TypeError, f"{REAL}; got complex"),
 }
 
 
@@ -784,14 +926,8 @@ BAD_EPS = {
 def test_eps_is_a_number_from_zero_upwards(name, kind):
     value, error, text = BAD_EPS[kind]
     tree = [x()]
-    with rejected(error, f"^`eps` {text}", tree):
+    with rejected(error, rf"^`eps` {text}\.$", tree):
         FUNCTIONS[name].call(tree, eps=value)
-
-
-def test_the_message_on_eps_speaks_of_eps():
-    with pytest.raises(ValueError, match="`eps` must be a number >= 0") as caught:
-        agclip.adaptive_grad_clip(x(), x(), eps=-1.0, unit_axes="out_in")
-    assert "no clipping" not in str(caught.value)
 
 
 @pytest.mark.parametrize("clipping", [None, INF])
@@ -806,25 +942,39 @@ def test_a_ratio_of_zero_gives_zeros_whatever_eps_is():
 
 
 BAD_PARAMS = {
-    "None": (None, ValueError, "`params` must have the structure of `grads`"),
-    "a leaf": (x(), ValueError, "got (ndarray) at params where `grads` has (['w'], ['b'])."),
-    "a missing key": ({"w": rows()}, ValueError, "got (['w']) at params where"),
+    "None": (None, ValueError, "got NoneType at params where `grads` has ['w'], ['b']."),
+    "a leaf": (x(), ValueError, "got ndarray at params where `grads` has ['w'], ['b']."),
+    "a missing key": (
+        {"w": rows()},
+        ValueError,
+        "the structure of `grads`; got ['w'] at params where `grads` has ['w'], ['b'].",
+    ),
+    "no key": ({}, ValueError, "got nothing at params where `grads` has ['w'], ['b']."),
     "one more key": (
         {"w": rows(), "b": [x()], "c": x()},
         ValueError,
-        "got (['w'], ['b'], ['c']) at params where `grads` has (['w'], ['b']).",
+        "got ['w'], ['b'], ['c'] at params where `grads` has ['w'], ['b'].",
     ),
     "a list": (
         [rows(), [x()]],
         ValueError,
-        "got (0, 1) at params where `grads` has (['w'], ['b'])",
+        "got a container of 2 at params where `grads` has ['w'], ['b'].",
     ),
     "a longer list": (
         {"w": rows(), "b": [x(), x()]},
         ValueError,
-        "got (0, 1) at params['b'] where",
+        "got a container of 2 at params['b'] where `grads` has a container of 1.",
     ),
-    "no list": ({"w": rows(), "b": x()}, ValueError, "got (ndarray) at params['b'] where"),
+    "no list": (
+        {"w": rows(), "b": x()},
+        ValueError,
+        "got ndarray at params['b'] where `grads` has a container of 1.",
+    ),
+    "a class": (
+        {"w": rows(), "b": float},
+        ValueError,
+        "got the class float at params['b'] where `grads` has a container of 1.",
+    ),
     "no array": ({"w": rows(), "b": ["abc"]}, TypeError, "got str at params['b'][0]."),
     "a container": ({"w": rows(), "b": [{}]}, TypeError, "got dict at params['b'][0]."),
     "a None": ({"w": rows(), "b": [None]}, ValueError, "got None at params['b'][0]."),
@@ -837,7 +987,7 @@ BAD_PARAMS = {
     "a shape": (
         {"w": rows(), "b": [rows()]},
         ValueError,
-        "the shapes of `grads`; got (2, 2) at params['b'][0] and (2,) at grads['b'][0].",
+        "got (2, 2) at params['b'][0] and (2,) at grads['b'][0]. Pass the parameters that these",
     ),
     "a shape that broadcasts": (
         {"w": rows(), "b": [np.ones(1, dtype=np.float32)]},
@@ -893,6 +1043,8 @@ def test_every_leaf_has_the_same_examples(kind):
 
 # --- value bounds ------------------------------------------------------------------------------
 
+HOLDS_NAN = r"must not hold NaN; got an array that does\.$"
+ENTRIES = "must be a real number, an array of them, or None"
 BAD_BOUNDS = {
     "nan below": (NAN, 1, ValueError, "`clip_value_min` must be a number, or None .*; got nan"),
     "nan above": (0, NAN, ValueError, "`clip_value_max` must be a number, or None .*; got nan"),
@@ -903,18 +1055,19 @@ BAD_BOUNDS = {
     "crossing arrays": (np.asarray([0.0, 5.0]), np.ones(2), ValueError, "arrays that cross"),
     "crossing an array": (np.asarray([0.0, 5.0]), 1, ValueError, "got arrays that cross"),
     "crossing below": (2, np.ones(2), ValueError, "got arrays that cross. Swap them"),
-    "nan in an array": (np.asarray([NAN, 0.0]), 1, ValueError, "must not hold NaN"),
-    "nan in 0-d": (0, np.asarray(NAN), ValueError, "must not hold NaN"),
-    "str": ("0", 1, TypeError, "`clip_value_min` must be a real number, .*; got a str"),
-    "bytes": (0, b"1", TypeError, "`clip_value_max` must be a real number, .*; got a bytes"),
-    "bool": (False, 1, TypeError, "`clip_value_min` must be a real number, .*; got a bool"),
-    "complex": (0, 1j, TypeError, "`clip_value_max` must be a real number, .*; got a complex"),
-    "list": ([0.0, 0.0], 1, TypeError, "`clip_value_min` must be a real number, .*; got a list"),
-    "object": (0, object(), TypeError, "`clip_value_max` must be a real number, .*; got a object"),
-    "Decimal": (0, Decimal(1), TypeError, "must be a real number, .*; got a Decimal"),
-    "class": (float, 1, TypeError, "`clip_value_min` must be a real number, .*; got a type"),
-    "bools": (0, np.ones(2, bool), TypeError, "must be a real number, .*; got a bool array"),
-    "complexes": (0, np.ones(2, complex), TypeError, "a real number, .*; got a complex128 array"),
+    "nan in an array": (np.asarray([NAN, 0.0]), 1, ValueError, f"^`clip_value_min` {HOLDS_NAN}"),
+    "nan in another": (np.zeros(2), np.asarray([0.0, NAN]), ValueError, f"_max` {HOLDS_NAN}"),
+    "nan in 0-d": (0, np.asarray(NAN), ValueError, f"^`clip_value_max` {HOLDS_NAN}"),
+    "str": ("0", 1, TypeError, f"`clip_value_min` {ENTRIES}; got str."),
+    "bytes": (0, b"1", TypeError, f"`clip_value_max` {ENTRIES}; got bytes."),
+    "bool": (False, 1, TypeError, f"`clip_value_min` {ENTRIES}; got bool."),
+    "complex": (0, 1j, TypeError, f"`clip_value_max` {ENTRIES}; got complex."),
+    "list": ([0.0, 0.0], 1, TypeError, f"`clip_value_min` {ENTRIES}; got list."),
+    "object": (0, object(), TypeError, f"`clip_value_max` {ENTRIES}; got object."),
+    "Decimal": (0, Decimal(1), TypeError, f"`clip_value_max` {ENTRIES}; got Decimal."),
+    "class": (float, 1, TypeError, f"`clip_value_min` {ENTRIES}; got the class float."),
+    "bools": (0, np.ones(2, bool), TypeError, f"{ENTRIES}; got an array of bool."),
+    "complexes": (0, np.ones(2, complex), TypeError, f"{ENTRIES}; got an array of complex128."),
     "more axes": (np.zeros((2, 2)), 1, ValueError, r"got shape \(2, 2\) for \(2,\) at t\[1\]\."),
     "an axis more": (0, np.ones((1, 2)), ValueError, r"got shape \(1, 2\) for \(2,\) at t\[1\]\."),
     "a longer axis": (0, np.ones(3), ValueError, r"got shape \(3,\) for \(2, 2\) at t\[0\]\."),
@@ -940,7 +1093,10 @@ def test_a_bound_never_enlarges_a_leaf_without_axes(value_clip):
 @pytest.mark.parametrize("bound", [1.5, 1.0, np.float32(2.0), INF, Fraction(1, 2)], ids=repr)
 def test_integers_have_integer_bounds(value_clip, bound):
     tree = [x(), np.asarray([3, 4])]
-    text = r"`clip_value_max` must be an integer for int64 at t\[1\]; got a float\. Round the bound"
+    text = (
+        r"^`clip_value_max` must be an integer for int64 at t\[1\]; got a float\. Round it, "
+        r"convert the leaf, or pass None for no bound\.$"
+    )
     with rejected(TypeError, text, tree):
         value_clip.call(tree, clip_value_min=0, clip_value_max=bound)
 
@@ -1005,6 +1161,8 @@ def fitted(name, kind):
     """A library, a leaf of its and two bounds, and the right result."""
     if name == "array_api_strict" and FITS[kind].leaf[1] == "float16":
         pytest.skip("the standard, and so array_api_strict, has no float16")
+    if name == "torch" and "uint64" in str(FITS[kind]):
+        pytest.skip("a bound of a dtype that PyTorch cannot compare is refused: tested above")
     lib, fit = arrays.library(name), FITS[kind]
     low, high = (
         bound and (bound[0] if bound[1] == "number" else lib.array(*bound))
@@ -1028,15 +1186,6 @@ def test_bounds_of_another_dtype_saturate_in_place(name, kind):
     lib, leaf, low, high, fit = fitted(name, kind)
     assert agclip.clip_by_value_(leaf, low, high) is leaf
     assert lib.entries(leaf).tolist() == fit.right
-
-
-@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
-def test_wide_unsigned_tensors_are_clipped(dtype):
-    # PyTorch lacks most operations on these dtypes.
-    lib = arrays.library("torch")
-    leaves = [lib.array([3, 400], "int32"), lib.array([3, 400], dtype)]
-    agclip.clip_by_value_(leaves, None, 9)
-    assert [lib.entries(leaf).tolist() for leaf in leaves] == [[3, 9], [3, 9]]
 
 
 # --- what is not finite ------------------------------------------------------------------------

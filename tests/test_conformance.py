@@ -2,35 +2,62 @@
 
 import pytest
 
+import libraries
 from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
 from agclip.testing._required import required, unusable
 from agclip.testing._sampling import PROPERTIES
-from libraries import COMPILED, MATRIX, one_of_each
+
+
+@pytest.fixture(scope="class", params=libraries.LIBRARIES)
+def eager(request, need_backend):
+    name, opened = libraries.LIBRARIES[request.param]
+    need_backend(name)
+    with opened() as library:
+        yield library
+
+
+@pytest.fixture(scope="class", params=libraries.GRAPHS)
+def graph(request, need_backend):
+    name, opened = libraries.GRAPHS[request.param]
+    need_backend(name)
+    with opened() as library:
+        yield library
+
+
+@pytest.fixture(scope="class", params=libraries.COMPILED)
+def compiler(request, need_backend):
+    name, opened = libraries.COMPILED[request.param]
+    need_backend(name)
+    with opened() as library:
+        yield library
 
 
 class TestEveryLibrary(BackendConformance):
-    @pytest.fixture(scope="class", params=MATRIX)
+    @pytest.fixture(scope="class")
     @classmethod
-    def library(cls, request, need_backend):
-        name, opened = MATRIX[request.param]
-        need_backend(name)
-        with opened() as library:
-            yield library
+    def library(cls, eager):
+        return eager
+
+
+class TestLibrariesThatBuildPrograms(BackendConformance):
+    examples = 6
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def library(cls, graph):
+        return graph
 
 
 class TestCompiledFunctions(BackendConformance):
-    checks = one_of_each(fixed_checks())
+    checks = libraries.one_of_each(fixed_checks())
     properties = [law for law in PROPERTIES if "entries" in law.name or "idempotent" in law.name]
     examples = 4
 
-    @pytest.fixture(scope="class", params=COMPILED)
+    @pytest.fixture(scope="class")
     @classmethod
-    def library(cls, request, need_backend):
-        name, opened = COMPILED[request.param]
-        need_backend(name)
-        with opened() as library:
-            yield library
+    def library(cls, compiler):
+        return compiler
 
 
 @pytest.mark.parametrize("name", required())

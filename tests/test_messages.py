@@ -92,9 +92,22 @@ TREES = {
         "numbers at t['n'] must fit a 32-bit integer; got 2147483648. Pass an array instead.",
         lambda _: agclip.clip_by_value({"n": [1, 2**31]}, 0, 1),
     ),
+    "a class in the place of a leaf": Case(
+        TypeError,
+        "`t` must be an array, a list of numbers, or a list, tuple, dict or registered container "
+        "of them; got the class float32 at t[1]. Take it out, or see agclip.register_container.",
+        lambda _: agclip.clip_by_norm([X, np.float32], 1),
+    ),
+    "an array of an unknown library": Case(
+        TypeError,
+        "`grads` must hold arrays of a library that agclip knows; got abacus.rows.Row at "
+        "grads[0]. A library that follows the Python Array API standard needs no more; for "
+        "another one see agclip.register_backend.",
+        lambda _: agclip.clip_per_example([look_alike("abacus.rows", "Row")], 1),
+    ),
     "something that does not hold arrays": Case(
         TypeError,
-        "`cls` must be a class; got dict.",
+        "`cls` must be a class; got an instance of dict.",
         lambda _: agclip.register_container({}, tuple, tuple),
     ),
     "a flatten that cannot be called": Case(
@@ -140,9 +153,16 @@ def as_strided(x, shape, strides):
     return np.lib.stride_tricks.as_strided(x, shape, strides)
 
 
-def look_alike(torch):
-    body = {"__module__": "torch.other", "dtype": torch.float32, "shape": (2,), "__mul__": None}
-    return type("LookAlike", (), body)()
+def look_alike(module, name="LookAlike"):
+    """An object with the attributes of an array, of a class of some module."""
+    body = {"__module__": module, "dtype": "float32", "shape": (2,), "__mul__": None}
+    return type(name, (), body)()
+
+
+def matrix():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix([[3.0, 4.0]])
 
 
 def in_inference_mode(torch):
@@ -152,13 +172,22 @@ def in_inference_mode(torch):
 
 ARRAYS = {
     "a masked array": dense("is masked", lambda: [X, np.ma.masked_array(X)]),
+    "a matrix": dense("is a matrix", lambda: [X, matrix()]),
+    "an object of NumPy with the attributes of an array": dense(
+        "is no numpy.ndarray", lambda: [X, look_alike("numpy.other")]
+    ),
+    "a tensor of wide unsigned integers": dense(
+        "has the dtype torch.uint16, which torch cannot compare",
+        lambda torch: [torch.ones(2), torch.ones(2, dtype=torch.uint16)],
+        "torch",
+    ),
     "a sparse tensor": dense(
         "has the layout torch.sparse_coo",
         lambda torch: [torch.ones(2), torch.eye(2).to_sparse()],
         "torch",
     ),
     "an object of torch with the attributes of a tensor": dense(
-        "is no torch.Tensor", lambda torch: [torch.ones(2), look_alike(torch)], "torch"
+        "is no torch.Tensor", lambda torch: [torch.ones(2), look_alike("torch.other")], "torch"
     ),
     "a quantised tensor": dense(
         "is quantised",
@@ -186,17 +215,31 @@ ARRAYS = {
     ),
     "a read-only array in place": written("one that is read-only", lambda: [X.copy(), X]),
     "a stride of 0 in place": written(
-        "one that holds one number in several places (a stride of 0)",
+        "one that holds several entries in the same memory",
         lambda: [X.copy(), as_strided(np.ones(1), (3,), (0,))],
     ),
     "an expanded tensor in place": written(
-        "one that holds one number in several places (a stride of 0)",
+        "one that holds several entries in the same memory",
         lambda torch: [torch.ones(2), torch.ones(1).expand(3)],
         "torch",
     ),
     "a parameter in place": written(
         "one that is a leaf that requires grad (a parameter, not its gradient?)",
         lambda torch: [torch.ones(2), torch.nn.Parameter(torch.ones(2))],
+        "torch",
+    ),
+    "a sliding window in place": written(
+        "one that holds several entries in the same memory",
+        lambda: [X.copy(), as_strided(np.ones(4), (3, 2), (8, 8))],
+    ),
+    "overlapping windows of a tensor in place": written(
+        "one that holds several entries in the same memory",
+        lambda torch: [torch.ones(2), torch.ones(4).unfold(0, 2, 1)],
+        "torch",
+    ),
+    "a view of a parameter in place": written(
+        "one that is a view that autograd keeps track of",
+        lambda torch: [torch.ones(2), torch.nn.Parameter(torch.ones(3))[:2]],
         "torch",
     ),
     "an inference tensor in place": written(
@@ -208,16 +251,30 @@ ARRAYS = {
         "one that is immutable", lambda _, jnp: [None, jnp.ones(2)], "jax", "jax.numpy"
     ),
     "a lazy array in place": written(
-        "one that is lazy: a graph, not memory",
+        "one that is lazy (a graph, not memory)",
         lambda _, da: [None, da.ones(2)],
         "dask",
         "dask.array",
     ),
     "an array that says it is read-only": Case(
         TypeError,
-        "`t` must hold arrays that can be written in place; got one that is read-only or "
-        "immutable at t. Use the function without the underscore, which returns new arrays.",
-        lambda registry: agclip.clip_by_norm_(read_only_toy(registry), 1),
+        "`t` must hold arrays that can be written in place; got one that is immutable at t. "
+        "Use the function without the underscore, which returns new arrays.",
+        lambda registry: agclip.clip_by_norm_(toy(registry).read_only(), 1),
+    ),
+    "an array that refuses an assignment": Case(
+        TypeError,
+        "`t` must hold arrays that can be written in place; got one that refuses to be written "
+        "(rows are frozen) at t. Use the function without the underscore, which returns new "
+        "arrays.",
+        lambda registry: agclip.clip_by_norm_(toy(registry).frozen(), 1),
+    ),
+    "an array of an unknown size": Case(
+        ValueError,
+        "`t` must have a known size; got shape (nan,) at t[0]. Let the library compute the shape "
+        "first.",
+        lambda _, da: agclip.clip_by_rms([da.ones(3)[da.ones(3) > 0]], 1),
+        ("dask.array",),
     ),
 }
 
@@ -257,13 +314,29 @@ OPTIONS = {
     ),
     "a word as a bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array of them; got a str.",
+        "`clip_norm` must be a real number or a 0-d array; got str.",
         lambda _: agclip.clip_by_norm(X, "1"),
     ),
     "a complex bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array of them; got a complex128 array.",
+        "`clip_norm` must be a real number or a 0-d array; got an array of complex128.",
         lambda _: agclip.clip_by_norm(X, np.asarray(1j)),
+    ),
+    "a class as a bound": Case(
+        TypeError,
+        "`clip_norm` must be a real number or a 0-d array; got the class float.",
+        lambda _: agclip.clip_by_norm(X, float),
+    ),
+    "a tensor of wide unsigned integers as a bound": Case(
+        TypeError,
+        "`clip_norm` must be a real number or a 0-d array; got Tensor.",
+        lambda _, torch: agclip.clip_by_norm(torch.ones(2), torch.ones((), dtype=torch.uint64)),
+        ("torch",),
+    ),
+    "a negative lower limit": Case(
+        ValueError,
+        "`eps` must be a number >= 0, or None for no lower limit; got -1.0.",
+        lambda _: agclip.adaptive_grad_clip(X, X, eps=-1, unit_axes="out_in"),
     ),
     "a bound of another library": Case(
         TypeError,
@@ -317,7 +390,7 @@ OPTIONS = {
     ),
     "an axis that is not there": Case(
         ValueError,
-        "`axes` must name axes of the array at t[0], which has 2; got 2.",
+        "`axes` must name axes of the 2-d array at t[0]; got 2.",
         lambda _: agclip.clip_by_norm([M], 1, 2),
     ),
     "an axis named twice": Case(
@@ -339,8 +412,8 @@ OPTIONS = {
     ),
     "a given norm that is not finite": Case(
         FloatingPointError,
-        "`t_list` must be finite; got a norm that is not. Skip the step, or choose another "
-        "policy for `nonfinite`.",
+        '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the step, '
+        "or choose another policy for `nonfinite`.",
         lambda _: agclip.clip_by_global_norm(X, 1, INF, nonfinite="error"),
     ),
     "values that a trace cannot read": Case(
@@ -375,19 +448,25 @@ BOUNDS = {
     ),
     "NaN in an array of bounds": Case(
         ValueError,
-        "`clip_value_min` and `clip_value_max` must not hold NaN; got one that does.",
+        "`clip_value_min` must not hold NaN; got an array that does.",
         lambda _: agclip.clip_by_value(X, X * NAN, 5),
     ),
     "a word as a bound": Case(
         TypeError,
-        "`clip_value_min` must be a real number, an array of them, or None; got a str.",
+        "`clip_value_min` must be a real number, an array of them, or None; got str.",
         lambda _: agclip.clip_by_value(X, "0", 1),
     ),
     "an array of complex bounds": Case(
         TypeError,
-        "`clip_value_max` must be a real number, an array of them, or None; got a complex128 "
-        "array.",
+        "`clip_value_max` must be a real number, an array of them, or None; got an array of "
+        "complex128.",
         lambda _: agclip.clip_by_value(X, 0, np.ones(2, dtype=complex)),
+    ),
+    "a tensor of wide unsigned integers as a bound": Case(
+        TypeError,
+        "`clip_value_max` must be a real number, an array of them, or None; got Tensor.",
+        lambda _, torch: agclip.clip_by_value(torch.ones(2), 0, torch.ones(2, dtype=torch.uint32)),
+        ("torch",),
     ),
     "bounds of another library": Case(
         TypeError,
@@ -404,19 +483,20 @@ BOUNDS = {
     ),
     "a float for integers": Case(
         TypeError,
-        "`clip_value_max` must be an integer for int32 at t; got a float. Round the bound, or "
-        "convert the leaf.",
+        "`clip_value_max` must be an integer for int32 at t; got a float. Round it, convert "
+        "the leaf, or pass None for no bound.",
         lambda _: agclip.clip_by_value(INTEGERS.astype("int32"), 0, 1.5),
     ),
     "an array of floats for integers": Case(
         TypeError,
-        "`clip_value_min` must be an integer for int32 at t; got an array of float32. Round the "
-        "bound, or convert the leaf.",
+        "`clip_value_min` must be an integer for int32 at t; got an array of float32. Round "
+        "it, convert the leaf, or pass None for no bound.",
         lambda _: agclip.clip_by_value(INTEGERS.astype("int32"), X, None),
     ),
     "a loss scale for integers": Case(
         TypeError,
-        "`loss_scale` must be None for integer arrays; got one for int32 at t[0].",
+        "`loss_scale` must be None for integer arrays; got one for int32 at t[0]. Convert the "
+        "leaf, or divide it yourself.",
         lambda _: agclip.clip_by_value([INTEGERS.astype("int32")], 0, 1, loss_scale=2),
     ),
 }
@@ -436,21 +516,27 @@ PAIRS = {
     ),
     "other keys": Case(
         ValueError,
-        "`params` must have the structure of `grads`; got (['w'], ['b']) at params where `grads` "
-        "has (['w']).",
+        "`params` must have the structure of `grads`; got ['w'], ['b'] at params where `grads` "
+        "has ['w'].",
         against({"w": X, "b": X}, {"w": X}),
     ),
     "another length": Case(
         ValueError,
-        "`params` must have the structure of `grads`; got (0) at params['w'] where `grads` has "
-        "(0, 1).",
+        "`params` must have the structure of `grads`; got a container of 1 at params['w'] "
+        "where `grads` has a container of 2.",
         against({"w": [X]}, {"w": [X, X]}),
     ),
     "an array for a container": Case(
         ValueError,
-        "`params` must have the structure of `grads`; got (ndarray) at params where `grads` has "
-        "(['w']).",
+        "`params` must have the structure of `grads`; got ndarray at params where `grads` has "
+        "['w'].",
         against(X, {"w": X}),
+    ),
+    "an empty container": Case(
+        ValueError,
+        "`params` must have the structure of `grads`; got nothing at params where `grads` has "
+        "['w'].",
+        against({}, {"w": X}),
     ),
     "a parameter that is no array": Case(
         TypeError,
@@ -459,7 +545,8 @@ PAIRS = {
     ),
     "another shape": Case(
         ValueError,
-        "`params` must have the shapes of `grads`; got (2, 3) at params[1] and (2,) at grads[1].",
+        "`params` must have the shapes of `grads`; got (2, 3) at params[1] and (2,) at grads[1]. "
+        "Pass the parameters that these are the gradients of.",
         against([M, M], [M, X]),
     ),
     "parameters of another library": Case(
@@ -490,10 +577,22 @@ import array_api_compat.numpy as xp
 
 
 class Array(xp.ndarray):
-    def __new__(cls):
-        x = xp.ones(2).view(cls)
-        x.setflags(write=False)
-        return x
+    pass
+
+
+class Frozen(Array):
+    def __setitem__(self, key, value):
+        raise TypeError("rows are frozen")
+
+
+def read_only():
+    x = xp.ones(2).view(Array)
+    x.setflags(write=False)
+    return x
+
+
+def frozen():
+    return xp.ones(2).view(Frozen)
 """
 TOY_ADAPTER = """\
 import array_api_compat.numpy as xp
@@ -504,11 +603,11 @@ backend = Backend(name="toylib", xp=xp)
 """
 
 
-def read_only_toy(registry):
-    """An array of a library whose adapter replaces no kernel."""
+def toy(registry):
+    """A library whose adapter replaces no kernel."""
     modules = {"toylib": TOY, "toy_adapter": TOY_ADAPTER}
     registry.install("agclip-toy", {"toylib": "toy_adapter:backend"}, modules)
-    return importlib.import_module("toylib").Array()
+    return importlib.import_module("toylib")
 
 
 def get_installed(registry, modules, *, extras=(), value="toy_adapter:backend"):
@@ -613,7 +712,23 @@ CASES = {
     for name, case in cases.items()
 }
 
-WARNING = "`t` holds no array: nothing is clipped, and the norm is 0."
+CLIPPED = "nothing is clipped"
+WITH_NORM = "nothing is clipped, and the norm is 0"
+WARNINGS = {
+    "clip_by_value": ("t", CLIPPED, lambda f: f([], 0, 1)),
+    "clip_by_norm": ("t", CLIPPED, lambda f: f([], 1)),
+    "clip_by_average_norm": ("t", CLIPPED, lambda f: f([], 1)),
+    "clip_by_rms": ("t", CLIPPED, lambda f: f([], 1)),
+    "clip_by_global_norm": ("t_list", WITH_NORM, lambda f: f([], 1)),
+    "clip_by_global_norm with a norm": ("t_list", WITH_NORM, lambda f: f([], 1, 5.0)),
+    "adaptive_grad_clip": ("grads", CLIPPED, lambda f: f([], [], unit_axes="out_in")),
+    "clip_per_example": ("grads", CLIPPED, lambda f: f([], 1)),
+    "global_norm": ("t_list", "the norm is 0", lambda f: f([])),
+}
+WITHOUT_TWIN = {"clip_per_example", "global_norm"}
+WARNING_CASES = [(name, "") for name in WARNINGS] + [
+    (name, "_") for name in WARNINGS if name not in WITHOUT_TWIN
+]
 
 
 @pytest.fixture
@@ -637,10 +752,13 @@ def test_an_error_has_its_type_and_its_text(case, registry):
     assert (type(caught.value), str(caught.value)) == (case.error, case.text)
 
 
-def test_the_warning_has_its_text():
-    with pytest.warns(UserWarning, match=f"^{re.escape(WARNING)}$") as caught:
-        agclip.clip_by_norm([], 1.0)
-    assert len(caught) == 1
+@pytest.mark.parametrize(("name", "twin"), WARNING_CASES)
+def test_the_warning_has_its_text(name, twin):
+    argument, consequence, call = WARNINGS[name]
+    text = f"`{argument}` holds no array: {consequence}. Was an iterator used up?"
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$") as caught:
+        call(getattr(agclip, name.partition(" ")[0] + twin))
+    assert [type(warning.message) for warning in caught] == [UserWarning]
 
 
 # --- why a backend cannot be used --------------------------------------------------------------
@@ -691,13 +809,18 @@ def test_the_reason_why_a_library_cannot_be_used(probe, monkeypatch):
     assert adapter.backend.usable.__wrapped__() == probe.text
 
 
-def test_a_device_array_with_a_stride_of_0_cannot_be_written():
+OVERLAPS = "holds several entries in the same memory"
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "reason"),
+    [((1, 3), (0, 0), OVERLAPS), ((3, 2), (4, 4), OVERLAPS), ((1, 3), (0, 4), None)],
+)
+def test_a_device_array_that_overlaps_itself_cannot_be_written(shape, strides, reason):
     pytest.importorskip("cupy", reason="CuPy is not installed")
     adapter = importlib.import_module("agclip_backends.cupy")
-    repeated = SimpleNamespace(shape=(1, 3), strides=(0, 0))
-    reason = "holds one number in several places (a stride of 0)"
-    assert adapter.backend.unwritable(repeated) == reason
-    assert adapter.backend.unwritable(SimpleNamespace(shape=(1, 3), strides=(0, 4))) is None
+    view = SimpleNamespace(shape=shape, strides=strides, itemsize=4)
+    assert adapter.backend.unwritable(view) == reason
 
 
 # --- no message without a test -----------------------------------------------------------------
@@ -705,7 +828,7 @@ def test_a_device_array_with_a_stride_of_0_cannot_be_written():
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # An attribute that is missing is a question asked by getattr, and a leaf that is no array a signal
 # that is turned into a message where the argument's name is known. Neither reaches a user.
-SILENT = {("AttributeError", "attribute"), ("_NotATreeError", "cls.__name__")}
+SILENT = {("AttributeError", "attribute"), ("_NotATreeError", "x")}
 
 
 def static_text(node, names):
@@ -743,18 +866,20 @@ def raised(source):
                 continue
             assert isinstance(node.exc, ast.Call), ast.unparse(node)
             (message,) = node.exc.args or [ast.Constant("")]
-            earlier = [
-                a
-                for a in own
-                if isinstance(a, ast.Assign)
-                and ast.unparse(a.targets[0]) == ast.unparse(message)
-                and a.lineno < node.lineno
-            ]
-            if earlier:
-                message = max(earlier, key=lambda a: a.lineno).value
             name = ast.unparse(node.exc.func)
-            if (name, ast.unparse(message)) not in SILENT:
-                yield node.lineno, name, static_text(message, made)
+            for said in assigned(own, message, node.lineno) or [message]:
+                if (name, ast.unparse(said)) not in SILENT:
+                    yield node.lineno, name, static_text(said, made)
+
+
+def assigned(own, message, line):
+    """What a message may have been assigned since the raise before: one value for each branch."""
+    before = max((n.lineno for n in own if isinstance(n, ast.Raise) and n.lineno < line), default=0)
+    return [
+        a.value
+        for a in sorted((a for a in own if isinstance(a, ast.Assign)), key=lambda a: a.lineno)
+        if ast.unparse(a.targets[0]) == ast.unparse(message) and before < a.lineno < line
+    ]
 
 
 def statements(scope):
@@ -808,6 +933,14 @@ KNOWN = [
         ("raise KeyError('`a` must be b; got c.')", ["line 3: KeyError: `a`"]),
         ("msg = f'{x}: {y}'\n raise ValueError(msg)", ["line 4: ValueError: None"]),
         ("raise ValueError(str(x))", ["line 3: ValueError: None"]),
+        (
+            "if x:\n  msg = 'one'\n else:\n  msg = '`a` must be b; got c.'\n raise ValueError(msg)",
+            ["line 7: ValueError: one"],
+        ),
+        (
+            "if x:\n  msg = 'one'\n else:\n  msg = 'two'\n raise ValueError(msg)",
+            ["line 7: ValueError: one", "line 7: ValueError: two"],
+        ),
         (
             "msg = '`a` must be b; got c.'\n msg = 'other'\n raise ValueError(msg)",
             ["line 5: ValueError: other"],

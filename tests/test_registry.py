@@ -1,5 +1,6 @@
 """Which backend an array belongs to, and the one door that backends come in by."""
 
+import contextlib
 import dataclasses
 import importlib
 import re
@@ -157,6 +158,13 @@ def test_two_classes_of_a_library_without_an_adapter_are_one_library(registry):
     leaves = [orphan.Dense([3.0]), orphan.Diagonal([4.0])]
     assert [_registry.resolve(leaf).name for leaf in leaves] == ["orphanlib", "orphanlib"]
     assert _registry.backend_for(leaves, lambda i: f"t[{i}]").name == "orphanlib"
+
+
+def test_a_library_that_inherits_from_numpy_is_one_of_its_own(registry):
+    registry.install("orphan", {}, {"toylib": TOY})
+    x = importlib.import_module("toylib").array([3.0, 4.0])
+    assert isinstance(x, np.ndarray)
+    assert _registry.resolve(x).name == "toylib"
 
 
 def test_an_adapter_goes_before_the_namespace_of_the_array(toylib):
@@ -392,6 +400,137 @@ def test_only_records_are_registered():
 def test_a_record_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         agclip.get_backend().name = "other"
+
+
+# --- what a record may replace beside kernels --------------------------------------------------
+
+
+@pytest.fixture
+def replace(registry):
+    """A function that replaces fields of NumPy's backend for one test."""
+
+    def replaced(**fields):
+        agclip.register_backend(dataclasses.replace(agclip.get_backend("numpy"), **fields))
+        return registry
+
+    return replaced
+
+
+def test_a_backend_restores_nothing_unless_it_says_so():
+    new = np.ones(2)
+    assert agclip.Backend(name="abacus", xp=np).restore(np.float32(1.0), new) is new
+
+
+def test_what_a_backend_restores_takes_the_place_of_the_leaf(replace):
+    replace(restore=lambda leaf, new: ("restored", leaf, new.tolist()))
+    leaf = np.asarray([3.0, 4.0])
+    (word, was, entries), same = agclip.clip_by_norm([leaf, leaf / 10], 1.0)
+    assert (word, entries) == ("restored", pytest.approx([0.6, 0.8]))
+    assert was is leaf
+    assert same.tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_a_leaf_that_nothing_is_done_to_is_not_restored(replace):
+    replace(restore=lambda *_: pytest.fail("restored"))
+    leaf = np.asarray([0.3, 0.4])
+    assert agclip.clip_by_norm(leaf, 1.0) is leaf
+
+
+def test_a_leaf_that_is_overwritten_is_not_restored(replace):
+    replace(restore=lambda *_: pytest.fail("restored"))
+    leaf = np.asarray([3.0, 4.0])
+    assert agclip.clip_by_norm_(leaf, 1.0) is leaf
+    assert leaf.tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.fixture
+def contexts(replace):
+    """A list of what happens to the contexts of NumPy's backend."""
+    events = []
+
+    @contextlib.contextmanager
+    def context():
+        events.append("entered")
+        try:
+            yield
+        finally:
+            events.append("left")
+
+    replace(context=context)
+    return events
+
+
+OUTSIDE = {
+    "bounds": (lambda x: agclip.clip_by_value(x, 0, 1), None),
+    "bounds in place": (lambda x: agclip.clip_by_value_(x, 0, 1), None),
+    "bounds that cross": (lambda x: agclip.clip_by_value(x, x, x - 1), "arrays that cross"),
+    "bounds that do not fit": (lambda x: agclip.clip_by_value(x, 0, np.ones(3)), "must broadcast"),
+    "numbers": (lambda x: agclip.clip_by_norm([x, 5.0], 1.0), None),
+    "numbers that do not fit": (lambda x: agclip.clip_by_norm([x, 1e39], 1.0), "must fit float32"),
+    "a search for NaN": (
+        lambda x: agclip.clip_by_norm(x * float("nan"), 1.0, nonfinite="error"),
+        "got NaN at t",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_is_computed_outside_of_a_program_has_its_context(contexts, kind):
+    call, text = OUTSIDE[kind]
+    refused = pytest.raises((ValueError, FloatingPointError), match=text)
+    with refused if text else contextlib.nullcontext():
+        call(np.asarray([3.0, 4.0]))
+    assert contexts == ["entered", "left"]
+
+
+def test_a_program_brings_its_own_context(contexts):
+    agclip.clip_by_norm(np.asarray([3.0, 4.0]), 1.0)
+    assert contexts == []
+
+
+def test_a_backend_has_no_context_unless_it_says_so():
+    with agclip.Backend(name="abacus", xp=np).context() as context:
+        assert context is None
+
+
+def test_the_context_of_numpy_silences_it_and_ends():
+    before = np.geterr()
+    with agclip.get_backend("numpy").context():
+        assert set(np.geterr().values()) == {"ignore"}
+    assert np.geterr() == before
+
+
+LEAF = np.asarray([1e300, -1e-300, 0.0, float("inf"), float("nan")])
+LEAF.setflags(write=False)
+STRICTLY = {
+    "clip_by_value": lambda x: agclip.clip_by_value(x, -1e300, 1e300),
+    "clip_by_value, arrays": lambda x: agclip.clip_by_value(x, x[:1] * 0, x[:1]),
+    "clip_by_value, float16": lambda x: agclip.clip_by_value(np.ones(5, "float16"), None, x[:1]),
+    "clip_by_norm": lambda x: agclip.clip_by_norm(x[:3], 1e-300),
+    "clip_by_norm, axes": lambda x: agclip.clip_by_norm(x, 1e-300, 0),
+    "clip_by_norm, ord": lambda x: agclip.clip_by_norm(x[:3], 1e-300, ord=3),
+    "clip_by_norm, zero": lambda x: agclip.clip_by_norm(x, 1.0, nonfinite="zero"),
+    "clip_by_rms": lambda x: agclip.clip_by_rms(x, 1e-300),
+    "clip_by_average_norm": lambda x: agclip.clip_by_average_norm(x[:3], 1e-300),
+    "clip_by_global_norm": lambda x: agclip.clip_by_global_norm([x, 1.0], 1e-300),
+    "adaptive_grad_clip": lambda x: agclip.adaptive_grad_clip(x, x, unit_axes="out_in"),
+    "clip_per_example": lambda x: agclip.clip_per_example(x, 1e-300),
+    "global_norm": lambda x: agclip.global_norm([x[:3], x]),
+}
+
+
+@pytest.mark.parametrize("name", STRICTLY)
+def test_numpy_may_be_set_to_raise(name):
+    with np.errstate(all="raise"):
+        STRICTLY[name](LEAF)
+        assert set(np.geterr().values()) == {"raise"}
+
+
+def test_the_context_of_jax_has_64_bits_and_ends():
+    jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
+    with agclip.get_backend("jax").context():
+        assert jnp.asarray([1.1], dtype="float64").dtype == np.float64
+    assert jnp.asarray([1.1]).dtype == np.float32
 
 
 # --- the list ----------------------------------------------------------------------------------

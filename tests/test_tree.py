@@ -475,7 +475,7 @@ def test_a_deque_is_a_container_where_optree_is_imported():
     "found", [{1.0}, {"a": 1.0}.keys(), range(2), types.MappingProxyType({}), "ab", Pair, object()]
 )
 def test_what_is_no_container_is_named(found):
-    name = re.escape(type(found).__name__)
+    name = "the class Pair" if found is Pair else re.escape(type(found).__name__)
     with pytest.raises(TypeError, match=rf"got {name} at t\['w'\]\[1\]\. Take it out"):
         agclip.clip_by_norm({"w": (x(), found)}, 1.0)
 
@@ -603,6 +603,34 @@ def test_a_bound_that_is_a_leaf_too_is_read_before_it_is_written(name):
     assert [lib.entries(x).tolist() for x in (bound, leaf)] == [[2.0, 4.0], [4.0, 8.0]]
 
 
+@pytest.mark.parametrize("side", ["clip_value_min", "clip_value_max"])
+@pytest.mark.parametrize("name", arrays.WRITABLE)
+def test_a_bound_that_lies_in_the_memory_of_a_leaf_is_read_before_it_is_written(name, side):
+    lib = arrays.library(name)
+    leaf, same = lib.array([1.0, 7.0, 3.0, 5.0]), lib.array([1.0, 7.0, 3.0, 5.0])
+    bounds = {"clip_value_min": None, "clip_value_max": None}
+    right = agclip.clip_by_value([same, same], **{**bounds, side: same[1:2]})
+    agclip.clip_by_value_([leaf, leaf], **{**bounds, side: leaf[1:2]})
+    assert lib.entries(leaf).tolist() == lib.entries(right[0]).tolist()
+
+
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict"])
+def test_a_bound_that_is_a_leaf_backwards_is_read_before_it_is_written(name):
+    lib = arrays.library(name)
+    leaf = lib.array([1.0, 7.0, 3.0, 5.0])
+    agclip.clip_by_value_(leaf, None, leaf[::-1])
+    assert lib.entries(leaf).tolist() == [1.0, 3.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize("name", arrays.WRITABLE)
+def test_two_bounds_that_are_leaves_are_both_read_before_they_are_written(name):
+    lib = arrays.library(name)
+    low, high, leaf = (lib.array(values) for values in ([1.0, 2.0], [3.0, 4.0], [9.0, 0.0]))
+    agclip.clip_by_value_([high, leaf, low], low, high, loss_scale=8.0)
+    right = [[1.0, 2.0], [1.125, 2.0], [1.0, 2.0]]
+    assert [lib.entries(x).tolist() for x in (high, leaf, low)] == right
+
+
 def test_an_array_held_twice_comes_back_twice():
     leaf = x()
     first, second = agclip.clip_by_norm([leaf, leaf], 1.0)
@@ -616,10 +644,87 @@ def test_a_list_of_numpy_scalars_is_a_list_of_leaves():
     assert [type(leaf) for leaf in clipped] == [np.float32, np.float64]
 
 
+@pytest.mark.parametrize("scalar", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("value", [3.0, 1e-3, float("nan")])
-def test_a_numpy_scalar_comes_back_as_one(numeric, value):
-    (leaf,) = numeric([np.float32(value)])
-    assert type(leaf) is np.float32
+def test_a_numpy_scalar_comes_back_as_one(numeric, value, scalar):
+    (leaf,) = numeric([scalar(value)])
+    assert type(leaf) is scalar
+
+
+@pytest.mark.parametrize("scalar", [np.complex64, np.complex128])
+@pytest.mark.parametrize("name", [name for name in NUMERIC if name != "clip_by_value"])
+def test_a_complex_numpy_scalar_comes_back_as_one(name, scalar):
+    leaf = NUMERIC[name](scalar(3 + 4j))
+    assert type(leaf) is scalar
+
+
+@pytest.mark.parametrize("scalar", [np.int8, np.int64, np.uint64])
+def test_an_integer_of_numpy_comes_back_as_one(scalar):
+    leaf = agclip.clip_by_value(scalar(5), 0, 3)
+    assert (type(leaf), leaf) == (scalar, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", ">f8"])
+@pytest.mark.parametrize("value", [3.0, 1e-3])
+def test_an_array_of_numpy_without_axes_comes_back_as_one(numeric, value, dtype):
+    (leaf,) = numeric([np.asarray(value, dtype=dtype)])
+    assert (type(leaf), leaf.shape, leaf.dtype) == (np.ndarray, (), np.dtype(dtype))
+
+
+def test_a_sum_of_numbers_is_an_array_without_axes():
+    total, count = agclip.clip_per_example(x(), 1.0)
+    assert (type(total), total.shape, total.dtype) == (np.ndarray, (), np.float32)
+    assert (type(count), count.shape, count.dtype) == (np.ndarray, (), np.int32)
+
+
+KEEPS_ORDER = {
+    **FUNCTIONAL,
+    "clip_by_value above": lambda t: agclip.clip_by_value(t, None, 1.0),
+    "clip_by_value below": lambda t: agclip.clip_by_value(t, 1.0, None),
+    "clip_by_value without bounds": lambda t: agclip.clip_by_value(t, None, None),
+    "clip_by_value, arrays": lambda t: agclip.clip_by_value(t, np.zeros(2), np.ones(2)),
+    "clip_by_value, loss_scale": lambda t: agclip.clip_by_value(t, -1, 1, loss_scale=2.0),
+    "clip_by_norm, axes": lambda t: agclip.clip_by_norm(t, 1.0, 1),
+    "clip_by_norm, no axes": lambda t: agclip.clip_by_norm(t, 1.0, ()),
+    "clip_by_norm, axes, zero": lambda t: agclip.clip_by_norm(t, 1.0, 0, nonfinite="zero"),
+    "clip_by_norm, ord": lambda t: agclip.clip_by_norm(t, 1.0, ord=3),
+    "clip_by_norm, reproducible": lambda t: agclip.clip_by_norm(t, 1.0, 0, reproducible=True),
+    "clip_per_example, zero": lambda t: agclip.clip_per_example(t, 1.0, nonfinite="zero")[0],
+}
+KEEPS_ORDER_IN_PLACE = {
+    **IN_PLACE,
+    "clip_by_norm_, axes": lambda t: agclip.clip_by_norm_(t, 1.0, 1),
+    "clip_by_value_, arrays": lambda t: agclip.clip_by_value_(t, np.zeros(2), np.ones(2)),
+}
+
+
+@pytest.fixture(params=[">f2", ">f4", ">f8"])
+def swapped(request):
+    """A matrix whose bytes come in the other order."""
+    return np.asarray([[3.0, -4.0], [0.25, 300.0]], dtype=request.param)
+
+
+@pytest.mark.parametrize("name", KEEPS_ORDER)
+def test_the_order_of_bytes_is_kept(name, swapped):
+    native = swapped.astype(swapped.dtype.newbyteorder("="))
+    clipped, right = KEEPS_ORDER[name]([swapped])[0], KEEPS_ORDER[name]([native])[0]
+    assert (clipped.dtype, clipped.shape) == (swapped.dtype, right.shape)
+    assert clipped.tolist() == right.tolist()
+
+
+@pytest.mark.parametrize("name", KEEPS_ORDER_IN_PLACE)
+def test_the_order_of_bytes_is_kept_in_place(name, swapped):
+    native = swapped.astype(swapped.dtype.newbyteorder("="))
+    given = swapped.dtype
+    KEEPS_ORDER_IN_PLACE[name]([swapped])
+    KEEPS_ORDER_IN_PLACE[name]([native])
+    assert swapped.dtype == given
+    assert swapped.tolist() == native.tolist()
+
+
+def test_the_order_of_bytes_of_integers_is_kept():
+    clipped = agclip.clip_by_value(np.asarray([3, -4], dtype=">i4"), -1, 1)
+    assert (clipped.dtype, clipped.tolist()) == (np.dtype(">i4"), [1, -1])
 
 
 @pytest.mark.parametrize("policy", ["zero", "skip"])

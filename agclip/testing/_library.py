@@ -19,7 +19,7 @@ from agclip.testing._formats import FORMATS
 Number = bool | int | float | complex
 
 Wrap = Callable[[Callable[..., Tree]], Callable[..., Tree]]
-"""A compiler: takes a function of trees of arrays, and returns one that gives the same trees."""
+"""A compiler: takes a function of trees of arrays and of numbers, and returns its compiled self."""
 
 
 class NotApplicableError(Exception):

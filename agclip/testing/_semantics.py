@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agclip._dtypes import kind_of
 from agclip._typing import Array
 from agclip.testing._calls import CLIPS, Clip, all_numbers, leaves, outline, sample
-from agclip.testing._check import Check, expect, expect_same, over
+from agclip.testing._check import Check, expect, expect_same, over, plain
 from agclip.testing._formats import FORMATS
 from agclip.testing._library import Library
 
@@ -23,6 +23,12 @@ class _Kind(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.clip.name}, {self.dtype}"
+
+
+def arrays_belong_to_the_backend(library: Library) -> None:
+    """The backend is the one that agclip finds for the library's arrays."""
+    found = library.record.name
+    expect(found == library.backend, f"arrays must belong to {library.backend}; got {found}")
 
 
 def unclipped_is_bit_identical(library: Library, clip: Clip) -> None:
@@ -119,4 +125,4 @@ def checks() -> list[Check]:
         for dtype in DTYPES
         if not (clip.name == "clip_by_value" and dtype.startswith("complex"))
     ]
-    return each + over(kinds, leaves_keep_their_kind)
+    return [*plain(arrays_belong_to_the_backend), *each, *over(kinds, leaves_keep_their_kind)]
