@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Have the absolute times written down, and make room for the ratios."""
     config.addinivalue_line("markers", "large: needs gigabytes and minutes; see --large")
+    warnings.filterwarnings("ignore", "Not saving anything")
     config.stash[_results] = []
     if config.option.benchmark_json is None and not config.option.benchmark_disable:
         config.option.benchmark_json = RESULTS / "times.json"

@@ -41,10 +41,6 @@ def _agclip(grads: Any, bound: float) -> Any:
     return agclip.clip_by_global_norm(grads, bound)[0]
 
 
-def _reproducible_(grads: Any, bound: float) -> None:
-    agclip.clip_by_global_norm_(grads, bound, reproducible=True)
-
-
 _OURS_ = agclip.clip_by_global_norm_
 _TORCH = Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_norm_))
 IN_PLACE = (
@@ -53,16 +49,6 @@ IN_PLACE = (
     Contender("numpy-loop", builds.overwriting(numpy_copies, _numpy_loop_)),
     Contender(
         "agclip-numpy", builds.overwriting(numpy_copies, _OURS_), against=("numpy-loop", ROOF)
-    ),
-    Contender(
-        "agclip-torch-reproducible",
-        builds.overwriting(torch_copies, _reproducible_),
-        against=("agclip-torch",),
-    ),
-    Contender(
-        "agclip-numpy-reproducible",
-        builds.overwriting(numpy_copies, _reproducible_),
-        against=("agclip-numpy",),
     ),
 )
 FUNCTIONAL = (

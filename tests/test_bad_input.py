@@ -192,7 +192,7 @@ class Foreign:
 def test_an_array_that_no_backend_claims_is_an_array_all_the_same(function):
     tree = with_last(Foreign())
     text = (
-        f"^`{function.tree}` must hold arrays of a library that agclip knows; got a "
+        f"^`{function.tree}` must hold arrays of a library that agclip knows; got "
         rf"{__name__}\.Foreign at {function.tree}{PATH}\. A library that follows the Python Array "
         r"API standard needs no more; for another one see agclip\.register_backend\.$"
     )
@@ -845,7 +845,7 @@ BAD_AXES = {
     "(0, 0)": ((0, 0), ValueError, "must name every axis once; got (0, 0)."),
     "(1, -1)": ((1, -1), ValueError, "must name every axis once; got (1, -1)."),
     "0.0": (0.0, TypeError, "must be an integer or a sequence of integers; got 0.0."),
-    "str": ("ab", TypeError, "must be an integer or a sequence of integers; got ('a', 'b')."),
+    "str": ("ab", TypeError, "must be an integer or a sequence of integers; got 'ab'."),
     "(None,)": ((None,), TypeError, "must be an integer or a sequence of integers; got (None,)."),
     "nested": ([[0]], TypeError, "must be an integer or a sequence of integers; got [[0]]."),
     "bool": (True, TypeError, "must be an integer or a sequence of integers; got True."),
@@ -888,7 +888,7 @@ BAD_UNITS = {
     "twice": ((0, -2), ValueError, r"^`unit_axes` must name every axis once; got \(0, -2\)"),
     "words": (lambda *_: "oihw", ValueError, "or a function of .* one of these; got 'oihw'"),
     "floats": (lambda *_: 0.5, TypeError, "^`unit_axes` must be .*; got 0.5"),
-    "out of range": (lambda *_: (7,), ValueError, r"must name axes of the 1-d array at .*; got \(7,\)"),
+    "out of range": (lambda *_: (7,), ValueError, r"of the 1-d array at .*; got \(7,\)"),
 }
 
 
