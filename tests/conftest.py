@@ -1,4 +1,4 @@
-"""Which backends can be tested here: what is shared by tests of all of them, and the closing word."""
+"""Which backends can be tested here, and which could not be: the closing word of a run."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _torch_compiled() -> Iterator[Library]:
         torch._dynamo.reset()
         return torch.compile(function, backend="eager", fullgraph=True)
 
-    # A property calls one function with trees of many kinds, more than the eight a program may have.
+    # A property calls one function with trees of more kinds than the eight a program may have.
     with torch._dynamo.config.patch(recompile_limit=64):
         yield Library("torch", "torch, compiled", wrap=compiled, traced=True)
         torch._dynamo.reset()

@@ -51,7 +51,7 @@ class TestLibrariesThatBuildPrograms(BackendConformance):
 
 class TestCompiledFunctions(BackendConformance):
     checks = libraries.one_of_each(fixed_checks())
-    properties = [law for law in PROPERTIES if "entries" in law.name or "idempotent" in law.name]
+    properties = tuple(p for p in PROPERTIES if "entries" in p.name or "idempotent" in p.name)
     examples = 4
 
     @pytest.fixture(scope="class")

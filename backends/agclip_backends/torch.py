@@ -65,9 +65,11 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
             for piece in _kernels.pieces(leaf, BLOCK) if leaf.device.type == "cpu" else (leaf,):
                 piece.copy_(_kernels.scale(xp, [piece], factor)[0])
             continue
+        real = torch.float64 if kind.precision == 53 else torch.float32
         for part in factor.wide if kind.precision == 53 else factor.narrow:
             if part is not None:
-                leaf.mul_(part)
+                # A float64 factor with axes of its own would have the product formed in float64.
+                leaf.mul_(part if isinstance(part, float) else part.to(real))
 
 
 def _sqrt(_: Any, x: torch.Tensor) -> torch.Tensor:
