@@ -45,7 +45,7 @@ def norm_that_overflows(xp, leaves, wide, scale):
 def norm_that_writes(xp, leaves, wide, scale):
     sums = NUMPY.sum_squares(xp, leaves, wide, scale)
     for leaf in leaves:
-        leaf *= 2
+        np.multiply(leaf, 2, out=leaf)
     return sums
 
 
@@ -123,7 +123,7 @@ WRONG = {
         "must be nan within 1.5 ulp",
     ),
     "scale that changes the dtype": (
-        {"scale": scale_that_widens},
+        {"scale": scale_that_widens, "restore": lambda _, new: new},
         "leaves keep their kind [clip_by_norm, float32]",
         "clip_by_norm, float32 must keep the dtype float32; got float64",
     ),
@@ -190,7 +190,7 @@ def test_what_is_wrong_is_caught_and_named(wrong):
 
 
 def test_a_report_names_what_is_wrong_and_goes_on(register):
-    register(dataclasses.replace(NUMPY, scale=scale_that_widens))
+    register(dataclasses.replace(NUMPY, scale=scale_that_widens, restore=lambda _, new: new))
     report = check_backend("numpy")
     failed = {outcome.name for outcome in report.of("failed")}
     assert not report.ok
@@ -434,7 +434,7 @@ SUBCLASS = """
 
     class TestRight(BackendConformance):
         backend = "numpy"
-        checks = BackendConformance.checks[:3]
+        checks = BackendConformance.checks[2:5]
         examples = 2
 
 

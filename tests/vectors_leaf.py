@@ -106,8 +106,8 @@ for policy in ("propagate", "zero", "skip"):
     NORM.add(f"complex, {policy}", Z, 1.0, nonfinite=policy)
     NORM.add(f"infinite bound, {policy}", array("float32", [NAN, 1.0]), INF, nonfinite=policy)
     NORM.add(f"bound of zero, {policy}", array("float32", [INF, 1.0]), 0, nonfinite=policy)
-NORM.add("no bound", array("float32", [INF, 1.0]), None)
-NORM.add("no bound, axes, skip", array("float32", [[NAN, 1.0]]), None, 1, nonfinite="skip")
+NORM.add("inf, no bound", array("float32", [INF, 1.0]), None)
+NORM.add("NaN, no bound, axes, skip", array("float32", [[NAN, 1.0]]), None, 1, nonfinite="skip")
 NORM.add("ord=1, infinities of both signs", array("float32", [INF, -INF]), 1.0, ord=1)
 
 NORM.promise("A loss scale is divided out in the same multiplication.")
