@@ -64,8 +64,9 @@ def _number(name: str, bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf = leaves.kinds[i], leaves.arrays[i]
     integral = isinstance(bound, numbers.Integral)
     _require_kind(name, "an integer" if integral else "a float", integral, leaves, i)
-    infinite = not integral and math.isinf(bound)
-    value: Any = bound if infinite else min(max(bound, kind.lowest), kind.largest)
+    value: Any = bound
+    if -math.inf < bound < math.inf:
+        value = min(max(bound, kind.lowest), kind.largest)
     device = leaves.backend.device(leaf)
     where = {} if device is None else {"device": device}
     value = float(value) if kind.family == "real" else int(value)

@@ -108,5 +108,5 @@ def strict_shrink(kinds: Iterable[Kind], wide: str) -> float:
     if all(kind.precision == 53 for kind in kinds):
         return 1.0 - 2.0**-49
     shrink = 1.0 - 2.25 * 2.0**-24 if wide == "float64" else 1.0 - 2.0**-18
-    coarsest = max((kind.unit_roundoff for kind in kinds if kind.half), default=0.0)
+    coarsest = max([0.0, *(kind.unit_roundoff for kind in kinds if kind.half)])
     return shrink - coarsest * (1.0 + 2.0**-9)

@@ -125,10 +125,11 @@ def _summed(
     loss_scale = widened(call, arrays, loss_scale)
     (decision,), _ = decisions(call, arrays, [norm], [bound], loss_scale)
     factors = [part for part in decision.factor.wide if part is not None]
-    count = xp.sum(xp.astype(decision.limited, xp.int32))
+    # Integers of 32 bits would be summed in 64, which a device may lack.
+    count = xp.sum(xp.astype(decision.limited, call.wide(arrays)))
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
-    return sums, _kernels.cast(xp, count, xp.int32)
+    return sums, xp.astype(count, xp.int32)
 
 
 def _weighted_sum(
