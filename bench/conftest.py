@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Have the absolute times written down, and make room for the ratios."""
     config.addinivalue_line("markers", "large: needs gigabytes and minutes; see --large")
-    warnings.filterwarnings("ignore", "Not saving anything")
+    warnings.filterwarnings("ignore", "Not saving anything")  # a selection may be empty
     config.stash[_results] = []
     if config.option.benchmark_json is None and not config.option.benchmark_disable:
         config.option.benchmark_json = RESULTS / "times.json"

@@ -186,9 +186,12 @@ COMPILED: dict[str, tuple[str, Opener]] = {
 
 
 def one_of_each(checks: Sequence[Check]) -> list[Check]:
-    """Return the first check of every function and promise."""
-    firsts: dict[tuple[str, str], Check] = {}
+    """Return the first check of every promise, and the first one of every function."""
+    functions, promises, chosen = set(), set(), []
     for check in checks:
         function = check.name.partition(":")[0].partition(" [")[0]
-        firsts.setdefault((function, check.about), check)
-    return list(firsts.values())
+        if function not in functions or check.about not in promises:
+            chosen.append(check)
+        functions.add(function)
+        promises.add(check.about)
+    return chosen

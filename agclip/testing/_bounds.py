@@ -40,12 +40,7 @@ def adaptively(tree: Tree, bound: Any) -> Tree:
     return agclip.adaptive_grad_clip(tree, tree, bound, unit_axes="out_in")
 
 
-def by_value(tree: Tree, bound: Any) -> Tree:
-    """Clip every entry."""
-    return agclip.clip_by_value(tree, None, bound)
-
-
-BOUNDED = (by_value, by_norm, by_average_norm, by_rms, by_global_norm, adaptively)
+BOUNDED = (by_norm, by_average_norm, by_rms, by_global_norm, adaptively)
 
 
 def bound_may_be_an_array(library: Library, function: Callable[..., Tree]) -> None:
@@ -60,6 +55,20 @@ def bound_may_be_an_array(library: Library, function: Callable[..., Tree]) -> No
 def bound_may_change_in_compiled_code(library: Library, function: Callable[..., Tree]) -> None:
     """A compiled function takes another number as bound in every call, as a schedule gives it."""
     library.require(library.wrap is not None, "is called directly")
+    _expect_changes(library, function)
+
+
+def value_bound_may_change_in_compiled_code(library: Library) -> None:
+    """A compiled value clip takes other numbers as bounds in every call."""
+    library.require(library.wrap is not None, "is called directly")
+    _expect_changes(library, _by_value)
+
+
+def _by_value(tree: Tree, bound: Any) -> Tree:
+    return agclip.clip_by_value(tree, -1.0, bound)
+
+
+def _expect_changes(library: Library, function: Callable[..., Tree]) -> None:
     tree = [library.array([3.0, -4.0, 0.1], "float32")]
     for bound in (0.5, 0.75, 0.625):
         got = all_numbers(library, library.call(function, tree, bound))
@@ -145,6 +154,7 @@ def checks() -> list[Check]:
         *over((-1.0, math.nan), bad_bounds_in_compiled_code),
         *over(_CLIPS, empty_tree_warns),
         *plain(
+            value_bound_may_change_in_compiled_code,
             crossed_bounds_in_compiled_code,
             no_bound_still_heeds_the_policy,
             numbers_beside_arrays,

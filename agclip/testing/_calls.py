@@ -55,19 +55,6 @@ def _by_bound(name: str, tight: float, loose: float, **options: Any) -> Clip:
 
 CLIPS = (
     Clip(
-        "clip_by_value",
-        lambda t: agclip.clip_by_value(t, -0.5, 0.75),
-        lambda t: agclip.clip_by_value(t, -1e4, 1e4),
-        lambda t: agclip.clip_by_value_(t, -0.5, 0.75),
-        lambda t: agclip.clip_by_value_(t, -1e4, 1e4),
-        lambda t: agclip.clip_by_value_(t, 2.0, 1.0),
-    ),
-    _by_bound("clip_by_norm", 0.5, 1e4),
-    _by_bound("clip_by_norm", 0.5, 1e4, axes=()),
-    _by_bound("clip_by_norm", 0.5, 1e4, ord=3),
-    _by_bound("clip_by_average_norm", 0.25, 1e4),
-    _by_bound("clip_by_rms", 0.5, 1e4),
-    Clip(
         "clip_by_global_norm",
         lambda t: agclip.clip_by_global_norm(t, 0.5)[0],
         lambda t: agclip.clip_by_global_norm(t, 1e4)[0],
@@ -75,6 +62,11 @@ CLIPS = (
         lambda t: agclip.clip_by_global_norm_(t, 1e4)[0],
         lambda t: agclip.clip_by_global_norm_(t, 0.5, nonfinite="error")[0],
     ),
+    _by_bound("clip_by_norm", 0.5, 1e4),
+    _by_bound("clip_by_norm", 0.5, 1e4, axes=()),
+    _by_bound("clip_by_norm", 0.5, 1e4, ord=3),
+    _by_bound("clip_by_average_norm", 0.25, 1e4),
+    _by_bound("clip_by_rms", 0.5, 1e4),
     Clip(
         "adaptive_grad_clip",
         lambda t: agclip.adaptive_grad_clip(t, t, 0.5, unit_axes="out_in"),
@@ -82,6 +74,14 @@ CLIPS = (
         lambda t: agclip.adaptive_grad_clip_(t, t, 0.5, unit_axes="out_in"),
         lambda t: agclip.adaptive_grad_clip_(t, t, 2.0, unit_axes="out_in"),
         lambda t: agclip.adaptive_grad_clip_(t, t, 0.5, unit_axes="out_in", nonfinite="error"),
+    ),
+    Clip(
+        "clip_by_value",
+        lambda t: agclip.clip_by_value(t, -0.5, 0.75),
+        lambda t: agclip.clip_by_value(t, -1e4, 1e4),
+        lambda t: agclip.clip_by_value_(t, -0.5, 0.75),
+        lambda t: agclip.clip_by_value_(t, -1e4, 1e4),
+        lambda t: agclip.clip_by_value_(t, 2.0, 1.0),
     ),
 )
 

@@ -83,6 +83,7 @@ class BackendConformance:
             deadline=None,
             database=None,
             derandomize=True,
+            report_multiple_bugs=False,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )

@@ -96,7 +96,9 @@ def _leaf(
     source: Source, library: Library, dtype: str, shape: tuple[int, ...], span: int | None
 ) -> Leaf:
     form = FORMATS[dtype]
-    low, high = (form.smallest, form.largest + 1) if span is None else (-span, span)
+    low, high = form.smallest, form.largest + 1
+    if span is not None:
+        low, high = max(low, -span), min(high, span)
     base = source.choice((0, low + 4, high, source.integer(low + 4, high)))
     is_complex = dtype.startswith("complex")
     values: list[Any] = []
@@ -120,8 +122,9 @@ def _bound(source: Source, library: Library, leaves: list[Leaf]) -> float:
     squares = sum((leaf.squares() for leaf in leaves), Fraction(0))
     norm = float_root(squares)
     ratio = source.choice((0.5, 1.0, 1 + 2.0**-20, 2.0 ** source.integer(-20, 4)))
-    jitter = 1 + source.integer(0, 2**20) * 2.0**-40
-    return exact_bound(library, min(norm * ratio * jitter, norm * 16))
+    # With none the bound is the norm itself, rounded, where the comparison is hardest.
+    jitter = source.choice((0, source.integer(0, 2**20))) * 2.0**-40
+    return exact_bound(library, min(norm * ratio * (1 + jitter), norm * 16))
 
 
 def exact_bound(library: Library, bound: float) -> float:

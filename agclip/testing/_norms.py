@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import agclip
@@ -84,6 +86,21 @@ def sums_over_examples_keep_their_kind(library: Library, dtype: str) -> None:
     expect(got == [1], f"one example must be counted; got {got[0]}")
 
 
+def strict_holds_next_to_the_norm(library: Library, count: int) -> None:
+    """With strict=True a bound that is just below the exact norm is met, not taken for the norm."""
+    below = math.isqrt(count << 104) * 2.0**-52
+    (bound,) = library.numbers(library.array([below], "float32"))
+    for c in (below, bound if bound**2 < count else bound * (1 - 2.0**-23)):
+        clipped = library.call(_strictly(c), [library.array([1.0] * count, "float32")])
+        squares = sum(Fraction(entry) ** 2 for entry in all_numbers(library, clipped))
+        within = squares <= Fraction(c) ** 2
+        expect(within, f"the exact norm must be <= {c!r}; got {all_numbers(library, clipped)}")
+
+
+def _strictly(bound: float) -> Callable[[Tree], Tree]:
+    return lambda tree: agclip.clip_by_norm(tree, bound, strict=True)
+
+
 def reproducible_needs_float64(library: Library) -> None:
     """Where sums cannot be formed in float64, reproducible=True is a NotImplementedError."""
     library.require(not library.sums_in_float64, "has float64")
@@ -119,5 +136,6 @@ def checks() -> list[Check]:
         *over(DTYPES, norm_has_the_widest_dtype, sums_over_examples_keep_their_kind),
         *over(("float16", "float32", "float64"), norm_of_many_entries),
         *over((None, 0, 1), every_entry_of_many_is_clipped),
+        *over((2, 3, 5, 6, 7), strict_holds_next_to_the_norm),
         *plain(mixed_dtypes_share_a_coefficient, reproducible_needs_float64),
     ]

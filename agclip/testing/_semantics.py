@@ -119,10 +119,12 @@ def checks() -> list[Check]:
         zeros_are_kept,
         leaves_that_are_views,
     )
-    kinds = [
-        _Kind(clip, dtype)
-        for clip in CLIPS
-        for dtype in DTYPES
-        if not (clip.name == "clip_by_value" and dtype.startswith("complex"))
-    ]
+    kinds = [_Kind(clip, dtype) for clip in CLIPS for dtype in _dtypes(clip)]
     return [*plain(arrays_belong_to_the_backend), *each, *over(kinds, leaves_keep_their_kind)]
+
+
+def _dtypes(clip: Clip) -> tuple[str, ...]:
+    """All dtypes for one clip of each way of applying a coefficient, two for the others."""
+    if clip.name == "clip_by_value":
+        return DTYPES[:4]
+    return DTYPES if clip.name in ("clip_by_norm", "clip_by_global_norm") else DTYPES[1:3]
