@@ -153,6 +153,8 @@ def _axis_power_norm(
 ) -> Norm:
     xp = backend.xp
     peak = _axis_sums.abs_max(backend, leaves, axes, wide)
+    if order == math.inf and all(kind_of(x.dtype).family == "real" for x in leaves):
+        return Norm(peak, 1.0, xp.isfinite(peak))
     scale = _power_scale(xp, peak, leaves, wide)
     unit = _unit(xp, peak, scale)
     total_ = _axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit)

@@ -17,6 +17,7 @@ from typing import Any
 
 from agclip import _floats
 from agclip._backend import Backend
+from agclip._dtypes import kind_of
 from agclip._exact import exact_norm
 from agclip._norm import Norm
 from agclip._typing import Array
@@ -39,7 +40,8 @@ def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
     A backend adds at most `block` squares, and then the sums of the blocks, one after the other;
     each addition contributes 2**-53. Rounding to the grid contributes 2**-63 an entry.
     """
-    count: int = sum(math.prod(leaf.shape) for leaf in leaves)
+    parts = [2 if kind_of(leaf.dtype).family == "complex" else 1 for leaf in leaves]
+    count: int = sum(n * math.prod(leaf.shape) for n, leaf in zip(parts, leaves, strict=True))
     chain = count if backend.block is None else backend.block + count // backend.block
     squares: float = (min(chain, count) + 8) * 2.0**-53 + count * 2.0**-62
     return squares / 2 + 2.0**-51

@@ -143,6 +143,12 @@ def check_reproducible(reproducible: bool, order: float, leaves: Leaves) -> bool
         raise ValueError(msg)
     backend = leaves.backend
     for i, leaf in enumerate(leaves.arrays):
+        if order != 2 and leaves.kinds[i].family == "complex":
+            msg = (
+                f"`ord` must be 2 with `reproducible` for complex leaves; got {order} for "
+                f"{leaves.path(i)}. Libraries differ in the last bit of |z|."
+            )
+            raise ValueError(msg)
         if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
                 f"`reproducible` must be False on devices without float64; got an array on such a "
