@@ -79,7 +79,8 @@ def _quotient(
     tiny = pre < 1.0
     before = m.where(tiny, scale / pre, m.maximum(scale, one))
     after = m.where(tiny | (scale > 1.0), one, scale)
-    return pre, (bound * shrink * before) / root * after
+    # The shrink comes last: a compiler would merge it with a constant that the bound ends with.
+    return pre, (bound * before) / root * after * shrink
 
 
 def _factor(m: Namespace, pre: Scalar, rest: Scalar, wide: str) -> Factor:

@@ -16,16 +16,31 @@ OPTIONAL = {
 }
 
 
+def _reasons() -> dict[str, str]:
+    """Return why each library cannot be tested here; empty for optional ones that can."""
+    optional = {
+        name: "" if importlib.util.find_spec(name) else f"{shown} is not installed"
+        for name, shown in OPTIONAL.items()
+    }
+    return unusable() | optional
+
+
 @pytest.fixture(scope="session")
-def need_backend() -> Callable[[str], None]:
+def why_not() -> Callable[[str], str]:
+    """A function that says why a library cannot be tested here; empty if it can."""
+    reasons = _reasons()
+    return lambda name: reasons.get(name, "")
+
+
+@pytest.fixture(scope="session")
+def need_backend(why_not: Callable[[str], str]) -> Callable[[str], None]:
     """A function that ends a test for which a library is missing.
 
     It skips with the reason, or fails where AGCLIP_REQUIRE_BACKENDS names the library.
     """
-    reasons = unusable()
 
     def need(name: str) -> None:
-        reason = reasons.get(name, _not_installed(name))
+        reason = why_not(name)
         if reason and name in required():
             pytest.fail(f"{name} is required and cannot be used here: {reason}", pytrace=False)
         if reason:
@@ -34,16 +49,9 @@ def need_backend() -> Callable[[str], None]:
     return need
 
 
-def _not_installed(name: str) -> str:
-    if name not in OPTIONAL or importlib.util.find_spec(name) is not None:
-        return ""
-    return f"{OPTIONAL[name]} is not installed"
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which backends were not tested, and why."""
-    absent = unusable() | {name: _not_installed(name) for name in OPTIONAL}
-    lines = [f"{name}: {reason}" for name, reason in sorted(absent.items()) if reason]
+    lines = [f"{name}: {reason}" for name, reason in sorted(_reasons().items()) if reason]
     if lines:
         terminalreporter.section("not tested here")
         for line in lines:

@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import shutil
 import subprocess
 import sys
 
@@ -383,16 +382,6 @@ def test_compiled_torch_gives_the_bits_of_numpy(call, compiler):
     assert found == []
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
-@calls(("global, strict", "rms, strict, scaled", "axes, strict, scaled"))
-@trees("float32", "float64")
-def test_torch_compiled_by_inductor_gives_the_bits_of_numpy(call, tree, compiler):
-    found = differing("torch", call, tree, range(9), function=compiler(call, "inductor"))
-    assert found == []
-
-
 IN_PLACE = {
     "global": (agclip.clip_by_global_norm, agclip.clip_by_global_norm_),
     "leaf": (agclip.clip_by_norm, agclip.clip_by_norm_),
@@ -520,8 +509,14 @@ def test_down_to_2_to_the_minus_93_jax_gives_the_bits_of_numpy():
     assert bits(given, "jax") == bits(wanted, "numpy")
 
 
-@pytest.mark.parametrize("order", [1, 2, math.inf])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    ("dtype", "order"),
+    [
+        *((dtype, order) for dtype in ("float32", "float64") for order in (1, 2, math.inf)),
+        ("complex64", 2),
+        ("complex128", 2),
+    ],
+)
 def test_it_is_the_same_norm_to_within_its_rounding(dtype, order):
     x = random(np.random.default_rng(2), dtype, 50)
     plain, reproducible = (
@@ -530,11 +525,11 @@ def test_it_is_the_same_norm_to_within_its_rounding(dtype, order):
     assert reproducible == pytest.approx(plain, rel=1e-6)
 
 
-def test_the_largest_of_complex_numbers_has_the_bits_of_numpy():
-    x = random(np.random.default_rng(2), "complex128", (200, 2))
-    clip_rows = per_leaf(ord=math.inf, axes=1)
-    given, wanted = (clip_rows(converted(name, x), None, 1e-3) for name in ("torch", "numpy"))
-    assert bits(given, "torch") == bits(wanted, "numpy")
+@pytest.mark.parametrize("order", [1, math.inf])
+def test_complex_leaves_have_a_reproducible_norm_of_order_2_only(order):
+    x = random(np.random.default_rng(2), "complex64", 5)
+    with pytest.raises(ValueError, match="must be 2 with `reproducible` for complex leaves"):
+        agclip.global_norm([x], order, reproducible=True)
 
 
 @pytest.mark.parametrize("order", [0.5, 3, 2.5])

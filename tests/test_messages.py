@@ -371,6 +371,12 @@ OPTIONS = {
         "correctly.",
         lambda _: agclip.global_norm(X, 3, reproducible=True),
     ),
+    "a reproducible norm of order 1 of complex leaves": Case(
+        ValueError,
+        "`ord` must be 2 with `reproducible` for complex leaves; got 1.0 for t_list[0]. Libraries "
+        "differ in the last bit of |z|.",
+        lambda _: agclip.global_norm([X * 1j], 1, reproducible=True),
+    ),
     "a reproducible norm without float64": Case(
         NotImplementedError,
         "`reproducible` must be False on devices without float64; got an array on such a device "

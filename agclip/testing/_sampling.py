@@ -13,7 +13,7 @@ from agclip.testing._properties import LAWS
 
 T = TypeVar("T")
 
-DRAWS = 20
+DRAWS = 8
 
 
 class Property(NamedTuple):
