@@ -12,6 +12,9 @@ from agclip._norm import RANGES, Norm, Range
 from agclip._typing import Namespace, NonFinite, Scalar
 
 
+STRICT_MARGIN = {"float64": 1.0 - 2.0**-50, "float32": 1.0 - 2.0**-20}
+
+
 class Decision(NamedTuple):
     """What happens to a group, or to each slice of a leaf."""
 
@@ -53,6 +56,9 @@ def decide(
         return m.full_like(root, value)
 
     limit = bound if loss_scale is None else bound * loss_scale
+    if shrink < 1.0:
+        # A strict bound holds for the exact norm, which may lie a little above the computed one.
+        limit = limit * STRICT_MARGIN[wide]
     over = m.logical_not(root <= limit * scale)
     clipped = over & finite
     divisor = m.where(clipped, root, const(1.0))

@@ -89,10 +89,10 @@ CLIPS = {
 REAL_ONLY = ("global, ord 1", "global, ord inf")  # the parts of complex numbers would not do
 
 
-def drawn(names, seed):
-    """Return leaves of NumPy whose entries stay normal when clipped, and a bound for each clip."""
+def drawn(names, seed, shape):
+    """Return leaves of NumPy, and a bound in units of their norm that keeps all entries normal."""
     rng = np.random.default_rng([seed, len(names[0])])
-    leaves = [random(rng, name, (rng.integers(1, 4), rng.integers(1, 5)), seed) for name in names]
+    leaves = [random(rng, n, shape or rng.integers(1, 5, 2), seed) for n in names]
     return leaves, rng.uniform(0.02, 1.0)
 
 
@@ -133,12 +133,12 @@ def returned(name, leaf):
     return np.asarray(arrays.library(name).entries(leaf))
 
 
-def violations(library, clip, names, seeds, *, strict=True, **options):
+def violations(library, clip, names, seeds, *, shape=None, strict=True, **options):
     """Return the seeds whose result is above its bound, and those whose second clip changes it."""
     function, exceeds, order = CLIPS[clip]
     above, changed = [], []
     for seed in seeds:
-        leaves, fraction = drawn(names, seed)
+        leaves, fraction = drawn(names, seed, shape)
         bound = bound_for(clip, leaves, fraction)
         once = function([converted(library, x) for x in leaves], bound, strict=strict, **options)
         twice = function(once, bound, strict=strict, **options)
@@ -154,21 +154,23 @@ def dashed(name):
     return name.replace(", ", "-").replace(" ", "-")
 
 
-@pytest.fixture(params=["numpy", "torch"])
+CALLS = {"numpy": 150, "torch": 50}
+
+
+@pytest.fixture(params=CALLS)
 def eager(request):
     return arrays.library(request.param).name
 
 
-@pytest.fixture(params=CLIPS, ids=dashed)
-def clip(request):
-    return request.param
-
-
-@pytest.fixture(params=SINGLE_AND_DOUBLE)
-def names(request, clip):
-    if request.param == "complex64" and clip in REAL_ONLY:
-        pytest.skip("the order 1 or inf of a complex number is no rational number")
-    return SINGLE_AND_DOUBLE[request.param]
+def cases(trees):
+    """Every clip with every tree it takes."""
+    found = {
+        f"{clip}, {tree}": (clip, trees[tree])
+        for clip in CLIPS
+        for tree in trees
+        if not (tree == "complex64" and clip in REAL_ONLY)
+    }
+    return pytest.mark.parametrize(("clip", "names"), found.values(), ids=map(dashed, found))
 
 
 @pytest.fixture(params=[False, True], ids=["default", "reproducible"])
@@ -176,10 +178,11 @@ def reproducible(request):
     return request.param
 
 
+@cases(SINGLE_AND_DOUBLE)
 def test_no_result_is_above_its_bound_and_clipping_twice_changes_no_bit(
     eager, clip, names, reproducible
 ):
-    found = violations(eager, clip, names, range(200), reproducible=reproducible)
+    found = violations(eager, clip, names, range(CALLS[eager]), reproducible=reproducible)
     assert found == ([], [])
 
 
@@ -189,14 +192,13 @@ def test_the_same_in_thousands_of_calls(names):
 
 
 @pytest.mark.parametrize("names", [("float32", "float32"), ("float64", "float64")], ids="/".join)
-def test_the_same_on_jax(names, monkeypatch):
-    monkeypatch.setattr(np.random.Generator, "integers", lambda *_: 3, raising=False)
-    assert violations("jax", "global", names, range(100)) == ([], [])
+def test_the_same_on_jax(names):
+    assert violations("jax", "global", names, range(100), shape=(2, 3)) == ([], [])
 
 
-@pytest.mark.parametrize("names", WITH_HALVES.values(), ids=WITH_HALVES)
+@cases(WITH_HALVES)
 def test_half_types_are_never_above_in_their_normal_range(eager, clip, names):
-    assert violations(eager, clip, names, range(200)) == ([], [])
+    assert violations(eager, clip, names, range(CALLS[eager])) == ([], [])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -224,8 +226,22 @@ def test_whatever_the_numbers_and_the_bound(dtype, width, data):
     x = np.asarray(data.draw(numbers(width)), dtype=dtype)
     bound = data.draw(st.floats(2.0**-80, 2.0**70))
     once = agclip.clip_by_norm(x, bound, strict=True)
-    assert size(once) <= Fraction(bound) ** 2
+    # What is not clipped has a norm within the bound as it is computed, in float64.
+    slack = 1 + Fraction(1, 2**50) if once is x else 1
+    assert size(once) <= (slack * Fraction(bound)) ** 2
     assert agclip.clip_by_norm(once, bound, strict=True).tobytes() == once.tobytes()
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("float32", [1.0, 2.0**-66]), ("float64", [2.0**26, 1.0])]
+)
+def test_a_norm_that_rounds_to_the_bound_is_above_it(dtype, values, reproducible):
+    x = np.asarray(values, dtype=dtype)
+    bound = values[0]
+    out = agclip.clip_by_norm(x, bound, strict=True, reproducible=reproducible)
+    assert size(x) > Fraction(bound) ** 2
+    assert size(out) <= Fraction(bound) ** 2, "the exact norm of the result is above the bound"
 
 
 @pytest.mark.parametrize("loss_scale", [3.0, 2.0**16, 1e-3])
@@ -233,7 +249,7 @@ def test_whatever_the_numbers_and_the_bound(dtype, width, data):
 def test_the_bound_holds_for_what_goes_out_divided_by_a_loss_scale(names, loss_scale):
     above = []
     for seed in range(300):
-        leaves, fraction = drawn(names, seed)
+        leaves, fraction = drawn(names, seed, None)
         bound = bound_for("global", leaves, fraction) / loss_scale
         out, _ = agclip.clip_by_global_norm(leaves, bound, strict=True, loss_scale=loss_scale)
         above += [seed] * in_all(out, bound)

@@ -5,9 +5,9 @@ unless a float64 m is extreme, and P the smallest power of two >= t·m,
 
     S = Σ RN((t·x)² to a multiple of g),  g = P²·2^-D,  D = 64, or 96 if a leaf is float64;
 
-for ord=1 likewise with |t·x| and P. S is rounded to float64 from three limbs of 52 bits, the two
-high ones first; the norm is its root, rounded, over t. What is clipped is multiplied by
-bound / norm, rounded to float64 and then to the dtype that the leaf is multiplied in. All bits
+for ord=1 and real entries likewise with |t·x| and P. S is rounded to float64 from three limbs of 52
+bits, the two high ones first; the norm is its root, rounded, over t. What is clipped is multiplied
+by bound / norm, rounded to float64 and then to the dtype that the leaf is multiplied in. All bits
 follow.
 """
 
@@ -152,7 +152,8 @@ for cases in (CLIP, NORM, LEAF):
 for number, dtype in enumerate(("float16", "bfloat16", "float32", "float64", "complex64")):
     leaves = [random(dtype, (40,), 1.0, number), random(dtype, (3, 5), 1.0, 10 + number)]
     CLIP.add(f"reproducible, {dtype}", leaves, 0.7, reproducible=True)
-    NORM.add(f"reproducible, ord=1, {dtype}", leaves, 1, reproducible=True)
+    if dtype != "complex64":
+        NORM.add(f"reproducible, ord=1, {dtype}", leaves, 1, reproducible=True)
 for name, leaves in {
     "float32, size 1e30": [random("float32", (40,), 1e30, 20)],
     "float32, size 1e-25": [random("float32", (40,), 1e-25, 21)],
