@@ -11,7 +11,6 @@ from agclip._kernels import Factor
 from agclip._norm import RANGES, Norm, Range
 from agclip._typing import Namespace, NonFinite, Scalar
 
-
 STRICT_MARGIN = {"float64": 1.0 - 2.0**-50, "float32": 1.0 - 2.0**-20}
 
 

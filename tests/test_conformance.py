@@ -2,6 +2,7 @@
 
 import pytest
 
+import agclip
 import libraries
 from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
@@ -63,3 +64,10 @@ class TestCompiledFunctions(BackendConformance):
 @pytest.mark.parametrize("name", required())
 def test_a_required_backend_can_be_used(name, why_not):
     assert why_not(name) == ""
+
+
+def test_a_third_party_comes_by_its_entry_point_and_goes_without_a_trace():
+    with libraries.third_party():
+        sources = {row.name: row.source for row in agclip.backends()}
+    assert sources["toyarray"] == "agclip-toy"
+    assert "toyarray" not in {row.name for row in agclip.backends()}

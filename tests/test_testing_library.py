@@ -5,6 +5,7 @@ import pytest
 
 from agclip.testing import Library, check_backend
 from agclip.testing._check import Check, ConformanceError, NotApplicableError, expect, expect_same
+from agclip.testing._codec import compare
 
 
 def test_an_expectation_that_holds_says_nothing():
@@ -42,6 +43,63 @@ def test_a_warning_fails_a_check_unless_the_library_is_known_for_it():
     assert overflow.run(Library("numpy", ignored_warnings=(RuntimeWarning,))) is None
 
 
+# Results against vectors.
+
+HALF = {"dtype": "float32", "shape": [2], "values": ["0x1p-1", "-0x0p+0"], "ulps": 1.5}
+TINY = {"dtype": "float32", "shape": [], "values": ["0x1p-140"], "ulps": 1.5}
+COUNT = {"dtype": "int32", "shape": [], "values": [3], "ulps": 0}
+
+
+def f32(values):
+    return np.asarray(values, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        (HALF, f32([0.5, -0.0])),
+        (HALF, f32([0.5 + 2.0**-24, -0.0])),
+        ({"tuple": [HALF, None]}, (f32([0.5, -0.0]), None)),
+        ({"dict": [["b", COUNT], ["a", []]]}, {"b": np.int32(3), "a": []}),
+        (TINY, f32(2.0**-140)),
+    ],
+)
+def test_results_within_the_tolerance_pass(expected, got):
+    assert compare(Library("numpy"), expected, got) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "message"),
+    [
+        (HALF, f32([0.5 + 2.0**-22, 0.0]), "result, entry 0 must be 0.5 within .*, 4 ulp off"),
+        (HALF, f32([0.5, 0.0]), "result, entry 1 must be -0.0 within 1.5 ulp of float32; got 0.0"),
+        (HALF, f32([0.5, np.nan]), "result, entry 1 must be -0.0 .* got nan, inf ulp off"),
+        (HALF, np.asarray([0.5, -0.0]), "result must have the dtype float32; got float64"),
+        (HALF, f32([[0.5, -0.0]]), r"result must have the shape \(2,\); got \(1, 2\)"),
+        (HALF, [0.5, -0.0], r"result must be an array; got \[0.5, -0.0\]"),
+        ([HALF], (f32([0.5, -0.0]),), "result must be a list; got"),
+        ([HALF, HALF], [f32([0.5, -0.0])], r"result must have the keys \[0, 1\]; got \[0\]"),
+        (
+            {"dict": [["b", None], ["a", None]]},
+            {"a": None, "b": None},
+            r"result must have the keys \['b', 'a'\]; got \['a', 'b'\]",
+        ),
+        ({"dict": [["a", [None]]]}, {"a": [0]}, r"result\['a'\]\[0\] must be None; got 0"),
+        (COUNT, np.asarray(2, dtype=np.int32), "result must be 3; got 2"),
+        (TINY, f32(0.0), "result must be 7.17.*e-43 within 1.5 ulp of float32; got 0.0"),
+    ],
+)
+def test_results_beyond_the_tolerance_are_named(expected, got, message):
+    with pytest.raises(ConformanceError, match=message):
+        compare(Library("numpy"), expected, got)
+
+
+def test_a_library_that_flushes_may_return_zero_for_what_is_subnormal():
+    library = Library("numpy")
+    library._flushing["float32"] = True
+    assert compare(library, TINY, f32(0.0)) is None
+
+
 # The library record.
 
 
@@ -67,7 +125,8 @@ def test_a_missing_dtype_is_no_failure():
 
 
 def test_a_dtype_may_be_given():
-    assert Library("numpy", dtypes={"bfloat16": _bfloat16()}).has("bfloat16")
+    extension = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    assert Library("numpy", dtypes={"bfloat16": extension.bfloat16}).has("bfloat16")
 
 
 def test_a_dtype_that_comes_out_as_another_is_missing():
