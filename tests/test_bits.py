@@ -20,10 +20,11 @@ TREES = {
     "float32": ("float32", "float32"),
     "complex64": ("complex64", "complex64"),
     "float64": ("float64", "float64"),
-    "narrow": ("float16", "bfloat16", "float32", "complex64"),
+    "narrow": ("float16", "bfloat16", "float32"),
     "mixed": ("float32", "float64", "float16"),
 }
 SHAPES = ((6, 8), (6, 5), (6, 3), (6, 4))
+ORDERS = (1, 2, math.inf)
 SCALED = 3.0
 """A loss scale that is no power of two: division by it has to be rounded."""
 
@@ -205,48 +206,57 @@ def differing(name, call, tree, seeds, *, function=None, change=lambda x: x, rou
     return found
 
 
-def calls(names=tuple(CALLS)):
-    return pytest.mark.parametrize("call", names, ids=dashed)
-
-
-def trees(*names):
-    return pytest.mark.parametrize("tree", names or tuple(TREES))
+def calls(names, trees=None):
+    """Parametrise by calls, or by calls and those of the trees that they take."""
+    if trees is None:
+        return pytest.mark.parametrize("call", names, ids=dashed)
+    pairs = [
+        (call, tree)
+        for call in names
+        for tree in trees
+        if not (", ord" in call and tree == "complex64")  # refused
+    ]
+    return pytest.mark.parametrize(("call", "tree"), pairs, ids=map(dashed, map(", ".join, pairs)))
 
 
 WHOLE = tuple(name for name in CALLS if not name.startswith("per example"))
 SINGLE = ("float16", "bfloat16", "float32", "complex64", "narrow")
 
 
-@calls(WHOLE)
-@trees()
+@calls(WHOLE, TREES)
 def test_torch_gives_the_bits_of_numpy(call, tree):
     assert differing("torch", call, tree, range(30)) == []
 
 
-@calls(WHOLE)
-@trees()
+@calls(WHOLE, TREES)
 def test_tensors_that_require_grad_give_the_bits_of_numpy(call, tree):
     found = differing("torch", call, tree, range(30), change=lambda x: x.requires_grad_())
     assert found == []
 
 
-@calls(WHOLE)
-@trees("float32", "complex64", "float64")
+@calls(WHOLE, ("float32", "complex64", "float64"))
 def test_array_api_strict_gives_the_bits_of_numpy(call, tree):
     assert differing("array_api_strict", call, tree, range(9)) == []
 
 
-@calls(WHOLE)
-@trees("narrow", "float64")
+@calls(WHOLE, ("float64",))
 def test_jax_gives_the_bits_of_numpy(call, tree):
     assert differing("jax", call, tree, range(9)) == []
 
 
-@calls(EXAMPLES)
-@trees(*SINGLE)
-@pytest.mark.parametrize("library", ["torch", "jax"])
-def test_sums_over_examples_have_the_bits_of_numpy(library, call, tree):
-    assert differing(library, call, tree, range(9)) == []
+@calls(CHIEF, ("narrow", "complex64"))
+def test_jax_gives_the_bits_of_numpy_for_narrow_leaves(call, tree):
+    assert differing("jax", call, tree, range(9)) == []
+
+
+@calls(EXAMPLES, SINGLE)
+def test_torch_sums_examples_to_the_bits_of_numpy(call, tree):
+    assert differing("torch", call, tree, range(30)) == []
+
+
+@calls(EXAMPLES, ("narrow", "complex64"))
+def test_jax_sums_examples_to_the_bits_of_numpy(call, tree):
+    assert differing("jax", call, tree, range(9)) == []
 
 
 @calls(("global", "rms"))
@@ -255,7 +265,7 @@ def test_jax_gives_the_same_with_its_64_bit_flag_on(call):
         assert differing("jax", call, "narrow", range(9)) == []
 
 
-@calls(CHIEF)
+@calls(("global, scaled", "axes, strict, scaled", "adaptive, strict, scaled"))
 def test_jax_gives_the_same_inside_jit(call):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     with jax.enable_x64(True):
@@ -264,16 +274,15 @@ def test_jax_gives_the_same_inside_jit(call):
 
 
 @calls(CHIEF)
-@trees("float64")
-def test_jax_gives_the_same_inside_jit_where_the_bound_is_a_constant(call, tree):
+def test_jax_gives_the_same_inside_jit_where_the_bound_is_a_constant(call):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
-    bound = bound_of(call, tree, 1)
+    bound = bound_of(call, "float64", 1)
     compiled = jax.jit(lambda g, p: CALLS[call][0](g, p, bound))
     with jax.enable_x64(True):
         found = differing(
             "jax",
             call,
-            tree,
+            "float64",
             range(9),
             function=lambda g, p, _: compiled(g, p),
             rounded=lambda _: bound,
@@ -326,7 +335,7 @@ def hexes(result):
     return norm_.tobytes().hex(), leaf.tobytes().hex()
 
 
-@pytest.mark.parametrize("chunks", [-1, 4, (1, 3)], ids=repr)
+@pytest.mark.parametrize("chunks", [4, (1, 3)], ids=repr)
 @pytest.mark.parametrize(
     ("call", "tree"),
     [
@@ -396,7 +405,7 @@ IN_PLACE = {
 
 @pytest.mark.parametrize("twins", IN_PLACE.values(), ids=IN_PLACE)
 @pytest.mark.parametrize("library", arrays.WRITABLE)
-@trees("float32", "float64")
+@pytest.mark.parametrize("tree", ["float32", "float64"])
 def test_in_place_the_bits_are_the_same(twins, library, tree):
     grads, params, _ = drawn(tree, 1)
     g, p = ([converted(library, leaf) for leaf in t] for t in (grads, params))
@@ -424,9 +433,14 @@ def layout(request):
     return LAYOUTS[request.param]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize(
+    ("dtype", "order"),
+    [
+        *((dtype, order) for dtype in ("float16", "float32", "float64") for order in ORDERS),
+        ("complex64", 2),
+    ],
+)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("order", [1, 2, math.inf])
 def test_neither_order_nor_leaves_matter(layout, library, dtype, order):
     assert laid_out(library, layout, dtype, order) == laid_out("numpy", None, dtype, order)
 
@@ -512,7 +526,7 @@ def test_down_to_2_to_the_minus_93_jax_gives_the_bits_of_numpy():
 @pytest.mark.parametrize(
     ("dtype", "order"),
     [
-        *((dtype, order) for dtype in ("float32", "float64") for order in (1, 2, math.inf)),
+        *((dtype, order) for dtype in ("float32", "float64") for order in ORDERS),
         ("complex64", 2),
         ("complex128", 2),
     ],
