@@ -1,9 +1,10 @@
-"""Run the examples in README.md and docs/*.md as tests."""
+"""Run the examples in README.md, docs/*.md and docs/rules/*.md as tests."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,25 @@ import pytest
 
 import agclip
 from agclip import _registry, _tree
+from agclip.config import _now
 
 ROOT = Path(__file__).parent
+PAGES = (ROOT, ROOT / "docs", ROOT / "docs" / "rules")
+
+
+DECISIVE = ("BACKEND", "DEVICE", "ON_FOREIGN", "NONFINITE", "REPRODUCIBLE", "STRICT")
+
+
+def pytest_configure() -> None:
+    """Let no setting of the machine decide over results: its files and variables do not count."""
+    os.environ["AGCLIP_CONFIG"] = "none"
+    for name in DECISIVE:
+        os.environ.pop(f"AGCLIP_{name}", None)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect the examples of a page."""
-    if file_path.suffix == ".md" and file_path.parent in (ROOT / "docs", ROOT):
+    if file_path.suffix == ".md" and file_path.parent in PAGES:
         return _pages()(file_path, parent)
     return None
 
@@ -31,7 +44,7 @@ def _pages() -> Callable[[Path, pytest.Collector], pytest.Collector | None]:
 
     return Sybil(
         parsers=[PythonCodeBlockParser(), SkipParser()],
-        patterns=["README.md", "docs/*.md"],
+        patterns=["README.md", "docs/*.md", "docs/rules/*.md"],
         setup=_set_up,
         teardown=_tear_down,
     ).pytest()
@@ -43,12 +56,13 @@ def _set_up(namespace: dict[str, Any]) -> None:
 
 
 def _tear_down(namespace: dict[str, Any]) -> None:
-    """Forget what a page has registered."""
+    """Forget what a page has registered and set."""
     backends, containers = namespace["before"]
     for registered, known in ((_registry._registered, backends), (_tree._containers, containers)):
         registered.clear()
         registered.update(known)
     _registry.BY_TYPE.clear()
+    _now.forget()
 
 
 def _absent(name: str) -> str:

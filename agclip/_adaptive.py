@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip import _axes, _thresholds
-from agclip._clip import require_finite
+from agclip._clip import Clipped, require_finite
 from agclip._coefficient import Decision
+from agclip._details import Details, details
 from agclip._leaves import Leaves, gather, gather_like, warn_empty
 from agclip._norm import Norm
 from agclip._programs import Call, Plan, apply, apply_, decisions, measure, widened
@@ -21,9 +22,9 @@ def adaptive_grad_clip(
     eps: Any = 1e-3,
     *,
     unit_axes: UnitAxes,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of the norm of the unit's parameters (AGC).
@@ -68,8 +69,8 @@ def adaptive_grad_clip(
     """
     leaves = gather(grads, "grads")
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    new = _clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
-    result: T = leaves.rebuild(new)
+    clipped = clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
+    result: T = leaves.rebuild(clipped.arrays)
     return result
 
 
@@ -80,9 +81,9 @@ def adaptive_grad_clip_(
     eps: Any = 1e-3,
     *,
     unit_axes: UnitAxes,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of its parameters' norm, in place.
@@ -112,7 +113,7 @@ def adaptive_grad_clip_(
     """
     leaves = gather(grads, "grads", inplace=True)
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    _clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True)
+    clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True)
     return grads
 
 
@@ -120,22 +121,22 @@ def _plan(
     leaves: Leaves,
     clipping: Any,
     unit_axes: UnitAxes,
-    nonfinite: NonFinite,
-    strict: bool,
-    reproducible: bool,
+    nonfinite: NonFinite | None,
+    strict: bool | None,
+    reproducible: bool | None,
 ) -> Plan:
     axes = tuple(
         _axes.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
     )
     return Plan(
         axes=axes,
-        strict=strict,
+        strict=_thresholds.check_strict(strict, leaves),
         nonfinite=_thresholds.policy(nonfinite, clipping),
         reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
     )
 
 
-def _clip(
+def clip(
     leaves: Leaves,
     plan: Plan,
     params: Tree,
@@ -144,13 +145,14 @@ def _clip(
     loss_scale: Any,
     *,
     inplace: bool,
-) -> Sequence[Array]:
+) -> Clipped:
+    """Clip leaves whose plan names the axes of their units; numbers are checked here."""
     clipping = _thresholds.threshold("clipping", clipping, leaves)
     floor = _thresholds.floor("eps", eps, leaves)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
-        return []
+        return Clipped([], [])
     weights = gather_like(leaves, params, "params").arrays
     call = (Call(leaves.backend, plan),)
     numbers = (
@@ -162,9 +164,12 @@ def _clip(
     norms = run(_measured, call, (leaves.arrays, weights))
     if plan.nonfinite == "error":
         require_finite(leaves, norms[0])
-    program = _overwritten if inplace else _finished
-    new: Sequence[Array] = run(program, call, (leaves.arrays, norms, *numbers))
-    return new
+    foreign = leaves.originals is not None
+    program = _overwritten if inplace and not foreign else _finished
+    new, record = run(program, call, (leaves.arrays, norms, *numbers))
+    if inplace and foreign:
+        leaves.overwrite(new)
+    return Clipped(leaves.arrays if inplace else new, [], record)
 
 
 def _measured(
@@ -180,7 +185,7 @@ def _decided(
     clipping: Scalar,
     floor: Scalar,
     loss_scale: Scalar | None,
-) -> list[Decision]:
+) -> tuple[list[Decision], Details | None]:
     xp = call.backend.xp
     clipping, floor, loss_scale = (
         widened(call, grads, number) for number in (clipping, floor, loss_scale)
@@ -193,14 +198,16 @@ def _decided(
         # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
         given = (clipping == 0) | xp.isinf(clipping)
         limits.append(xp.where(given, clipping, clipping * value))
-    made, _ = decisions(call, grads, of_grads, limits, loss_scale)
-    return made
+    made, settled = decisions(call, grads, of_grads, limits, loss_scale)
+    return made, details(call, grads, made, settled, [], loss_scale)
 
 
-def _finished(call: Call, grads: Sequence[Array], *rest: Any) -> list[Array]:
-    return apply(call, grads, _decided(call, grads, *rest))
+def _finished(call: Call, grads: Sequence[Array], *rest: Any) -> tuple[list[Array], Details | None]:
+    made, record = _decided(call, grads, *rest)
+    return apply(call, grads, made), record
 
 
-def _overwritten(call: Call, grads: Sequence[Array], *rest: Any) -> Sequence[Array]:
-    apply_(call, grads, _decided(call, grads, *rest))
-    return grads
+def _overwritten(call: Call, grads: Sequence[Array], *rest: Any) -> tuple[None, Details | None]:
+    made, record = _decided(call, grads, *rest)
+    apply_(call, grads, made)
+    return None, record

@@ -17,9 +17,9 @@ def clip_by_average_norm(
     t: T,
     clip_norm: Any,
     *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, as TensorFlow defines it.
@@ -52,7 +52,7 @@ def clip_by_average_norm(
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
 
 
@@ -60,9 +60,9 @@ def clip_by_average_norm_(
     t: T,
     clip_norm: Any,
     *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, in place.
@@ -88,7 +88,7 @@ def clip_by_average_norm_(
         NotImplementedError: As `clip_by_norm_`.
     """
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, _size, clip_norm, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
 
 
@@ -96,9 +96,9 @@ def clip_by_rms(
     t: T,
     clip_rms: Any,
     *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square.
@@ -129,7 +129,7 @@ def clip_by_rms(
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
 
 
@@ -137,9 +137,9 @@ def clip_by_rms_(
     t: T,
     clip_rms: Any,
     *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square, in place.
@@ -164,26 +164,42 @@ def clip_by_rms_(
         NotImplementedError: As `clip_by_norm_`.
     """
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, _root_size, clip_rms, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
 
 
-def _size(leaf: Array) -> float:
+def size(leaf: Array) -> float:
+    """Return how many entries a leaf has, 1 for an empty one."""
     return float(max(math.prod(leaf.shape), 1))
 
 
-def _root_size(leaf: Array) -> float:
-    return math.sqrt(_size(leaf))
+def root_size(leaf: Array) -> float:
+    """Return the square root of the number of entries."""
+    return math.sqrt(size(leaf))
 
 
 def _weighted(
     leaves: Leaves,
     weight: Callable[[Array], float],
     bound: Any,
-    strict: bool,
-    nonfinite: NonFinite,
-    reproducible: bool,
+    strict: bool | None,
+    nonfinite: NonFinite | None,
+    reproducible: bool | None,
 ) -> Plan:
+    return Plan(
+        weights=weights(leaves, weight),
+        strict=_thresholds.check_strict(strict, leaves),
+        nonfinite=_thresholds.policy(nonfinite, bound),
+        reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
+    )
+
+
+def weights(leaves: Leaves, weight: Callable[[Array], float]) -> tuple[float, ...]:
+    """Return what the bound on each leaf is multiplied by.
+
+    Raises:
+        ValueError: If the size of a leaf is not known.
+    """
     for i, leaf in enumerate(leaves.arrays):
         if math.isnan(math.prod(leaf.shape)):
             msg = (
@@ -191,9 +207,4 @@ def _weighted(
                 f"{leaves.path(i)}. Let the library compute the shape first."
             )
             raise ValueError(msg)
-    return Plan(
-        weights=tuple(weight(leaf) for leaf in leaves.arrays),
-        strict=strict,
-        nonfinite=_thresholds.policy(nonfinite, bound),
-        reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
-    )
+    return tuple(weight(leaf) for leaf in leaves.arrays)

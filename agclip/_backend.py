@@ -42,10 +42,13 @@ class Backend:
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
+        named_device: `(xp, name)` → the device of that name, or None if there is none here.
         wide: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
             x's device has no float64.
         restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
             numbers as the kind of object that the leaf is.
+        export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
+            entries as they are, no stride below 0.
         context: `()` → a context manager for calls of the library that are made outside of `run`.
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
@@ -72,8 +75,10 @@ class Backend:
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
     usable: Callable[[], str | None] = _kernels.usable
     device: Callable[[Array], Device] = _kernels.device
+    named_device: Callable[[Namespace, str], Device] = _kernels.named_device
     wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = _kernels.restore
+    export: Callable[[Array], Array] = _kernels.export
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Callable[[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], Any] = _kernels.run
     block: int | None = None

@@ -6,7 +6,7 @@ import math
 import numbers
 from typing import Any
 
-from agclip import _registry
+from agclip import _foreign, _registry
 from agclip._dtypes import Kind, kind_of
 from agclip._kernels import cast
 from agclip._leaves import Leaves
@@ -51,7 +51,9 @@ def of_leaves(name: str, bound: Any, leaves: Leaves, *, copy: bool) -> list[Arra
         found = f"an array of {kind_of(bound.dtype).name}" if dense else describe(bound)
         msg = f"`{name}` must be a real number, an array of them, or None; got {found}."
         raise TypeError(msg)
-    if owner != leaves.backend:
+    if owner != leaves.backend and _foreign.converts():
+        bound = _foreign.converted(bound, name, name)
+    elif owner != leaves.backend:
         msg = (
             f"`{name}` must be a number or an array of {leaves.backend.name}, as the leaves are; "
             f"got one of {owner.name}. Convert it first."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agclip._coefficient import Decision
+from agclip._details import Details, details
 from agclip._leaves import Leaves
 from agclip._norm import Norm
 from agclip._programs import (
@@ -29,6 +30,8 @@ class Clipped(NamedTuple):
 
     arrays: Sequence[Array]
     norms: Sequence[Scalar]
+    details: Details | None = None
+    """With `Plan.details`: the record of what has been done."""
 
 
 def clip(
@@ -54,6 +57,10 @@ def clip(
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
         ValueError: With `nonfinite="error"`, if the leaves are traced.
     """
+    if inplace and leaves.originals is not None:
+        clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm)
+        leaves.overwrite(clipped.arrays)
+        return clipped._replace(arrays=leaves.arrays)
     backend, arrays = leaves.backend, leaves.arrays
     bound = float("inf") if bound is None else bound
     numbers = (bound, loss_scale, use_norm)
@@ -66,12 +73,12 @@ def clip(
             _require_finite_norm(leaves, norms[0])
         require_finite(leaves, norms)
         if not inplace:
-            return Clipped(*backend.run(_finished, call, (arrays, norms, bound, loss_scale)))
+            return Clipped(*backend.run(finished, call, (arrays, norms, bound, loss_scale)))
     elif not inplace:
         return Clipped(*backend.run(_clipped, call, (arrays, *numbers)))
     else:
         norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
-    return Clipped(arrays, backend.run(_overwritten, call, (arrays, norms, bound, loss_scale)))
+    return Clipped(arrays, *backend.run(overwritten, call, (arrays, norms, bound, loss_scale)))
 
 
 def _measured(
@@ -92,36 +99,41 @@ def _decided(
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[list[Decision], list[Scalar]]:
-    bound = widened(call, arrays, bound)
+) -> tuple[list[Decision], list[Scalar], Details | None]:
+    if isinstance(bound, list):
+        bound = [widened(call, arrays, one) for one in bound]
+    else:
+        bound = widened(call, arrays, bound)
     loss_scale = widened(call, arrays, loss_scale)
     limits = bounds(call.plan, bound, len(arrays))
-    made, settled = decisions(call, arrays, norms, limits, loss_scale)
-    reported = settled if call.plan.joint else ()
-    return made, [value_of(call, arrays, norm, loss_scale) for norm in reported]
+    others = norms[len(limits) :]
+    made, settled = decisions(call, arrays, norms[: len(limits)], limits, loss_scale)
+    joint = settled if call.plan.joint else ()
+    record = details(call, arrays, made, settled, others, loss_scale)
+    return made, [value_of(call, arrays, norm, loss_scale) for norm in joint], record
 
 
-def _finished(
+def finished(
     call: Call,
     arrays: Sequence[Array],
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[list[Array], list[Scalar]]:
-    made, values = _decided(call, arrays, norms, bound, loss_scale)
-    return apply(call, arrays, made), values
+) -> tuple[list[Array], list[Scalar], Details | None]:
+    made, values, record = _decided(call, arrays, norms, bound, loss_scale)
+    return apply(call, arrays, made), values, record
 
 
-def _overwritten(
+def overwritten(
     call: Call,
     arrays: Sequence[Array],
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> list[Scalar]:
-    made, values = _decided(call, arrays, norms, bound, loss_scale)
+) -> tuple[list[Scalar], Details | None]:
+    made, values, record = _decided(call, arrays, norms, bound, loss_scale)
     apply_(call, arrays, made)
-    return values
+    return values, record
 
 
 def _clipped(
@@ -130,9 +142,9 @@ def _clipped(
     bound: Scalar,
     loss_scale: Scalar | None,
     use_norm: Scalar | None,
-) -> tuple[list[Array], list[Scalar]]:
+) -> tuple[list[Array], list[Scalar], Details | None]:
     norms = _measured(call, arrays, loss_scale, use_norm)
-    return _finished(call, arrays, norms, bound, loss_scale)
+    return finished(call, arrays, norms, bound, loss_scale)
 
 
 def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:

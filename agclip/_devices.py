@@ -29,7 +29,7 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
         here = [value for value, other in zip(values, devices, strict=True) if other == device]
         partial = functools.reduce(combine, here)
         result = (
-            partial if result is None else combine(result, _moved(backend, partial, devices[0]))
+            partial if result is None else combine(result, to_device(backend, partial, devices[0]))
         )
     return result
 
@@ -45,13 +45,14 @@ def spread(
     results: list[Array] = [None] * len(leaves)
     for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
-        moved = [_moved(backend, scalar, device) for scalar in scalars]
+        moved = [to_device(backend, scalar, device) for scalar in scalars]
         for i, result in zip(places, function([leaves[i] for i in places], moved), strict=True):
             results[i] = result
     return results
 
 
-def _moved(backend: Backend, scalar: Any, device: Device) -> Any:
+def to_device(backend: Backend, scalar: Any, device: Device) -> Any:
+    """Return a scalar on a device; numbers, and scalars that are there already, as they are."""
     if device is None or not hasattr(scalar, "dtype") or backend.device(scalar) == device:
         return scalar
     return array_api_compat.to_device(scalar, device)

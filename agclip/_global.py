@@ -6,14 +6,14 @@ from typing import Any
 
 from agclip import _thresholds
 from agclip._clip import clip, norm_of
+from agclip._home import make
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
-from agclip._registry import get_backend
 from agclip._typing import Array, NonFinite, T, Tree
 
 
 def global_norm(
-    t_list: Tree, ord: float = 2, *, reproducible: bool = False, loss_scale: Any = None
+    t_list: Tree, ord: float = 2, *, reproducible: bool | None = None, loss_scale: Any = None
 ) -> Array:
     """Return the norm of all leaves taken together.
 
@@ -29,7 +29,8 @@ def global_norm(
             out. A list at the top is a list of tensors.
         ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
         reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count.
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
 
     Returns:
@@ -54,8 +55,7 @@ def global_norm(
     if not leaves.arrays:
         warn_empty(leaves.name, "the norm is 0")
         return _zero()
-    norm: Array = norm_of(leaves, plan, loss_scale)
-    return norm
+    return leaves.own(norm_of(leaves, plan, loss_scale))
 
 
 def clip_by_global_norm(
@@ -64,9 +64,9 @@ def clip_by_global_norm(
     use_norm: Any = None,
     *,
     ord: float = 2,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, so that their global norm is within a bound.
@@ -87,12 +87,14 @@ def clip_by_global_norm(
         use_norm: The global norm if it has been computed already, as this function returns it.
         ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
         nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
-            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them.
+            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
+            None for what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
-            clipping twice changes no bit.
+            clipping twice changes no bit; None for what is configured.
         reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count.
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
             divided by it, and the norms are those of the divided leaves.
 
@@ -121,9 +123,9 @@ def clip_by_global_norm_(
     use_norm: Any = None,
     *,
     ord: float = 2,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, in place.
@@ -159,15 +161,15 @@ def _plan(
     leaves: Leaves,
     clip_norm: Any,
     ord: float,
-    nonfinite: NonFinite,
-    strict: bool,
-    reproducible: bool,
+    nonfinite: NonFinite | None,
+    strict: bool | None,
+    reproducible: bool | None,
 ) -> Plan:
     order = _thresholds.check_order(ord)
     return Plan(
         joint=True,
         order=order,
-        strict=strict,
+        strict=_thresholds.check_strict(strict, leaves),
         nonfinite=_thresholds.policy(nonfinite, clip_norm),
         reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
     )
@@ -192,10 +194,8 @@ def _clip(
         return t_list if inplace else leaves.rebuild([]), _zero()
     clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
     result: T = t_list if inplace else leaves.rebuild(clipped.arrays)
-    return result, clipped.norms[0]
+    return result, leaves.own(clipped.norms[0])
 
 
 def _zero() -> Array:
-    xp = get_backend().xp
-    zero: Array = xp.asarray(0.0, dtype=xp.float32)
-    return zero
+    return make(0.0, "float32")

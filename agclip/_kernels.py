@@ -168,6 +168,17 @@ def device(x: Array) -> Device:
     return array_api_compat.device(x) if hasattr(x, "device") else None
 
 
+def named_device(xp: Namespace, name: str) -> Device:
+    """Return the device that prints a name, or prints that it is made from it; None if none does.
+
+    So "cpu" is found where devices are strings, and "d1" where one prints Device('d1').
+    """
+    for found in xp.__array_namespace_info__().devices():
+        if str(found) == name or repr(name) in str(found):
+            return found
+    return None
+
+
 def wide_dtype(xp: Namespace, x: Array) -> DType:
     """Return float64 if the array's device has it, else float32."""
     info = xp.__array_namespace_info__()
@@ -178,6 +189,14 @@ def wide_dtype(xp: Namespace, x: Array) -> DType:
 def restore(_: Any, new: Array) -> Any:
     """Return the new array: an array takes the place of an array."""
     return new
+
+
+def export(x: Array) -> Array:
+    """Return a copy of an array: of the memory of an unknown library nothing is known.
+
+    PyTorch (2.13) ends the process when it is handed a stride below 0.
+    """
+    return array_api_compat.array_namespace(x).asarray(x, copy=True)
 
 
 def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
@@ -208,6 +227,13 @@ def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:
     if kind_of(leaf.dtype).family == "complex":
         return xp.real(leaf), xp.imag(leaf)
     return (leaf,)
+
+
+def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
+    """Return a Python number as a 0-d array; None for a library that knows no devices."""
+    where: dict[str, Any] = {} if device is None else {"device": device}
+    made: Array = xp.asarray(value, dtype=dtype, **where)
+    return made
 
 
 def is_one(x: Scalar) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import warnings
@@ -9,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _registry, _tree
+from agclip import _foreign, _home, _kernels, _registry, _tree
 from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
 from agclip._literals import Literal, materialise
-from agclip._registry import backend_for, get_backend
+from agclip._registry import backend_for
 from agclip._typing import Access, Array, Tree
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
@@ -32,6 +33,8 @@ class Leaves:
     arrays: list[Array]
     kinds: list[Kind]
     structure: _tree.Structure
+    originals: list[Any] | None = None
+    """What the arrays were made of, if some came from another library than the configured one."""
 
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
@@ -41,8 +44,32 @@ class Leaves:
         """Return the tree with other arrays in the places of its leaves."""
         restore = self.backend.restore
         pairs = zip(self.arrays, arrays, strict=True)
-        new = [one if one is other else restore(one, other) for one, other in pairs]
+        if self.originals is not None:
+            new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        else:
+            new = [one if one is other else restore(one, other) for one, other in pairs]
         return _tree.unflatten(self.structure, iter(new))
+
+    def _given_back(self, i: int, array: Array, new: Array) -> Any:
+        assert self.originals is not None, "there is something to give back"
+        original = self.originals[i]
+        if isinstance(original, Literal):
+            return new
+        return original if array is new else _foreign.give_back(new, self.backend, original)
+
+    def overwrite(self, arrays: Sequence[Array]) -> None:
+        """Write other arrays into what the leaves were made of, once all have been given back."""
+        assert self.originals is not None, "there is something to give back"
+        pairs = zip(self.arrays, arrays, strict=True)
+        back = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        for original, new in zip(self.originals, back, strict=True):
+            if new is not original:
+                _kernels.write(original, new)
+
+    def own(self, x: Array) -> Array:
+        """Return a result as an array of the library that the first array of the tree is of."""
+        arrays = [leaf for leaf in self.originals or () if not isinstance(leaf, Literal)]
+        return _foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
@@ -128,15 +155,17 @@ def _gathered(
         raise TypeError(msg)
     arrays = [leaf for leaf, is_literal in zip(found, literal, strict=True) if not is_literal]
     places = [i for i, is_literal in enumerate(literal) if not is_literal]
-    backend = (
-        backend_for(arrays, lambda i: _path(structure, name, places[i]))
-        if arrays
-        else get_backend()
-    )
+    if arrays and _foreign.among(arrays):
+        return _taken_over(found, structure, name, families, inplace=inplace)
+    if arrays:
+        backend = backend_for(arrays, lambda i: _path(structure, name, places[i]))
+        device = backend.device(arrays[0])
+    else:
+        backend, device = _home.home
     if any(literal):
         with backend.context():
             found = [
-                materialise(leaf.value, backend, arrays, path, integers="integer" in families)
+                materialise(leaf.value, backend, device, path, integers="integer" in families)
                 if isinstance(leaf, Literal)
                 else leaf
                 for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
@@ -144,6 +173,28 @@ def _gathered(
     leaves = Leaves(name, backend, found, [], structure)
     _check(leaves, families, inplace=inplace)
     return leaves
+
+
+def _taken_over(
+    found: list[Any],
+    structure: _tree.Structure,
+    name: str,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    """Gather leaves of several libraries as arrays of the configured one."""
+    brought = []
+    for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
+        owner = None if isinstance(leaf, Literal) else _registry.resolve(leaf)
+        if owner is None:
+            brought.append(leaf)
+            continue
+        alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF])
+        _check(Leaves(name, owner, [leaf], [], alone), families, inplace=inplace)
+        brought.append(_foreign.take_over(leaf, name, path))
+    leaves = _gathered(brought, structure, name, families, inplace=False)
+    return dataclasses.replace(leaves, originals=found)
 
 
 def _path(structure: _tree.Structure, name: str, index: int) -> str:

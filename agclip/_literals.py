@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from agclip._backend import Backend
-from agclip._typing import Array, DType
+from agclip._typing import Array, Device, DType
 
 _NUMBERS = (bool, int, float, complex)
 _FLOAT32_MAX = 2.0**128 - 2.0**104
@@ -28,9 +28,9 @@ def is_literal(x: Any) -> bool:
 
 
 def materialise(
-    value: Any, backend: Backend, arrays: Sequence[Array], path: str, *, integers: bool
+    value: Any, backend: Backend, device: Device, path: str, *, integers: bool
 ) -> Array:
-    """Make an array of Python numbers, on the device of the first of given arrays.
+    """Make an array of Python numbers on a device; None for the library's own choice.
 
     float32 (or complex64) on every backend, so that all give the same result; a list of integers
     alone stays integral where integers are allowed.
@@ -39,7 +39,6 @@ def materialise(
         ValueError: If a nested list is ragged, or a number does not fit.
     """
     _shape(value, path)
-    device = backend.device(arrays[0]) if arrays else None
     where = {} if device is None else {"device": device}
     dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
     array: Array = backend.xp.asarray(value, dtype=dtype, **where)

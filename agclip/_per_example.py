@@ -9,11 +9,11 @@ from agclip import _axis_sums, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
+from agclip._home import make
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._norm import Norm
 from agclip._norms import axis_norms
 from agclip._programs import Call, Plan, decisions, widened
-from agclip._registry import get_backend
 from agclip._typing import Array, NonFinite, Scalar, T
 
 
@@ -21,9 +21,9 @@ def clip_per_example(
     grads: T,
     clip_norm: Any,
     *,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> tuple[T, Array]:
     """Clip the gradient of every example by its global L2 norm, and sum over the examples.
@@ -41,7 +41,8 @@ def clip_per_example(
             of the same length in every leaf.
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         nonfinite: What becomes of an example with a NaN or an infinity: "propagate" makes the sum
-            NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is.
+            NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is; None for
+            what is configured, which is "propagate" by default.
         strict: As for `clip_by_norm`; without it an example may exceed the bound by a rounding.
         reproducible: As for `clip_by_norm`, for the norms and coefficients. The sum over examples
             is an ordinary one.
@@ -66,14 +67,13 @@ def clip_per_example(
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     plan = Plan(
         joint=True,
-        strict=strict,
+        strict=_thresholds.check_strict(strict, leaves),
         nonfinite=_thresholds.policy(nonfinite, clip_norm),
         reproducible=_thresholds.check_reproducible(reproducible, 2.0, leaves),
     )
     if not leaves.arrays:
         warn_empty(leaves.name)
-        xp = get_backend().xp
-        return leaves.rebuild([]), xp.asarray(0, dtype=xp.int32)
+        return leaves.rebuild([]), make(0, "int32")
     _check_examples(leaves)
     backend = leaves.backend
     call = (Call(backend, plan),)
@@ -84,7 +84,7 @@ def clip_per_example(
     sums, count = backend.run(_summed, call, (leaves.arrays, norm, bound, loss_scale))
     result: T = leaves.rebuild(sums)
     # A sum of NumPy is a scalar; the count is promised to be a 0-d array.
-    return result, backend.xp.asarray(count)
+    return result, leaves.own(backend.xp.asarray(count))
 
 
 def _check_examples(leaves: Leaves) -> None:

@@ -18,9 +18,9 @@ def clip_by_norm(
     axes: int | Sequence[int] | None = None,
     *,
     ord: float = 2,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum norm.
@@ -42,12 +42,14 @@ def clip_by_norm(
             own.
         ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
-            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is.
+            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
+            what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
-            clipping twice changes no bit.
+            clipping twice changes no bit; None for what is configured.
         reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count.
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
         loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
@@ -74,9 +76,9 @@ def clip_by_norm_(
     axes: int | Sequence[int] | None = None,
     *,
     ord: float = 2,
-    nonfinite: NonFinite = "propagate",
-    strict: bool = False,
-    reproducible: bool = False,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
     loss_scale: Any = None,
 ) -> T:
     """Clip each leaf to a maximum norm, in place.
@@ -112,9 +114,9 @@ def _plan(
     clip_norm: Any,
     axes: int | Sequence[int] | None,
     ord: float,
-    nonfinite: NonFinite,
-    strict: bool,
-    reproducible: bool,
+    nonfinite: NonFinite | None,
+    strict: bool | None,
+    reproducible: bool | None,
 ) -> Plan:
     chosen = None
     if axes is not None:
@@ -127,7 +129,7 @@ def _plan(
     return Plan(
         order=order,
         axes=chosen,
-        strict=strict,
+        strict=_thresholds.check_strict(strict, leaves),
         nonfinite=_thresholds.policy(nonfinite, clip_norm),
         reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
     )

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agclip._backend import Backend
+from agclip.config import _environment
 
 BACKENDS = "agclip.backends"
 CONTAINERS = "agclip.containers"
@@ -45,11 +46,19 @@ def __getattr__(attribute: str) -> Backend:
     if not attribute.startswith(_PREFIX):
         msg = f"module {__name__!r} has no attribute {attribute!r}"
         raise AttributeError(msg)
-    entry = advertised(BACKENDS).get(attribute.removeprefix(_PREFIX))
+    name = attribute.removeprefix(_PREFIX)
+    entry = None if blocked(name) else advertised(BACKENDS).get(name)
     if entry is None:
         raise AttributeError(attribute)
     backend = globals()[attribute] = load(entry)
     return backend
+
+
+def blocked(name: str) -> str:
+    """Return why the backend of a name must not be loaded; empty if it may be."""
+    if name in _environment.blocked():
+        return f"{_environment.BLOCK} names it. Take it out of that variable to use it."
+    return ""
 
 
 def load(entry: EntryPoint) -> Backend:

@@ -37,10 +37,18 @@ class Plan:
     strict: bool = False
     nonfinite: NonFinite = "propagate"
     reproducible: bool = False
+    details: bool = False
+    """Whether a record of what has been done is wanted: see `_details`."""
 
     def groups(self, count: int) -> list[list[int]]:
         """Return the positions of the leaves of each group."""
         return [list(range(count))] if self.joint else [[i] for i in range(count)]
+
+    def others(self, count: int) -> list[list[int]]:
+        """Return the groups whose norms are wanted for the record alone."""
+        if not self.details or self.axes is not None:
+            return []
+        return [[i] for i in range(count)] if self.joint else [list(range(count))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,10 @@ class Call:
 
 
 def measure(call: Call, arrays: Sequence[Array]) -> list[Norm]:
-    """Return the norm of each group, as it came in."""
+    """Return the norm of each group as it came in, and after them those of `Plan.others`."""
     plan = call.plan
     if plan.axes is None:
-        groups = plan.groups(len(arrays))
+        groups = plan.groups(len(arrays)) + plan.others(len(arrays))
         return group_norms(
             call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
         )
@@ -108,7 +116,9 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
 
 
 def bounds(plan: Plan, bound: Scalar, count: int) -> list[Scalar]:
-    """Return the bound of each group."""
+    """Return the bound of each group; a list of them is returned itself."""
+    if isinstance(bound, list):
+        return bound
     if plan.joint or plan.weights is None:
         return [bound] * (1 if plan.joint else count)
     return [bound * weight for weight in plan.weights]

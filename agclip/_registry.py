@@ -7,6 +7,7 @@ belongs to its parent's library, and an adapter is loaded only when its library 
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -14,11 +15,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from agclip import _plugins
+from agclip import _home, _plugins
 from agclip._backend import Backend
 from agclip._dtypes import learn_dtypes
 from agclip._typing import Array
-from agclip_backends import DEFAULT
 
 _registered: dict[str, Backend] = {}
 BY_TYPE: dict[type, Backend] = {}
@@ -71,10 +71,20 @@ def resolve(x: Any) -> Backend | None:
     found = BY_TYPE.get(cls)
     if found is None and _looks_like_an_array(x):
         found = _of_class(cls) or _standard(x)
-        if found is not None:
+        if found is None:
+            _require_unblocked(cls)
+        else:
             learn_dtypes(found.xp)
             BY_TYPE[cls] = found
     return found
+
+
+def _require_unblocked(cls: type) -> None:
+    for name in dict.fromkeys(base.__module__.partition(".")[0] for base in cls.__mro__):
+        reason = _plugins.blocked(name)
+        if reason:
+            msg = f"arrays of {name} must have a backend; got {cls.__name__}, but {reason}"
+            raise RuntimeError(msg)
 
 
 def _of_class(cls: type) -> Backend | None:
@@ -123,7 +133,8 @@ def get_backend(name: str | None = None) -> Backend:
     """Return the backend of a name, ready for use.
 
     Args:
-        name: A name that `backends()` lists; None for the default backend.
+        name: A name that `backends()` lists, or that of a library that follows the standard; None
+            for the backend that is configured, or the first usable one of those.
 
     Returns:
         The record; `get_backend(name).xp` is its array namespace.
@@ -132,17 +143,17 @@ def get_backend(name: str | None = None) -> Backend:
         TypeError: If `name` is not a string.
         ValueError: If no installed distribution brings a backend of that name.
         ImportError: If its library is not installed, or its adapter does not load.
-        RuntimeError: If its library is installed but cannot be used here.
+        RuntimeError: If its library is installed but cannot be used here, or is blocked.
     """
     if name is None:
-        name = DEFAULT
+        return _home.home.backend
     if not isinstance(name, str):
         msg = f"`name` must be the name of a backend; got {type(name).__name__}."
         raise TypeError(msg)
     if name not in _registered:
         _require_installed(name)
-    backend = _named(name)
-    assert backend is not None, "an advertised name loads or raises"
+    backend = _named(name) or _of_standard(name)
+    assert backend is not None, "a name that is known loads or raises"
     reason = backend.usable()
     if reason is not None:
         msg = f"the backend {name!r} must be usable here; got: {reason}"
@@ -151,18 +162,39 @@ def get_backend(name: str | None = None) -> Backend:
 
 
 def _require_installed(name: str) -> None:
-    entries = _plugins.advertised(_plugins.BACKENDS)
-    entry = entries.get(name)
-    if entry is None:
-        known = sorted({*entries, *_registered})
+    entry = _plugins.advertised(_plugins.BACKENDS).get(name)
+    if entry is None and not is_known(name):
+        known = known_names()
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "agclip.backends() lists them."
         msg = f"`name` must be one of {', '.join(known)}; got {name!r}. {hint}"
         raise ValueError(msg)
-    missing = _missing(entry)
+    reason = "" if entry is None else _plugins.blocked(name)
+    if reason:
+        msg = f"the backend {name!r} must be usable here; got: {reason}"
+        raise RuntimeError(msg)
+    missing = "" if entry is None else _missing(entry)
     if missing:
         msg = f"the backend {name!r} must be installed; got: {missing}"
         raise ModuleNotFoundError(msg)
+
+
+def known_names() -> list[str]:
+    """Return the names of all backends that are registered or that distributions bring."""
+    return sorted({*_plugins.advertised(_plugins.BACKENDS), *_registered})
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is that of a backend, or of a library that follows the standard."""
+    return name in known_names() or _of_standard(name) is not None
+
+
+def _of_standard(name: str) -> Backend | None:
+    """Return the backend of a library that follows the standard in its top-level package."""
+    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+        return None
+    xp = importlib.import_module(name)
+    return Backend(name=name, xp=xp) if hasattr(xp, "__array_namespace_info__") else None
 
 
 def _missing(entry: EntryPoint) -> str:
@@ -192,16 +224,26 @@ def backends() -> list[BackendInfo]:
 
 
 def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
-    registered = name in _registered
-    brought_by = "register_backend" if registered or entry is None else _plugins.source(entry)
-    try:
-        reason = "" if registered or entry is None else _missing(entry)
-        if not reason:
-            backend: Any = _named(name)
-            reason = backend.usable() or ""
-    except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
-        reason = f"{type(error).__name__}: {error}"
+    brought_by = (
+        "register_backend" if name in _registered or entry is None else _plugins.source(entry)
+    )
+    reason = why_not(name)
     version = getattr(sys.modules.get(name), "__version__", None)
     return BackendInfo(
         name=name, version=version, usable=not reason, reason=reason, source=brought_by
     )
+
+
+def why_not(name: str) -> str:
+    """Return why the backend of a name cannot be used here, and what to do; empty if it can."""
+    try:
+        entry = _plugins.advertised(_plugins.BACKENDS).get(name)
+        reason = ""
+        if name not in _registered and entry is not None:
+            reason = _plugins.blocked(name) or _missing(entry)
+        if not reason:
+            backend: Any = _named(name) or _of_standard(name)
+            reason = backend.usable() or ""
+    except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
+        reason = f"{type(error).__name__}: {error}"
+    return reason

@@ -6,7 +6,7 @@ import math
 import numbers
 from typing import Any, cast
 
-from agclip import _registry
+from agclip import _foreign, _registry, config
 from agclip._backend import Backend
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves
@@ -90,16 +90,18 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
     if value.ndim != 0:
         msg = f"`{name}` must be a scalar; got an array of shape {tuple(value.shape)}."
         raise ValueError(msg)
-    access = owner.access(value)
-    if access == "free":
+    if owner.access(value) == "free":
         return float(value), True
-    if owner != backend:
+    if owner != backend and _foreign.converts():
+        value = _foreign.converted(value, name, name)
+    elif owner != backend:
         msg = (
             f"`{name}` must be a number or a 0-d array of {backend.name}, as the leaves are; got "
             f"one of {owner.name}. Convert it first."
         )
         raise TypeError(msg)
-    return value, access == "graph"
+    access = backend.access(value)
+    return (float(value), True) if access == "free" else (value, access == "graph")
 
 
 def check_order(value: Any) -> float:
@@ -115,10 +117,12 @@ def check_order(value: Any) -> float:
 
 
 def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
-    """Check the name of a policy for NaN and infinities.
+    """Check the name of a policy for NaN and infinities; None stands for the configured one.
 
     Without a bound nothing is clipped, so there is nothing to propagate.
     """
+    if nonfinite is None:
+        nonfinite = config.current().nonfinite
     if not isinstance(nonfinite, str) or nonfinite not in _POLICIES:
         known = ", ".join(map(repr, _POLICIES))
         msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
@@ -126,33 +130,65 @@ def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
     return "skip" if bound is None and nonfinite == "propagate" else cast(NonFinite, nonfinite)
 
 
-def check_reproducible(reproducible: bool, order: float, leaves: Leaves) -> bool:
+def check_strict(strict: bool | None, leaves: Leaves) -> bool:
+    """Check that a strict bound can be kept; None stands for what is configured.
+
+    Raises:
+        ValueError: If a leaf of a half type is clipped in float32, in a library that lacks it.
+    """
+    says = ""
+    if strict is None:
+        strict = config.current().strict
+        says = _said("strict") if strict else ""
+    if strict:
+        for i, original in enumerate(leaves.originals or ()):
+            if hasattr(original, "dtype") and kind_of(original.dtype) != leaves.kinds[i]:
+                msg = (
+                    f"`strict` must be False where {leaves.backend.name} lacks the dtype of a "
+                    f"leaf{says}; got {kind_of(original.dtype).name} at {leaves.path(i)}. Convert "
+                    f"it to float32, or leave it out."
+                )
+                raise ValueError(msg)
+    return strict
+
+
+def _said(key: str) -> str:
+    return f" ({config.current().source(key)})"
+
+
+def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) -> bool:
     """Check that the reproducible norm exists for an order and the devices of the leaves.
+
+    None stands for what is configured.
 
     Raises:
         ValueError: If the order is not 1, 2 or infinity.
         NotImplementedError: If a device has no float64.
     """
+    says = ""
+    if reproducible is None:
+        reproducible = config.current().reproducible
+        says = _said("reproducible") if reproducible else ""
     if not reproducible:
         return False
     if order not in (1, 2, math.inf):
         msg = (
-            f"`ord` must be 1, 2 or inf with `reproducible`; got {order}. No library rounds other "
-            f"powers correctly."
+            f"`ord` must be 1, 2 or inf with `reproducible`{says}; got {order}. No library rounds "
+            f"other powers correctly."
         )
         raise ValueError(msg)
     backend = leaves.backend
     for i, leaf in enumerate(leaves.arrays):
         if order != 2 and leaves.kinds[i].family == "complex":
             msg = (
-                f"`ord` must be 2 with `reproducible` for complex leaves; got {order} for "
+                f"`ord` must be 2 with `reproducible`{says} for complex leaves; got {order} for "
                 f"{leaves.path(i)}. Libraries differ in the last bit of |z|."
             )
             raise ValueError(msg)
         if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
-                f"`reproducible` must be False on devices without float64; got an array on such a "
-                f"device at {leaves.path(i)}. Move the arrays to the CPU, or leave it out."
+                f"`reproducible` must be False on devices without float64{says}; got an array on "
+                f"such a device at {leaves.path(i)}. Move the arrays to the CPU, or leave it out."
             )
             raise NotImplementedError(msg)
     return True

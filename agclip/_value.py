@@ -44,7 +44,7 @@ def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale:
     Source: TensorFlow's `tf.clip_by_value`.
     """
     leaves = gather(t, "t", families=("real", "integer"))
-    new = _clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=False)
+    new = clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=False)
     result: T = leaves.rebuild(new)
     return result
 
@@ -68,13 +68,12 @@ def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale
         ValueError: As `clip_by_value`.
     """
     leaves = gather(t, "t", families=("real", "integer"), inplace=True)
-    _clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
+    clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
     return t
 
 
-def _clip(
-    leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool
-) -> Sequence[Array]:
+def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
+    """Clip leaves into bounds that are checked here."""
     _bounds.check_numbers(low, high)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
@@ -87,13 +86,16 @@ def _clip(
     if loss_scale is not None:
         _bounds.require_real(leaves)
     backend = leaves.backend
-    program = _overwritten if inplace else _clipped
+    foreign = leaves.originals is not None
+    program = _overwritten if inplace and not foreign else _clipped
     scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
     block = backend.block if scalars else None
     arrays: Sequence[Array] = backend.run(
         program, (backend, block), (leaves.arrays, lows, highs, loss_scale)
     )
-    return arrays
+    if inplace and foreign:
+        leaves.overwrite(arrays)
+    return leaves.arrays if inplace else arrays
 
 
 def _clipped(

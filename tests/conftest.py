@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from agclip.config import KEYS, _environment, _now
 from agclip.testing._required import required, unusable
 
 OPTIONAL = {
@@ -23,6 +25,21 @@ def _reasons() -> dict[str, str]:
         for name, shown in OPTIONAL.items()
     }
     return unusable() | optional
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The working directory, a repository's root, of a process that has not used a setting yet."""
+    for name in (*KEYS, "config", "block"):
+        monkeypatch.delenv(f"AGCLIP_{name.upper()}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(_environment, "_said", set())
+    folder = tmp_path / "project"
+    folder.joinpath(".git").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    _now.forget()
+    yield folder
+    _now.forget()
 
 
 @pytest.fixture(scope="session")

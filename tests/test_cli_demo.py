@@ -271,6 +271,32 @@ def test_picture_that_cannot_be_finished_leaves_the_old_one(monkeypatch, capsys,
     assert (list(png.parent.iterdir()), png.read_bytes()) == ([png], b"old")
 
 
+# --- a clipper of a file -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "agclip.toml"
+    path.write_text('[clip]\nrule = "global_norm"\nclip_norm = 0.25\n')
+    return path
+
+
+def test_clipper_of_a_file_takes_the_place_of_the_threshold(config, png):
+    document = run_json(png, "--steps", "4", "--config", str(config))
+    clipped = document["clipped"]
+    wanted = run_json(png, "--steps", "4", "--clip-norm", "0.25")["clipped"]
+    assert document["config"] == str(config)
+    assert clipped["clip_norm"] is None
+    assert (clipped["loss"], clipped["clipped_steps"]) == (wanted["loss"], wanted["clipped_steps"])
+
+
+def test_clipper_of_a_file_is_named_in_the_table(config, capsys, png):
+    assert main(["demo", *SHORT, "--config", str(config), "-o", str(png)]) == 0
+    assert capsys.readouterr().out.split("\n")[0].split() == [
+        "no", "clipping", "configured", "clipper",
+    ]  # fmt: skip
+
+
 # --- mistakes ----------------------------------------------------------------------------------
 
 
@@ -288,7 +314,7 @@ def no_training(monkeypatch):
 def test_unknown_backend(capsys, png):
     assert main(["demo", "--backend", "nunpy", "-o", str(png)]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("agclip demo: error: `name` must be one of ")
+    assert captured.err.startswith("agclip demo: error: `--backend` must be one of ")
     assert "got 'nunpy'. Did you mean 'numpy'?" in captured.err
     assert captured.out == ""
 
@@ -357,6 +383,16 @@ def test_wrong_usage(wrong_usage, capsys):
     option, value, message = wrong_usage
     assert main(["demo", f"{option}={value}"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_training")
+def test_config_beside_a_threshold(config, capsys, png):
+    arguments = ["--config", str(config), "--clip-norm", "1", "-o", str(png)]
+    assert main(["demo", *arguments]) == 2
+    assert capsys.readouterr().err == (
+        "agclip demo: error: `--clip-norm` must be left out with --config; got both. The file "
+        "decides.\n"
+    )
 
 
 def test_interrupted(monkeypatch, capsys, png):

@@ -36,6 +36,16 @@ def test_asking_for_an_unusable_cupy_says_why():
         agclip.get_backend("cupy")
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("cuda:1", 1), ("cuda", 0), ("cuda:2", None), ("cuda:x", None), ("cpu", None)],
+)
+def test_a_device_is_found_by_its_name(monkeypatch, name, number):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 2)
+    monkeypatch.setattr(cupy.cuda, "Device", lambda found: found)
+    assert adapter().named_device(cupy, name) == number
+
+
 @pytest.fixture
 def stand_in(monkeypatch):
     """The adapter's module with NumPy in the place of CuPy: its logic, not its library."""

@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import os
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import pytest
 import agclip
 import agclip_backends
 import arrays
-from agclip import _plugins
+from agclip import _home, _plugins
 
 CORE = Path(agclip.__file__).parent
 ADAPTERS = Path(agclip_backends.__file__).parent
@@ -705,6 +707,101 @@ BACKENDS = {
     ),
 }
 
+# --- what is configured ------------------------------------------------------------------------
+
+
+def configured(call, **settings):
+    """A call with settings of its own, on a machine whose only library is NumPy."""
+
+    def wrapped(registry, *libraries):
+        blocked = {"AGCLIP_BLOCK": "" if libraries else "cupy,dask,jax,torch"}
+        with mock.patch.dict(os.environ, blocked), agclip.config_context(**settings):
+            return call(registry, *libraries)
+
+    return wrapped
+
+
+def converted(backend, call):
+    return configured(call, backend=backend, on_foreign="convert")
+
+
+def clip_blocked(registry):
+    modules = {"toylib": "class Rows:\n dtype = shape = __mul__ = None"}
+    registry.install("agclip-toy", {"toylib": "toylib:backend"}, modules)
+    with mock.patch.dict(os.environ, {"AGCLIP_BLOCK": "toylib"}):
+        return agclip.clip_by_norm(importlib.import_module("toylib").Rows(), 1)
+
+
+CONFIGURED = {
+    "arrays of another library": Case(
+        TypeError,
+        "`t` must hold arrays of torch, as `backend` says (config_context); got one of numpy at "
+        "t['w']. Convert it first, or set `on_foreign` to \"convert\".",
+        configured(lambda _, torch: agclip.clip_by_norm({"w": X}, 1), backend="torch"),
+        ("torch",),
+    ),
+    "a traced array that is to be converted": Case(
+        TypeError,
+        "`t` must hold values to be converted to numpy; got a traced array of jax at t. Convert "
+        "before the compiled function, not inside of it.",
+        converted(
+            "numpy",
+            lambda _, jax, jnp: jax.jit(lambda x: agclip.clip_by_norm(x, 1))(jnp.ones(2)),
+        ),
+        ("jax", "jax.numpy"),
+    ),
+    "a parameter that is to be converted": Case(
+        TypeError,
+        "`t` must hold arrays that can be converted to numpy; got one of torch at t[0], which "
+        "refuses (BufferError: Can't export tensors that require gradient, use tensor.detach()). "
+        "Convert it yourself.",
+        converted(
+            "numpy",
+            lambda _, torch: agclip.clip_by_norm([torch.ones(2, requires_grad=True)], 1),
+        ),
+        ("torch",),
+    ),
+    "no backend that can be used": Case(
+        RuntimeError,
+        "`backend` must name a backend that can be used here; got 'torch' (config_context). torch: "
+        "AGCLIP_BLOCK names it. Take it out of that variable to use it. Usable: numpy.",
+        configured(lambda _: agclip.clip_by_norm([3.0], 1), backend="torch"),
+    ),
+    "a device that is not there": Case(
+        ValueError,
+        "`device` must name one that numpy has here; got 'cuda:0' (config_context).",
+        configured(lambda _: agclip.asarray(X), device="cuda:0"),
+    ),
+    "a dtype that is not there": Case(
+        ValueError,
+        "`dtype` must be a dtype of numpy, or the name of one; got 'float31'.",
+        lambda _: agclip.asarray([1.0], "float31"),
+    ),
+    "an array of a blocked backend": Case(
+        RuntimeError,
+        "arrays of toylib must have a backend; got Rows, but AGCLIP_BLOCK names it. Take it out of "
+        "that variable to use it.",
+        clip_blocked,
+    ),
+    "a strict bound on a dtype that the library lacks": Case(
+        ValueError,
+        "`strict` must be False where numpy lacks the dtype of a leaf (config_context); got "
+        "bfloat16 at t. Convert it to float32, or leave it out.",
+        configured(
+            lambda _, torch: agclip.clip_by_norm(torch.ones(2).bfloat16(), 1),
+            backend="numpy",
+            on_foreign="convert",
+            strict=True,
+        ),
+        ("torch",),
+    ),
+    "an attribute that is not the home": Case(
+        AttributeError,
+        "module 'agclip._home' has no attribute 'house'",
+        lambda _: _home.house,
+    ),
+}
+
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
@@ -714,6 +811,7 @@ CASES = {
         "bounds": BOUNDS,
         "pairs": PAIRS,
         "backends": BACKENDS,
+        "configured": CONFIGURED,
     }.items()
     for name, case in cases.items()
 }

@@ -40,6 +40,11 @@ def use(array: Any, tree: dict[str, Any], pair: Grads, rows: list[list[float]]) 
     assert_type(agclip.get_backend(), agclip.Backend)
     assert_type([row.name for row in agclip.backends()], list[str])
     agclip.register_backend(agclip.Backend(name="lib", xp=array))
+    agclip.set_config(backend=["torch", "numpy"], threads="auto", clip={"rule": "norm"})
+    with agclip.config_context(nonfinite="zero", strict=None) as settings:
+        assert_type(settings.source("strict"), str)
+    assert_type(agclip.load_config("agclip.toml").clip[0]["rule"], Any)
+    assert_type(agclip.asarray([1.0], "float32"), Any)
     agclip.register_container(set, lambda x: (tuple(x), None), lambda _, new: set(new))
 """
 
@@ -65,6 +70,9 @@ WRONG = {
     "a backend without a namespace": ('agclip.Backend(name="lib")', "call-arg"),
     "writing into a record": ('agclip.get_backend().name = "x"', "misc"),
     "a name for a backend": ('agclip.register_backend("torch")', "arg-type"),
+    "a setting that is none": ('agclip.set_config(bakend="numpy")', "call-arg"),
+    "a setting of a wrong kind": ('agclip.config_context(strict="yes")', "arg-type"),
+    "a value that a setting has not": ('agclip.set_config(on_foreign="drop")', "arg-type"),
     "an instance for a class": ("agclip.register_container(1, tuple, print)", "arg-type"),
     "a name that is not public": ("agclip.clip", "attr-defined"),
 }

@@ -5,17 +5,30 @@ A new command is a file that ends in `COMMAND = Command(...)` and a place in `CO
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
 import agclip
-from agclip.cli import demo
+from agclip.cli import backends, bench, check, clip, config, demo, norms, plot, suggest
 from agclip.cli._command import OK, USAGE, Command, CommandError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: tuple[Command, ...] = (demo.COMMAND,)
+COMMANDS: tuple[Command, ...] = (
+    backends.COMMAND,
+    check.COMMAND,
+    clip.COMMAND,
+    norms.COMMAND,
+    suggest.COMMAND,
+    plot.COMMAND,
+    config.COMMAND,
+    bench.COMMAND,
+    demo.COMMAND,
+)
 
 # What a shell reports for a process that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -40,24 +53,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return USAGE
     try:
-        command.run(args)
+        _run(command, args)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"agclip {command.name}: error: {error}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         print(f"agclip {command.name}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
+        # Or the interpreter would try to write the rest as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
+
+
+def _run(command: Command, args: Namespace) -> None:
+    """Run a command on arrays of any library, whatever the settings say of that.
+
+    Raises:
+        CommandError: A setting is wrong, or the command failed.
+    """
+    try:
+        args.settings = agclip.get_config()
+    except (TypeError, ValueError, OSError) as error:
+        raise CommandError(str(error), USAGE) from error
+    with agclip.config_context(backend="auto"):
+        command.run(args)
+
+
+class _Parser(ArgumentParser):
+    """A parser whose complaint is one line, in the words of every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the complaint and end with the status of a wrong usage."""
+        wrong = re.fullmatch(r"argument (?:\S+/)?(\S+): (must .*)", message, re.DOTALL)
+        if wrong:
+            text = f"`{wrong[1]}` {wrong[2]}" + "." * (not wrong[2].endswith("?"))
+        else:
+            text = f"{message}. `{self.prog} --help` shows what there is."
+        self.exit(USAGE, f"{self.prog}: error: {text}\n")
 
 
 def _parser() -> ArgumentParser:
     """Build the parser with one sub-parser for each command."""
-    parser = ArgumentParser(prog="agclip", description="Gradient clipping for every array library.")
+    parser = _Parser(prog="agclip", description="Gradient clipping for every array library.")
     parser.add_argument("--version", action="version", version=f"agclip {agclip.__version__}")
     parser.set_defaults(command=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
-        sub = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        sub = subparsers.add_parser(
+            command.name, help=command.summary, description=command.summary, allow_abbrev=False
+        )
         command.configure(sub)
+        sub.add_argument("--json", action="store_true", help="print JSON, and nothing else")
         sub.set_defaults(command=command)
     return parser

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agclip.cli._command import CommandError
+from agclip.cli._output import replacing
 from agclip.cli._report import Result, label
 from agclip.cli._train import LEARNING_RATE, Run
 
@@ -45,19 +45,8 @@ def save_picture(result: Result) -> None:
         CommandError: The file could not be written.
     """
     figure = _draw(result)
-    # Beside its place, since a rename across file systems is a copy that can stop half-way.
-    temporary = result.picture.with_name(f".{result.picture.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(result.picture, "picture", "FILE.png") as temporary:
         figure.savefig(temporary, format="png")
-        temporary.replace(result.picture)
-    except OSError as error:
-        msg = (
-            f"the picture {str(result.picture)!r} could not be written: {error.strerror or error}. "
-            "Make room or name another place with --output FILE.png."
-        )
-        raise CommandError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw(result: Result) -> Figure:
@@ -115,12 +104,9 @@ def _norm_panel(axes: Axes, result: Result) -> None:
     # Wide and beneath, or the threshold would hide what is bounded by it.
     style = {"color": AFTER, "linewidth": 5, "zorder": 1.5}
     _curve(axes, clipped.norms_after, f"{name}, after clipping", **style)
-    axes.axhline(
-        clipped.clip_norm,
-        color=REFERENCE,
-        linestyle="--",
-        label=f"threshold, {clipped.clip_norm:g}",
-    )
+    if clipped.clip_norm is not None:
+        bound = clipped.clip_norm
+        axes.axhline(bound, color=REFERENCE, linestyle="--", label=f"threshold, {bound:g}")
     axes.set_title("Global norm of the gradient", loc="left")
     axes.set_yscale("log")
     axes.set_ylabel("norm (nats a character)")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+from agclip.cli._json import to_json as _to_json
+from agclip.cli._tables import print_table
 from agclip.cli._text import Corpus
 from agclip.cli._train import BATCH, EXPLOSION, HIDDEN, LEARNING_RATE, WINDOW, Run
 
@@ -40,6 +39,7 @@ class Result:
         clipped: The run with clipping.
         seconds: Time the two runs took.
         picture: Where the picture goes.
+        config: The file of the clipper of the run with clipping; None for the global norm.
     """
 
     backend: str
@@ -49,10 +49,13 @@ class Result:
     clipped: Run
     seconds: float
     picture: Path
+    config: Path | None = None
 
 
-def label(clip_norm: float) -> str:
+def label(clip_norm: float | None) -> str:
     """Name a run by the one thing that differs."""
+    if clip_norm is None:
+        return "configured clipper"
     return "no clipping" if math.isinf(clip_norm) else f"clip_norm={clip_norm:g}"
 
 
@@ -62,10 +65,7 @@ def print_result(result: Result) -> None:
     header = ["", *(label(run.clip_norm) for run in runs)]
     rows = [list(row) for row in zip(*(_column(run) for run in runs), strict=True)]
     table = [[name, *cells] for name, cells in zip(MEASURES, rows, strict=True)]
-    if sys.stdout.isatty() and find_spec("rich") is not None:
-        _print_rich(header, table)
-    else:
-        _print_plain([header, *table])
+    print_table(header, table)
     for line in sentences(result):
         print(line)
 
@@ -97,30 +97,26 @@ def to_json(result: Result) -> str:
         "batch": BATCH,
         "characters": len(result.corpus.codes),
         "alphabet": len(result.corpus.alphabet),
+        "config": None if result.config is None else str(result.config),
         "unigram_entropy": result.corpus.unigram_entropy(),
         "unclipped": _run_document(result.unclipped),
         "clipped": _run_document(result.clipped),
     }
-    return json.dumps(document, indent=2, allow_nan=False)
+    return _to_json(document)
 
 
 def _run_document(run: Run) -> dict[str, object]:
     """Describe one run in the types of JSON."""
     return {
-        "clip_norm": _finite(run.clip_norm),
+        "clip_norm": run.clip_norm,
         "steps": run.steps,
         "clipped_steps": run.clipped_steps,
         "exploded_at": run.exploded_at,
-        "final_loss": _finite(run.final_loss),
-        "loss": [_finite(value) for value in run.losses],
-        "norm_before": [_finite(value) for value in run.norms_before],
-        "norm_after": [_finite(value) for value in run.norms_after],
+        "final_loss": run.final_loss,
+        "loss": run.losses,
+        "norm_before": run.norms_before,
+        "norm_after": run.norms_after,
     }
-
-
-def _finite(value: float) -> float | None:
-    """Return the value, or `None` where JSON has no number for it."""
-    return value if math.isfinite(value) else None
 
 
 def _verdict(run: Run, entropy: float) -> str:
@@ -162,25 +158,3 @@ def _column(run: Run) -> list[str]:
 def _median(values: Sequence[float]) -> float:
     """Return the median of the finite values: NaN has no place in an order."""
     return median([value for value in values if math.isfinite(value)] or [math.nan])
-
-
-def _print_plain(table: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *cells in table:
-        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        print("  ".join([name.ljust(widths[0]), *numbers]))
-    print()
-
-
-def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the table with rich."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

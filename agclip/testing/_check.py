@@ -7,9 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agclip.config import Given, config_context
 from agclip.testing._library import Library, NotApplicableError
 
 __all__ = ["Check", "ConformanceError", "NotApplicableError", "expect", "expect_same", "over"]
+
+
+_DEFAULTS: Given = {
+    "backend": "auto",
+    "device": "auto",
+    "nonfinite": "propagate",
+    "reproducible": False,
+    "strict": False,
+}
+"""What decides over results; how they are computed is left as it is configured."""
 
 
 class ConformanceError(AssertionError):
@@ -45,8 +56,11 @@ class Check:
     body: Callable[[Library], None]
 
     def run(self, library: Library) -> None:
-        """Run the check with warnings as errors: a call that is right has nothing to warn of."""
-        with warnings.catch_warnings():
+        """Run the check with warnings as errors: a call that is right has nothing to warn of.
+
+        What is configured for a program is no matter of its libraries: the defaults hold.
+        """
+        with warnings.catch_warnings(), config_context(**_DEFAULTS):
             warnings.simplefilter("error", RuntimeWarning)
             warnings.simplefilter("error", UserWarning)
             for category in library.ignored_warnings:

@@ -12,6 +12,7 @@ from agclip.testing import (
     _errors,
     _inplace,
     _norms,
+    _rules,
     _sampling,
     _semantics,
     _vectors,
@@ -87,7 +88,7 @@ def summary(counts: tuple[int, int, int]) -> str:
 
 def fixed_checks() -> tuple[Check, ...]:
     """Return every check but the properties."""
-    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors)
+    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors, _rules)
     return tuple(check for module in modules for check in module.checks())
 
 

@@ -44,6 +44,14 @@ def _unwritable(x: Any) -> str | None:
     return None
 
 
+def _named_device(_: Any, name: str) -> Any:
+    """Return the device of a name such as "cuda:0"."""
+    kind, _, index = name.partition(":")
+    known = {str(i): i for i in range(cupy.cuda.runtime.getDeviceCount())}
+    number = known.get(index or "0") if kind == "cuda" else None
+    return None if number is None else cupy.cuda.Device(number)
+
+
 @functools.cache
 def _usable() -> str | None:
     """Allocate and compute: CuPy imports on a machine without a driver, where neither works."""
@@ -61,7 +69,9 @@ backend = Backend(
     sum_squares=_sum_squares,
     scale_=_scale_in_place,
     unwritable=_unwritable,
+    named_device=_named_device,
     usable=_usable,
     wide=lambda _, __: cupy.float64,
+    export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
     block=BLOCK,
 )

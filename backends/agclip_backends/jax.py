@@ -50,6 +50,16 @@ def _refuse(x: Any) -> str | None:
     return None if isinstance(x, jax.Array) else "is no jax.Array"
 
 
+def _named_device(_: Any, name: str) -> Any:
+    """Return the device of a name such as "cpu" or "gpu:1"."""
+    platform, _, index = name.partition(":")
+    try:
+        devices = jax.local_devices(backend=platform)
+    except RuntimeError:
+        return None
+    return {str(i): device for i, device in enumerate(devices)}.get(index or "0")
+
+
 @functools.cache
 def _usable() -> str | None:
     try:
@@ -68,7 +78,9 @@ backend = Backend(
     unwritable=lambda _: "is immutable",
     usable=_usable,
     device=lambda _: None,
+    named_device=_named_device,
     wide=lambda _, __: jnp.float64,
+    export=lambda x: x,
     context=_context,
     run=_run,
 )

@@ -125,6 +125,13 @@ def _unwritable(x: torch.Tensor) -> str | None:
     return None
 
 
+def _named_device(_: Any, name: str) -> torch.device | None:
+    try:
+        return torch.empty(0, device=name).device
+    except (AssertionError, RuntimeError):
+        return None
+
+
 def _wide(_: Any, x: torch.Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
@@ -151,6 +158,9 @@ backend = Backend(
     unwritable=_unwritable,
     usable=_usable,
     device=lambda x: x.device,
+    named_device=_named_device,
     wide=_wide,
+    # DLPack (torch 2.13) refuses the one bit and loses the other.
+    export=lambda x: x.resolve_conj().resolve_neg(),
     block=BLOCK,
 )

@@ -1,0 +1,62 @@
+"""`--config FILE`: the clipper that a file describes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import agclip
+from agclip.cli._command import USAGE, CommandError
+from agclip.cli._files import require_file
+
+
+def add_config(parser: ArgumentParser, where: str) -> None:
+    """Add `--config FILE`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"agclip.toml with a table [clip]: use its clipper for {where}",
+    )
+
+
+def clipper_of(args: Namespace, *excluded: str) -> agclip.Clipper | None:
+    """Build the clipper of `--config`; None if it was not given.
+
+    Args:
+        args: The arguments.
+        excluded: Those that the file decides, and that must therefore be left out.
+
+    Raises:
+        CommandError: The file is not there or not right, or one of `excluded` was given.
+    """
+    if args.config is None:
+        return None
+    given = [name for name in excluded if getattr(args, name) is not None]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        msg = f"`{option}` must be left out with --config; got both. The file decides."
+        raise CommandError(msg, USAGE)
+    return clipper_in(args.config, "--config")
+
+
+def clipper_in(path: Path, argument: str, status: int = USAGE) -> agclip.Clipper:
+    """Build the clipper that a file describes.
+
+    Args:
+        path: The file.
+        argument: The argument that named it.
+        status: Exit status for a file that is not right.
+
+    Raises:
+        CommandError: The file is not there or not right.
+    """
+    require_file(path, argument)
+    try:
+        return agclip.Clipper.from_config(path)
+    except (TypeError, ValueError) as error:
+        msg = f"`{argument}` must describe a clipper: {error}"
+        raise CommandError(msg, status) from error
+    except (ImportError, RuntimeError, OSError) as error:
+        msg = f"`{argument}` cannot be used: {error}"
+        raise CommandError(msg) from error

@@ -1,0 +1,90 @@
+"""`agclip config`: every setting, its value and the place that said it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agclip.cli._clipper import clipper_in
+from agclip.cli._command import FAILED, Command, CommandError
+from agclip.cli._files import require_file
+from agclip.cli._json import print_json
+from agclip.cli._output import why
+from agclip.cli._tables import print_table
+from agclip.config._files import read
+from agclip.config._settings import KEYS, Settings, merged
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments of `agclip config`."""
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="show what this file says, and build its clipper; fail if anything is wrong with it",
+    )
+
+
+def run(args: Namespace) -> None:
+    """Print the settings in force, or those of a file.
+
+    Args:
+        args: The arguments that `configure` adds.
+
+    Raises:
+        CommandError: Something is wrong with the file.
+    """
+    settings: Settings = args.settings
+    clipper = None
+    if args.check is not None:
+        require_file(args.check, "--check")
+        settings = _settings_in(args.check)
+        if settings.clip:
+            clipper = clipper_in(args.check, "--check", FAILED)
+    rows = {key: (getattr(settings, key), settings.source(key)) for key in KEYS}
+    if args.json:
+        document = {
+            key: {"value": value, "source": source} for key, (value, source) in rows.items()
+        }
+        print_json({"settings": document, "clipper": clipper and repr(clipper.rule)})
+        return
+    table = [(key, shown(value), source) for key, (value, source) in rows.items()]
+    print_table(("setting", "value", "source"), table, left=(0, 1, 2))
+    if clipper is not None:
+        print(f"The clipper: {clipper.rule!r}")
+    if args.check is not None:
+        print(f"{args.check}: nothing is wrong.")
+
+
+def _settings_in(path: Path) -> Settings:
+    """Return what one file says."""
+    try:
+        return merged(read(path))
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        msg = f"`--check` must be readable; got {str(path)!r}: {why(error)}."
+        raise CommandError(msg) from error
+
+
+def shown(value: Any) -> str:
+    """Write a value as a file of settings would."""
+    if value is None:
+        return "auto"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {shown(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+COMMAND = Command(
+    name="config",
+    summary="Show every setting, its value and where it comes from; check a file of settings.",
+    configure=configure,
+    run=run,
+)

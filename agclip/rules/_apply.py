@@ -1,0 +1,43 @@
+"""From a plan and a bound to a clipped tree and its record: what the rules of norms end with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agclip import _clip, _thresholds
+from agclip._clip import Clipped
+from agclip._leaves import Leaves, warn_empty
+from agclip._programs import Plan
+from agclip._typing import Scalar, Tree
+from agclip.rules._info import ClipInfo, empty_info, info_of
+
+
+def clip(
+    leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, *, inplace: bool
+) -> tuple[Tree, ClipInfo]:
+    """Clip leaves by a bound that is the rule's argument `name`."""
+    bound = _thresholds.threshold(name, bound, leaves)
+    if not leaves.arrays:
+        return nothing(leaves, bound)
+    clipped = _clip.clip(leaves, plan, bound, loss_scale, inplace=inplace)
+    return result(leaves, clipped, bound, plan.nonfinite)
+
+
+def nothing(leaves: Leaves, bound: Scalar | None) -> tuple[Tree, ClipInfo]:
+    """Return a tree without arrays, and a record of nothing, after a warning."""
+    warn_empty(leaves.name)
+    return leaves.rebuild([]), empty_info(leaves, bound)
+
+
+def untouched(leaves: Leaves) -> ClipInfo:
+    """Return the record of a step in which no rule looked at any leaf."""
+    with leaves.backend.context():
+        return empty_info(leaves, None)
+
+
+def result(
+    leaves: Leaves, clipped: Clipped, threshold: Scalar | None, policy: str
+) -> tuple[Tree, ClipInfo]:
+    """Return the tree and the record of a call of the core."""
+    assert clipped.details is not None, "rules ask for a record"
+    return leaves.rebuild(clipped.arrays), info_of(leaves, clipped.details, threshold, policy)

@@ -1,0 +1,80 @@
+"""Clips of single entries: what they have done, and how they are written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agclip import _devices, _kernels, _value
+from agclip._backend import Backend
+from agclip._details import Details
+from agclip._leaves import Leaves
+from agclip._programs import Plan
+from agclip._stages import measured
+from agclip._typing import Array, NonFinite, Scalar
+from agclip.rules._info import ClipInfo, info_of
+
+BOUND = "a real number, an array of them, or None"
+
+
+def info(
+    leaves: Leaves,
+    before: Sequence[Array],
+    after: Sequence[Array],
+    threshold: Scalar,
+    loss_scale: Scalar | None,
+    policy: NonFinite = "skip",
+) -> ClipInfo:
+    """Return the record of a clip that takes `before`, without the loss scale, to `after`."""
+    plan = Plan(joint=True, nonfinite=policy, details=True)
+    _, norm, norms = measured(leaves, plan, loss_scale)
+    scale, clipped, nonfinite, skip = leaves.backend.run(
+        _compared, (leaves.backend,), (list(before), list(after))
+    )
+    made = info_of(leaves, Details(norm, norms, scale, clipped, nonfinite), threshold, "skip")
+    return made._replace(skip=skip)
+
+
+def _compared(
+    backend: Backend, before: Sequence[Array], after: Sequence[Array]
+) -> tuple[Array, Array, Array, Array]:
+    """Return the least |out|/|in|, and whether an entry changed, was, and is not finite."""
+    xp = backend.xp
+    least, changed, bad, still = [], [], [], []
+    for old, new in zip(before, after, strict=True):
+        wide = backend.wide(xp, old)
+        finite = xp.isfinite(old)
+        ordinary = finite & (old != 0)
+        size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
+        ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
+        least.append(_kernels.cast(xp, _least(backend, ratio), wide))
+        changed.append(xp.any((new != old) & finite))
+        bad.append(xp.any(xp.logical_not(finite)))
+        still.append(xp.any(xp.logical_not(xp.isfinite(new))))
+    return (
+        _devices.reduce(backend, least, xp.minimum),
+        *(_devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
+    )
+
+
+def _least(backend: Backend, ratio: Array) -> Array:
+    xp = backend.xp
+    return xp.min(ratio) if 0 not in ratio.shape else xp.sum(ratio) + 1
+
+
+def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
+    """Return the leaves divided by the loss scale."""
+    if loss_scale is None:
+        return leaves.arrays
+    return list(_value.clip(leaves, None, None, loss_scale, inplace=False))
+
+
+def write(leaves: Leaves, after: Sequence[Array]) -> None:
+    """Overwrite each distinct leaf with its new entries."""
+    if leaves.originals is not None:
+        leaves.overwrite(after)
+        return
+    written: set[int] = set()
+    for leaf, new in zip(leaves.arrays, after, strict=True):
+        if id(leaf) not in written:
+            written.add(id(leaf))
+            _kernels.write(leaf, new)

@@ -1,0 +1,141 @@
+"""What a rule has done in one step, as arrays that nobody has read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from agclip import _devices, _kernels, _registry
+from agclip._backend import Backend
+from agclip._details import Details
+from agclip._leaves import Leaves
+from agclip._typing import Array, Scalar
+from agclip.rules import _paths
+
+
+class ClipInfo(NamedTuple):
+    """What a rule has done in one step.
+
+    All are 0-d arrays of the gradients' library: looking at none of them costs nothing. The tuple
+    is a container to every library, so it passes through `jax.jit`, `lax.scan` and `torch.compile`.
+    Of a loss scale nothing is seen here: norms are those of the gradients divided by it.
+
+    Attributes:
+        norm: The norm of all leaves together, before clipping; of the rule's order if it has one,
+            else L2.
+        scale: The smallest number that anything was multiplied by: the coefficient of the group
+            (all leaves, a leaf, a slice, a unit); for clips of single entries the least |out|/|in|.
+            1 if nothing was clipped; NaN where the policy "propagate" wrote NaN.
+        threshold: The bound in force in this step, in the terms of the rule's documentation.
+        clipped: Whether anything finite exceeded its bound.
+        nonfinite: Whether a NaN or an infinity came in.
+        leaf_norms: The norm of each leaf before clipping, by its path, such as "layers.0.bias".
+        skip: Whether a NaN or an infinity may have come out: a step with it would spoil the
+            parameters. Never with the policy "zero".
+    """
+
+    norm: Any
+    scale: Any
+    threshold: Any
+    clipped: Any
+    nonfinite: Any
+    leaf_norms: Mapping[str, Any]
+    skip: Any
+
+    def to_host(self) -> ClipInfo:
+        """Return the same with floats and bools for arrays.
+
+        The one place where a device is waited for or a lazy array computed: once for all values.
+
+        Raises:
+            ValueError: If the arrays are traced and have no values yet.
+        """
+        scalars = [*self[:5], self.skip, *self.leaf_norms.values()]
+        backend = _registry.resolve(scalars[0])
+        if backend is None:
+            return self
+        if any(backend.access(value) == "never" for value in scalars):
+            msg = (
+                "`info` must hold values to bring to the host; got traced arrays. Return it from "
+                "the compiled function, and call to_host() there."
+            )
+            raise ValueError(msg)
+        norm, scale, threshold, clipped, nonfinite, skip, *norms = _read(backend, scalars)
+        return ClipInfo(
+            norm,
+            scale,
+            threshold,
+            bool(clipped),
+            bool(nonfinite),
+            dict(zip(self.leaf_norms, norms, strict=True)),
+            bool(skip),
+        )
+
+
+def _read(backend: Backend, scalars: Sequence[Array]) -> list[float]:
+    """Return scalars as floats: joined on one device, and read there together."""
+    if all(backend.access(value) == "free" for value in scalars):
+        return [float(value) for value in scalars]
+    with backend.context():
+        return [float(value) for value in host_list(joined(backend, scalars))]
+
+
+def joined(backend: Backend, scalars: Sequence[Array]) -> Array:
+    """Return scalars as one array on the device of the first, in its widest real dtype."""
+    xp = backend.xp
+    wide = backend.wide(xp, scalars[0])
+    device = backend.device(scalars[0])
+    ones = [
+        _kernels.cast(xp, _devices.to_device(backend, value, device), wide) for value in scalars
+    ]
+    made: Array = xp.stack(ones)
+    return made
+
+
+def host_list(array: Array) -> Any:
+    """Return an array as a nested list of Python numbers, in one transfer where there is one."""
+    if hasattr(array, "compute"):
+        array = array.compute()
+    if hasattr(array, "tolist"):
+        return array.tolist()
+    if array.ndim == 0:
+        return float(array)
+    return [host_list(array[i, ...]) for i in range(array.shape[0])]
+
+
+def info_of(leaves: Leaves, details: Details, threshold: Scalar | None, policy: str) -> ClipInfo:
+    """Return the record of a call of the core."""
+    xp = leaves.backend.xp
+    nonfinite = details.nonfinite
+    return ClipInfo(
+        details.norm,
+        details.scale,
+        scalar(leaves, float("inf") if threshold is None else threshold),
+        details.clipped,
+        nonfinite,
+        dict(zip(_paths.paths(leaves), details.leaf_norms, strict=True)),
+        xp.zeros_like(nonfinite) if policy == "zero" else nonfinite,
+    )
+
+
+def empty_info(leaves: Leaves, threshold: Scalar | None) -> ClipInfo:
+    """Return the record of a call without leaves."""
+    backend = leaves.backend
+    xp = backend.xp
+    device = backend.device(leaves.arrays[0]) if leaves.arrays else None
+    bound = float("inf") if threshold is None else threshold
+    zero, one, most = (
+        _kernels.number(xp, value, xp.float32, device) for value in (0.0, 1.0, bound)
+    )
+    false = _kernels.number(xp, False, xp.bool, device)
+    return ClipInfo(zero, one, most, false, false, {}, false)
+
+
+def scalar(leaves: Leaves, value: Scalar) -> Array:
+    """Return a number as a 0-d array in the widest real dtype of the first leaf's device."""
+    backend, first = leaves.backend, leaves.arrays[0]
+    wide = backend.wide(backend.xp, first)
+    with backend.context():
+        if hasattr(value, "dtype"):
+            return _kernels.cast(backend.xp, value, wide)
+        return _kernels.number(backend.xp, value, wide, backend.device(first))

@@ -1,0 +1,141 @@
+"""What rules with memory are made of: states of 0-d arrays, arithmetic that is the same anywhere.
+
+Statistics are formed in float64 where there is one, with operations that IEEE 754 defines to the
+bit: a run that moves to another library goes on with the thresholds of one that stayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip import _devices, _kernels
+from agclip._backend import Backend
+from agclip._leaves import Leaves, gather
+from agclip._stages import decided, measured
+from agclip._typing import Array, DType, Namespace, Scalar, Tree
+from agclip.rules import _apply
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Options, State
+
+Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
+"""`(xp, …)` → the bound, the threshold to report, and the new state."""
+
+
+def start(params: Tree, counts: Sequence[str], numbers: dict[str, float]) -> dict[str, Array]:
+    """Return a state of counts at 0 and numbers, on the device of the first parameter."""
+    leaves = gather(params, "params", listed=True)
+    return {name: integer(leaves) for name in counts} | {
+        name: real(leaves, value) for name, value in numbers.items()
+    }
+
+
+def integer(leaves: Leaves) -> Array:
+    """Return a count at 0."""
+    return _made(leaves, 0, leaves.backend.xp.int32)
+
+
+def real(leaves: Leaves, value: float) -> Array:
+    """Return a number of a state."""
+    return _made(leaves, value, _wide(leaves))
+
+
+def widened(leaves: Leaves, value: Array) -> Array:
+    """Return a 0-d array in the dtype that sums have on the device of the first leaf."""
+    xp = leaves.backend.xp
+    return _kernels.cast(xp, value, _wide(leaves))
+
+
+def _made(leaves: Leaves, value: float, dtype: DType) -> Array:
+    backend = leaves.backend
+    device = backend.device(leaves.arrays[0]) if leaves.arrays else None
+    with backend.context():
+        return _kernels.number(backend.xp, value, dtype, device)
+
+
+def _wide(leaves: Leaves) -> DType:
+    xp = leaves.backend.xp
+    return leaves.backend.wide(xp, leaves.arrays[0]) if leaves.arrays else xp.float32
+
+
+def times(xp: Namespace, a: Scalar, b: Scalar) -> Array:
+    """Return the product of two numbers >= 0, rounded.
+
+    A compiler may merge a product with the sum it goes into, and round once where others round
+    twice. It cannot do so through a maximum.
+    """
+    product = a * b
+    return xp.maximum(product, xp.zeros_like(product))
+
+
+def average(xp: Namespace, old: Scalar, new: Scalar, decay: float) -> Array:
+    """Return decay·old + (1 - decay)·new of numbers >= 0."""
+    return times(xp, old, decay) + times(xp, new, 1.0 - decay)
+
+
+def settled(state: Any) -> Any:
+    """Return a state that holds no graph of earlier steps (torch under autograd)."""
+    if isinstance(state, dict):
+        return {key: settled(value) for key, value in state.items()}
+    return state.detach() if hasattr(state, "detach") else state
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfGlobalNorm(Options):
+    """A rule whose bound on the global norm follows from the norms of earlier steps."""
+
+    def _advance(self) -> tuple[Advance, tuple[float, ...]]:
+        """Return the program of one step, and the numbers it takes before its arrays."""
+        raise NotImplementedError
+
+    def _checked(self, leaves: Leaves, state: State) -> State:
+        """Return the state that a step starts from."""
+        return state
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = self.gathered(grads, inplace=inplace)
+        if not leaves.arrays:
+            new, info = _apply.nothing(leaves, None)
+            return grads if inplace else new, state, info
+        state = self._checked(leaves, state)
+        scale = self.scale_of(leaves)
+        plan = self.plan(leaves, 1.0, joint=True)
+        norms, norm, _ = measured(leaves, plan, scale)
+        program, numbers = self._advance()
+        backend = leaves.backend
+        bound, threshold, state = backend.run(
+            _run, (program, backend, numbers), (state, norm, leaves.arrays[:1])
+        )
+        bound = known(backend, bound)
+        clipped = decided(leaves, plan, norms, bound, scale, inplace=inplace)
+        new, info = _apply.result(leaves, clipped, threshold, plan.nonfinite)
+        return grads if inplace else new, settled(state), info
+
+
+def known(backend: Backend, bound: Array) -> Scalar:
+    """Return a bound as a float where it can be read for nothing, else itself."""
+    return float(bound) if backend.access(bound) == "free" else bound
+
+
+def _run(
+    program: Advance,
+    backend: Backend,
+    numbers: tuple[float, ...],
+    state: State,
+    norm: Array,
+    arrays: Sequence[Array],
+) -> tuple[Scalar, Scalar, dict[str, Any]]:
+    wide = backend.wide(backend.xp, arrays[0])
+    return program(backend, numbers, state, _kernels.cast(backend.xp, norm, wide))
+
+
+def gathered(backend: Backend, values: Sequence[Array], like: Array) -> Array:
+    """Return 0-d arrays as one vector, on the device of an array and in the dtype of sums there."""
+    xp, device = backend.xp, backend.device(like)
+    wide = backend.wide(xp, like)
+    there = [_devices.to_device(backend, value, device) for value in values]
+    made: Array = xp.stack([_kernels.cast(xp, value, wide) for value in there])
+    return made

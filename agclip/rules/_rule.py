@@ -1,0 +1,163 @@
+"""What a rule is: two pure functions, and options that most rules share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from agclip import _thresholds
+from agclip._leaves import Leaves, gather
+from agclip._programs import Plan
+from agclip._tree import describe
+from agclip._typing import NonFinite, Scalar, T, Tree
+from agclip.rules import _checks
+from agclip.rules._info import ClipInfo
+from agclip.rules._resolve import configured
+
+State = Any
+"""What a rule remembers: `()`, or a dict of arrays and dicts under string keys."""
+
+Self = TypeVar("Self", bound="Options")
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """What turns gradients into clipped ones; calling code never changes when the rule does.
+
+    Rules are values: they remember nothing themselves. Both functions may be called inside of
+    `jax.jit` and `torch.compile`, and are traced once for all steps.
+    """
+
+    def init(self, params: Tree) -> State:
+        """Return the state before the first step.
+
+        Args:
+            params: The parameters, or gradients: a tree of the structure of the gradients.
+        """
+        ...
+
+    def update(
+        self, grads: T, state: State, params: Tree | None = None
+    ) -> tuple[T, State, ClipInfo]:
+        """Clip the gradients of one step.
+
+        Args:
+            grads: A tree of gradients.
+            state: What `init` or the last step returned.
+            params: The parameters, for rules that look at them.
+
+        Returns:
+            The clipped tree, the state for the next step, and a record of what has been done.
+        """
+        ...
+
+
+class Steps:
+    """The two public ways of taking a step, for a rule that has `_step`."""
+
+    def init(self, params: Tree) -> State:
+        """Return the state before the first step: nothing."""
+        return ()
+
+    def update(
+        self, grads: T, state: State, params: Tree | None = None
+    ) -> tuple[T, State, ClipInfo]:
+        """Clip the gradients of one step; see `Rule.update`."""
+        return self._step(grads, state, params, inplace=False)
+
+    def update_(
+        self, grads: T, state: State, params: Tree | None = None
+    ) -> tuple[T, State, ClipInfo]:
+        """Clip the gradients of one step as `update` does, but overwrite them."""
+        return self._step(grads, state, params, inplace=True)
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Steps):
+    """Options that rules of norms share.
+
+    Attributes:
+        nonfinite: What becomes of a group with a NaN or an infinity: "propagate", "error", "zero"
+            or "skip", as for the functions; None for what the settings say.
+        strict: The exact norm of what comes out is within the bound; None likewise.
+        reproducible: The same bits from every library; None likewise.
+        loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
+    """
+
+    nonfinite: NonFinite | None = None
+    strict: bool | None = None
+    reproducible: bool | None = None
+    loss_scale: Any = None
+
+    def __post_init__(self) -> None:
+        """Check the options as far as they can be read."""
+        if self.nonfinite is not None:
+            _thresholds.policy(self.nonfinite, 1.0)
+        _checks.flag("strict", self.strict)
+        _checks.flag("reproducible", self.reproducible)
+        _checks.positive("loss_scale", self.loss_scale, none="None")
+
+    def resolved(self: Self) -> Self:
+        """Return the rule with the settings in the place of None."""
+        chosen = configured(self.nonfinite, self.reproducible, self.strict)
+        return replace(self, **chosen._asdict())
+
+    def gathered(self, grads: Tree, *, inplace: bool) -> Leaves:
+        """Return the leaves of gradients, checked."""
+        return gather(grads, "grads", listed=True, inplace=inplace)
+
+    def plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
+        """Return what the core is to do, a record included."""
+        nonfinite, reproducible, strict = configured(self.nonfinite, self.reproducible, self.strict)
+        return Plan(
+            joint=joint,
+            order=order,
+            strict=_thresholds.check_strict(strict, leaves),
+            nonfinite=_thresholds.policy(nonfinite, bound),
+            reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
+            details=True,
+        )
+
+    def scale_of(self, leaves: Leaves) -> Scalar | None:
+        """Return the loss scale, checked."""
+        return _thresholds.positive("loss_scale", self.loss_scale, leaves)
+
+
+def check_rule(name: str, rule: Any) -> None:
+    """Raise a TypeError unless an argument is a rule."""
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        found = describe(rule)
+        msg = f"`{name}` must be a rule, such as ClipByGlobalNorm(1.0); got {found}."
+        raise TypeError(msg)
+
+
+def resolved(rule: Rule) -> Rule:
+    """Return a rule with the settings in the place of None; others than ours as they are."""
+    make = getattr(rule, "resolved", None)
+    return rule if make is None else make()
+
+
+def step(
+    rule: Rule, grads: T, state: State, params: Tree | None, *, inplace: bool
+) -> tuple[T, State, ClipInfo]:
+    """Take a step of a rule, in place or not.
+
+    Raises:
+        TypeError: If a rule of another's making has no `update_`.
+    """
+    if not inplace:
+        return rule.update(grads, state, params)
+    update = getattr(rule, "update_", None)
+    if update is None:
+        msg = (
+            f"`rule` must have update_ to work in place; got {type(rule).__name__}. Use it without "
+            f"`inplace`."
+        )
+        raise TypeError(msg)
+    taken: tuple[T, State, ClipInfo] = update(grads, state, params)
+    return taken

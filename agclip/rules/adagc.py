@@ -1,0 +1,130 @@
+"""A bound for each leaf from the average of its norms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip import _devices
+from agclip._backend import Backend
+from agclip._leaves import Leaves, gather
+from agclip._stages import decided, measured
+from agclip._typing import Array, Tree
+from agclip.rules import _apply, _checks, _memory, _paths
+from agclip.rules._info import ClipInfo
+from agclip.rules._memory import average, times
+from agclip.rules._rule import Options, State
+
+
+@dataclass(frozen=True)
+class AdaGC(Options):
+    """Clip each leaf by the moving average of its own norms.
+
+    ```
+    c_i = relative · γ_i                                          after `warmup` steps
+    c_i = n_i · absolute / n  if n > absolute  else  ∞            before: by the global norm n
+    out_i = g_i · c_i / n_i  if n_i > c_i  else  g_i
+    γ_i ← decay·γ_i + (1 - decay)·‖out_i‖                         after; before: min(γ_i, ‖out_i‖)
+    ```
+
+    A norm that is zero, NaN or infinite does not enter γ: a leaf whose bound had become zero could
+    never move again. A leaf that has had no other norm yet is clipped by the global norm. In the
+    record `threshold` is √Σ c_i², the largest norm that could have come out (`absolute` before the
+    end of the warm-up), and `scale` the smallest coefficient.
+
+    Attributes:
+        relative: λ_rel, by what factor a norm may exceed its average: a number > 0.
+        absolute: λ_abs, the bound on the global norm during the warm-up: a number > 0.
+        decay: β, the weight of the past in the average: between 0 and 1.
+        warmup: The number of steps that are clipped by the global norm.
+
+    Source: G. Wang et al., "AdaGC: Improving training stability for large language model
+    pretraining", 2025, arXiv:2502.11034.
+    """
+
+    relative: float = 1.05
+    absolute: float = 1.0
+    decay: float = 0.98
+    warmup: int = 100
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        super().__post_init__()
+        _checks.positive("relative", self.relative)
+        _checks.positive("absolute", self.absolute)
+        _checks.fraction("decay", self.decay)
+        _checks.count("warmup", self.warmup)
+
+    def init(self, params: Tree) -> State:
+        """Return the count at 0, and for each leaf an average of 0: none yet."""
+        leaves = gather(params, "params", listed=True)
+        zeros = {path: _memory.real(leaves, 0.0) for path in _paths.paths(leaves)}
+        return {"count": _memory.integer(leaves), "average": zeros}
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = self.gathered(grads, inplace=inplace)
+        if not leaves.arrays:
+            new, info = _apply.nothing(leaves, None)
+            return grads if inplace else new, state, info
+        paths = _paths.known(leaves, state["average"])
+        scale = self.scale_of(leaves)
+        plan = self.plan(leaves, 1.0, joint=False)
+        norms, norm, values = measured(leaves, plan, scale)
+        numbers = (self.relative, self.absolute, self.decay, self.warmup)
+        averages = [state["average"][path] for path in paths]
+        bounds, threshold, count, averages = leaves.backend.run(
+            _advance, (leaves.backend, numbers), (state["count"], averages, values, norm)
+        )
+        limits = _limits(leaves, bounds)
+        clipped = decided(leaves, plan, norms, limits, scale, inplace=inplace)
+        new, info = _apply.result(leaves, clipped, threshold, plan.nonfinite)
+        # Leaves that have no gradient in this step keep their averages.
+        kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
+        state = _memory.settled({"count": count, "average": kept})
+        return grads if inplace else new, state, info
+
+
+def _advance(
+    backend: Backend,
+    numbers: tuple[float, ...],
+    count: Array,
+    averages: Sequence[Array],
+    norms: Sequence[Array],
+    norm: Array,
+) -> tuple[list[Array], Array, Array, list[Array]]:
+    xp = backend.xp
+    relative, absolute, decay, warmup = numbers
+    old = _memory.gathered(backend, averages, averages[0])
+    n = _memory.gathered(backend, norms, averages[0])
+    (whole,) = _memory.gathered(backend, [norm], averages[0])[:1]
+    warming = count < int(warmup)
+    unknown = old == 0
+    bound = xp.where(warming | unknown, _by_all(xp, n, whole, absolute), times(xp, old, relative))
+    left = xp.minimum(n, bound)
+    moved = xp.where(warming, xp.minimum(old, left), average(xp, old, left, decay))
+    enters = xp.isfinite(n) & (left > 0)
+    new = xp.where(enters, xp.where(unknown, left, moved), old)
+    most = xp.where(warming, xp.full_like(whole, absolute), xp.sqrt(xp.sum(bound * bound)))
+    every = range(len(norms))
+    return [bound[i, ...] for i in every], most, count + 1, [new[i, ...] for i in every]
+
+
+def _by_all(xp: Any, n: Array, whole: Array, absolute: float) -> Array:
+    """Return the bounds that come to clipping all leaves by their global norm."""
+    over = xp.isfinite(whole) & (whole > absolute)
+    ratio = xp.full_like(whole, absolute) / xp.where(over, whole, xp.ones_like(whole))
+    return xp.where(over, n * ratio, xp.full_like(n, math.inf))
+
+
+def _limits(leaves: Leaves, bounds: Sequence[Array]) -> list[Any]:
+    """Return the bound of each leaf, on its device."""
+    backend = leaves.backend
+    there = [
+        _devices.to_device(backend, bound, backend.device(leaf))
+        for bound, leaf in zip(bounds, leaves.arrays, strict=True)
+    ]
+    return [_memory.known(backend, bound) for bound in there]

@@ -1,0 +1,70 @@
+"""The rule of `adaptive_grad_clip`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agclip import _adaptive, _axes, _thresholds
+from agclip._typing import Tree, UnitAxes
+from agclip.rules import _apply, _checks
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Options, State
+
+
+@dataclass(frozen=True)
+class AdaptiveGradClip(Options):
+    """Clip every unit to a fraction of its parameters' norm, as `adaptive_grad_clip` does.
+
+    ```
+    bound_u = clipping · max(‖W_u‖₂, eps)
+    out_u = G_u · bound_u / ‖G_u‖₂  if ‖G_u‖₂ > bound_u  else  G_u
+    ```
+
+    `update` needs the parameters. In the record `threshold` is `clipping`, `norm` the L2 norm of
+    all leaves together, and `scale` the smallest coefficient of a unit.
+
+    Attributes:
+        clipping: The largest allowed ratio, λ: a number >= 0; infinity or None for no bound.
+        eps: The least norm that a unit's parameters count with: a number >= 0.
+        unit_axes: The axes the norm of one unit is taken over: "out_in" for the layout of PyTorch,
+            "in_out" for that of Flax and TensorFlow, axes, or a function of (path, leaf).
+
+    Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-performance large-scale image
+    recognition without normalization", 2021, arXiv:2102.06171, equation 3.
+    """
+
+    clipping: Any = 0.01
+    eps: Any = 1e-3
+    unit_axes: UnitAxes = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        _checks.bound("clipping", self.clipping)
+        _checks.bound("eps", self.eps, none="no lower limit")
+        if isinstance(self.unit_axes, list):
+            object.__setattr__(self, "unit_axes", tuple(self.unit_axes))
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        if params is None:
+            msg = (
+                "`params` must be the parameters that `grads` belongs to; got None. Pass them: "
+                "rule.update(grads, state, params), clipper(grads, params)."
+            )
+            raise TypeError(msg)
+        leaves = self.gathered(grads, inplace=inplace)
+        axes = tuple(
+            _axes.unit(self.unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+        )
+        plan = replace(self.plan(leaves, self.clipping, joint=False), axes=axes)
+        clipping = _thresholds.threshold("clipping", self.clipping, leaves)
+        if not leaves.arrays:
+            new, info = _apply.nothing(leaves, clipping)
+            return grads if inplace else new, state, info
+        scale = self.loss_scale
+        clipped = _adaptive.clip(leaves, plan, params, clipping, self.eps, scale, inplace=inplace)
+        new, info = _apply.result(leaves, clipped, clipping, plan.nonfinite)
+        return grads if inplace else new, state, info

@@ -1,0 +1,121 @@
+"""A bound at a percentile of the norms so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from agclip._backend import Backend
+from agclip._kernels import cast, number
+from agclip._leaves import Leaves, gather
+from agclip._typing import Array, Namespace, Tree
+from agclip.rules import _checks, _memory
+from agclip.rules._memory import times
+from agclip.rules._plain import GROWING
+from agclip.rules._rule import State
+
+FIRST = 16
+"""How many norms a history without a window has room for at first; it is doubled when full."""
+
+
+@dataclass(frozen=True)
+class AutoClip(_memory.OfGlobalNorm):
+    """Clip the global norm at a percentile of the norms so far.
+
+    ```
+    H_t = the last `window` finite norms, n_t included
+    c_t = the percentile of H_t, interpolated linearly
+    out = g · c_t / n_t  if n_t > c_t  else  g
+    ```
+
+    Norms enter as they came in, before clipping, so the bound rises and falls with them. A NaN or
+    an infinity never enters. In the record `threshold` is c_t and `scale` the coefficient.
+
+    Without a window the history grows: its arrays are made anew whenever it is full, which takes a
+    library whose values can be read for nothing (NumPy; PyTorch and JAX on the CPU, not compiled).
+
+    Attributes:
+        percentile: Which percentile of the norms is the bound: between 0 and 100, 100 included.
+        window: How many norms are remembered; None for all.
+        warmup: For how many steps norms are only collected.
+
+    Source: P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive gradient clipping
+    for source separation networks", 2020, arXiv:2007.14469.
+    """
+
+    percentile: float = 10.0
+    window: int | None = None
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        super().__post_init__()
+        _checks.fraction("percentile", self.percentile, 0.0, 100.0, last=True)
+        _checks.count("window", self.window, 1, none="None for all norms")
+        _checks.count("warmup", self.warmup)
+
+    def init(self, params: Tree) -> State:
+        """Return counts at 0 and an empty history."""
+        leaves = gather(params, "params", listed=True)
+        state = _memory.start(params, ("count", "seen"), {})
+        xp, zero = leaves.backend.xp, _memory.real(leaves, 0.0)
+        with leaves.backend.context():
+            norms = zero + xp.broadcast_to(zero, (self.window or FIRST,))
+        return {**state, "norms" if self.window else GROWING: norms}
+
+    def _checked(self, leaves: Leaves, state: State) -> State:
+        """Make room for one norm more."""
+        if self.window is not None:
+            return state
+        backend, norms = leaves.backend, state[GROWING]
+        if leaves.access() not in ("free", "graph"):
+            msg = (
+                "`window` must be a number of norms where values cannot be read for nothing: "
+                "compiled, lazy, or on a device; got None. Give AutoClip a window, such as 1000."
+            )
+            raise ValueError(msg)
+        if int(state["seen"]) < norms.shape[0]:
+            return state
+        with backend.context():
+            return {**state, GROWING: backend.xp.concat([norms, backend.xp.zeros_like(norms)])}
+
+    def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
+        return _advance, (self.percentile / 100.0, self.warmup)
+
+
+def _advance(
+    backend: Backend, numbers: tuple[float, ...], state: State, norm: Array
+) -> tuple[Array, Array, dict[str, Any]]:
+    xp = backend.xp
+    share, warmup = numbers
+    key = "norms" if "norms" in state else GROWING
+    norms, seen = state[key], state["seen"]
+    size = norms.shape[0]
+    device = backend.device(norms)
+    places = xp.arange(size, dtype=xp.int32, **({} if device is None else {"device": device}))
+    finite = xp.isfinite(norm)
+    room = number(xp, size, xp.int32, device)
+    norms = xp.where((places == xp.remainder(seen, room)) & finite, norm, norms)
+    seen = seen + cast(xp, finite, xp.int32)
+    filled = xp.minimum(seen, room)
+    ranked = xp.sort(xp.where(places < filled, norms, xp.full_like(norms, math.inf)))
+    threshold = _interpolated(xp, ranked, places, filled, share)
+    known = (filled > 0) & (state["count"] >= int(warmup))
+    threshold = xp.where(known, threshold, xp.full_like(threshold, math.inf))
+    return threshold, threshold, {"count": state["count"] + 1, "seen": seen, key: norms}
+
+
+def _interpolated(
+    xp: Namespace, ranked: Array, places: Array, filled: Array, share: float
+) -> Array:
+    """Return the value at a share of the way through the first entries of a sorted array."""
+    position = times(xp, cast(xp, filled - 1, ranked.dtype), share)
+    below = xp.floor(position)
+    low = cast(xp, below, xp.int32)
+    high = xp.minimum(low + 1, filled - 1)
+
+    def at(place: Array) -> Array:
+        return xp.sum(xp.where(places == place, ranked, xp.zeros_like(ranked)))
+
+    return at(low) + times(xp, at(high) - at(low), position - below)

@@ -1,0 +1,48 @@
+"""The rule of `clip_by_average_norm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agclip import _averages
+from agclip._typing import Tree
+from agclip.rules import _apply, _checks
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Options, State
+
+
+@dataclass(frozen=True)
+class ClipByAverageNorm(Options):
+    """Clip each leaf by its average norm, as `clip_by_average_norm` does.
+
+    ```
+    n = ‖g_leaf‖₂ / N                 N entries in the leaf
+    out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
+    ```
+
+    In the record `threshold` is `clip_norm`, `scale` the smallest coefficient, and the norms are L2
+    norms, not divided by anything.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+
+    Source: TensorFlow's `tf.clip_by_average_norm`.
+    """
+
+    clip_norm: Any
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        _checks.bound("clip_norm", self.clip_norm)
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = self.gathered(grads, inplace=inplace)
+        plan = self.plan(leaves, self.clip_norm, joint=False)
+        plan = replace(plan, weights=_averages.weights(leaves, _averages.size))
+        scale = self.scale_of(leaves)
+        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
+        return grads if inplace else new, state, info

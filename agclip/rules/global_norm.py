@@ -1,0 +1,51 @@
+"""The rule of `clip_by_global_norm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agclip import _thresholds
+from agclip._typing import Tree
+from agclip.rules import _apply, _checks
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Options, State
+
+
+@dataclass(frozen=True)
+class ClipByGlobalNorm(Options):
+    """Clip all leaves by one coefficient, as `clip_by_global_norm` does.
+
+    ```
+    n = ‖g‖                            over all entries of all leaves
+    out = g · clip_norm / n  if n > clip_norm  else  g
+    ```
+
+    In the record `threshold` is `clip_norm`, and `scale` the coefficient.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+
+    Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
+    networks", 2013, arXiv:1211.5063.
+    """
+
+    clip_norm: Any
+    ord: float = field(default=2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        _checks.bound("clip_norm", self.clip_norm)
+        _thresholds.check_order(self.ord)
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = self.gathered(grads, inplace=inplace)
+        order = _thresholds.check_order(self.ord)
+        plan = self.plan(leaves, self.clip_norm, joint=True, order=order)
+        scale = self.scale_of(leaves)
+        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
+        return grads if inplace else new, state, info

@@ -1,0 +1,62 @@
+"""The rule of `clip_by_norm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agclip import _axes, _thresholds
+from agclip._typing import Tree
+from agclip.rules import _apply, _checks
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Options, State
+
+
+@dataclass(frozen=True)
+class ClipByNorm(Options):
+    """Clip each leaf by its own norm, as `clip_by_norm` does.
+
+    ```
+    n = ‖g_leaf‖                       over the whole leaf, or over `axes`
+    out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
+    ```
+
+    In the record `threshold` is `clip_norm`, `norm` that of all leaves together, and `scale` the
+    smallest coefficient.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        axes: The axes a norm is taken over; None for all.
+        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+
+    Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, 2013,
+    arXiv:1211.5063.
+    """
+
+    clip_norm: Any
+    axes: int | tuple[int, ...] | None = None
+    ord: float = field(default=2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        _checks.bound("clip_norm", self.clip_norm)
+        _thresholds.check_order(self.ord)
+        if isinstance(self.axes, list):
+            object.__setattr__(self, "axes", tuple(self.axes))
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = self.gathered(grads, inplace=inplace)
+        order = _thresholds.check_order(self.ord)
+        plan = self.plan(leaves, self.clip_norm, joint=False, order=order)
+        if self.axes is not None:
+            chosen = tuple(
+                _axes.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
+                for i, leaf in enumerate(leaves.arrays)
+            )
+            plan = replace(plan, axes=chosen)
+        scale = self.scale_of(leaves)
+        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
+        return grads if inplace else new, state, info

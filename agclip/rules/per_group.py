@@ -1,0 +1,164 @@
+"""Other rules for other leaves, by their paths."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agclip import _devices
+from agclip._backend import Backend
+from agclip._details import of_values
+from agclip._leaves import Leaves, gather, gather_like
+from agclip._typing import Array, Tree
+from agclip.rules import _apply, _paths
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import Rule, State, Steps, check_rule, resolved, step
+
+
+@dataclass(frozen=True)
+class PerGroup(Steps):
+    """Clip groups of leaves by rules of their own.
+
+    A path is made of the keys, positions and fields that lead to a leaf, joined by dots, such as
+    "layers.0.bias"; `ClipInfo.leaf_norms` is keyed by it. Patterns are those of the shell: `*` for
+    any characters, dots included, `?` for one, `[seq]` for one of a set. The first pattern that
+    fits a leaf decides; it is the group of the leaves that it decides on. The rule of a group sees
+    a flat dict of its leaves by path. None for a rule leaves its group as it is, unmeasured.
+
+    In the record `norm` is the L2 norm of the norms of the groups, `scale` and `threshold` are the
+    smallest of the groups, and the rest is that of any group.
+
+    Attributes:
+        groups: The rule, or None, of each pattern: a dict, or pairs.
+    """
+
+    groups: Mapping[str, Rule | None] | tuple[tuple[str, Rule | None], ...]
+    _patterns: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check patterns and rules."""
+        given: Any = self.groups
+        pairs = tuple(given.items()) if isinstance(given, Mapping) else given
+        if not isinstance(pairs, tuple) or not pairs:
+            msg = f"`groups` must be a dict of at least one pattern; got {given!r}."
+            raise TypeError(msg)
+        for pattern, rule in pairs:
+            if not isinstance(pattern, str):
+                msg = f"`groups` must have strings for keys; got {pattern!r}."
+                raise TypeError(msg)
+            if rule is not None:
+                check_rule(f"groups[{pattern!r}]", rule)
+        object.__setattr__(self, "groups", pairs)
+        patterns = tuple(re.compile(fnmatch.translate(pattern)) for pattern, _ in pairs)
+        object.__setattr__(self, "_patterns", patterns)
+
+    @property
+    def _pairs(self) -> tuple[tuple[str, Rule | None], ...]:
+        assert isinstance(self.groups, tuple), "made one when the rule was"
+        return self.groups
+
+    def resolved(self) -> PerGroup:
+        """Return the rule with the settings in the place of None."""
+        pairs = self._pairs
+        return PerGroup({pattern: rule and resolved(rule) for pattern, rule in pairs})
+
+    def init(self, params: Tree) -> State:
+        """Return the state of each group, by pattern."""
+        leaves = gather(params, "params", listed=True)
+        groups = self._assigned(_paths.paths(leaves), "params")
+        arrays = dict(zip(_paths.paths(leaves), leaves.arrays, strict=True))
+        return {
+            pattern: rule.init({path: arrays[path] for path in group}) if rule and group else ()
+            for (pattern, rule), group in zip(self._pairs, groups, strict=True)
+        }
+
+    def _assigned(self, paths: Sequence[str], name: str) -> list[list[str]]:
+        """Return the paths of each group.
+
+        Raises:
+            ValueError: If a leaf fits no pattern, or a pattern no leaf.
+        """
+        groups: list[list[str]] = [[] for _ in self._pairs]
+        idle = dict(enumerate(self._patterns))
+        for path in paths:
+            fits = [i for i, known in enumerate(self._patterns) if known.match(path)]
+            if not fits:
+                msg = (
+                    f"`groups` must have a pattern for every leaf of `{name}`; got none for "
+                    f'{path!r}. Add the pattern "*", with None to leave the rest as it is.'
+                )
+                raise ValueError(msg)
+            groups[fits[0]].append(path)
+            for i in fits:
+                idle.pop(i, None)
+        if idle and paths:
+            pattern = self._pairs[min(idle)][0]
+            close = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.0)
+            msg = (
+                f"`groups` must have patterns that fit a leaf of `{name}`; got {pattern!r}, which "
+                f"fits none. A path there is {close[0]!r}."
+            )
+            raise ValueError(msg)
+        return groups
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        paths = _paths.paths(leaves)
+        if not paths:
+            new, info = _apply.nothing(leaves, None)
+            return grads if inplace else new, state, info
+        arrays = dict(zip(paths, leaves.arrays, strict=True))
+        weights = None
+        if params is not None:
+            weights = dict(zip(paths, gather_like(leaves, params, "params").arrays, strict=True))
+        states, infos = dict(state), []
+        # What came from another library is clipped in the configured one, and written back.
+        here = inplace and leaves.originals is None
+        pairs = zip(self._pairs, self._assigned(paths, "grads"), strict=True)
+        for (pattern, rule), group in pairs:
+            if rule is None or not group:
+                continue
+            mine = {path: arrays[path] for path in group}
+            theirs = None if weights is None else {path: weights[path] for path in group}
+            new, states[pattern], info = step(rule, mine, state[pattern], theirs, inplace=here)
+            arrays.update(new)
+            infos.append(info)
+        if inplace and not here:
+            leaves.overwrite(list(arrays.values()))
+        new = grads if inplace else leaves.rebuild(list(arrays.values()))
+        return new, states, _joined(leaves, infos)
+
+
+def _joined(leaves: Leaves, infos: Sequence[ClipInfo]) -> ClipInfo:
+    if not infos:
+        return _apply.untouched(leaves)
+    norm, scale, threshold, *facts = leaves.backend.run(
+        _combined,
+        (leaves.backend,),
+        (
+            [(info.norm, info.scale, info.threshold) for info in infos],
+            [(info.clipped, info.nonfinite, info.skip) for info in infos],
+        ),
+    )
+    norms = {path: norm for info in infos for path, norm in info.leaf_norms.items()}
+    return ClipInfo(norm, scale, threshold, facts[0], facts[1], norms, facts[2])
+
+
+def _combined(
+    backend: Backend, numbers: Sequence[Sequence[Array]], facts: Sequence[Sequence[Array]]
+) -> list[Array]:
+    xp = backend.xp
+    norms, scales, thresholds = (list(column) for column in zip(*numbers, strict=True))
+    norm = of_values(backend, norms, 2.0)
+    return [
+        xp.astype(norm.root / norm.scale, norms[0].dtype),
+        _devices.reduce(backend, scales, xp.minimum),
+        _devices.reduce(backend, thresholds, xp.minimum),
+        *(_devices.reduce(backend, fact, lambda a, b: a | b) for fact in zip(*facts, strict=True)),
+    ]

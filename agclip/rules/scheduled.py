@@ -1,0 +1,97 @@
+"""A threshold that follows a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agclip._leaves import gather
+from agclip._typing import Array, Tree
+from agclip.rules import _memory
+from agclip.rules._info import ClipInfo
+from agclip.rules._resolve import configured
+from agclip.rules._rule import State, Steps
+from agclip.rules.adaptive import AdaptiveGradClip
+from agclip.rules.average_norm import ClipByAverageNorm
+from agclip.rules.global_norm import ClipByGlobalNorm
+from agclip.rules.norm import ClipByNorm
+from agclip.rules.rms import ClipByRMS
+
+THRESHOLDS: dict[type[Any], str] = {
+    ClipByNorm: "clip_norm",
+    ClipByAverageNorm: "clip_norm",
+    ClipByRMS: "clip_rms",
+    ClipByGlobalNorm: "clip_norm",
+    AdaptiveGradClip: "clipping",
+}
+"""The classes that can be scheduled, and the argument that is."""
+
+
+@dataclass(frozen=True, init=False)
+class Scheduled(Steps):
+    """Give a rule another threshold in every step.
+
+    ```
+    threshold_t = schedule(t)          t = 0, 1, 2, …
+    ```
+
+    `Scheduled(ClipByGlobalNorm, lambda t: 1.0 / (1 + t), nonfinite="zero")` makes the rule with the
+    schedule's value for its threshold and the options given. In the record everything is as in that
+    of the rule.
+
+    Attributes:
+        rule_class: A rule without memory that has one threshold, its first argument.
+        schedule: A function of the step, a 0-d float64 array of the gradients' library (float32 on
+            devices without it), that returns a number or a 0-d array. Where it is compiled it is
+            traced once, so it must not branch on the step in Python.
+        options: The rule's other arguments.
+
+    Args:
+        rule_class: As the attribute.
+        schedule: As the attribute.
+        **options: The rule's other arguments, by name.
+    """
+
+    rule_class: type[Any]
+    schedule: Callable[[Array], Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __init__(
+        self, rule_class: type[Any], schedule: Callable[[Array], Any], **options: Any
+    ) -> None:
+        if rule_class not in THRESHOLDS:
+            known = ", ".join(one.__name__ for one in THRESHOLDS)
+            msg = f"`rule_class` must be one of {known}; got {rule_class!r}."
+            raise TypeError(msg)
+        if not callable(schedule):
+            msg = f"`schedule` must be a function of the step; got {type(schedule).__name__}."
+            raise TypeError(msg)
+        object.__setattr__(self, "rule_class", rule_class)
+        object.__setattr__(self, "schedule", schedule)
+        object.__setattr__(self, "options", tuple(options.items()))
+        self._made(None)  # so that options that do not fit are found here
+
+    def _made(self, threshold: Any) -> Any:
+        return self.rule_class(**{THRESHOLDS[self.rule_class]: threshold}, **dict(self.options))
+
+    def resolved(self) -> Scheduled:
+        """Return the rule with the settings in the place of None."""
+        options = dict(self.options)
+        open_ = (options.get(name) for name in ("nonfinite", "reproducible", "strict"))
+        options |= configured(*open_)._asdict()
+        return Scheduled(self.rule_class, self.schedule, **options)
+
+    def init(self, params: Tree) -> State:
+        """Return the number of the first step, 0."""
+        return {"step": _memory.integer(gather(params, "params", listed=True))}
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = gather(grads, "grads", listed=True)
+        with leaves.backend.context():
+            rule = self._made(self.schedule(_memory.widened(leaves, state["step"])))
+            update = rule.update_ if inplace else rule.update
+            new, _, info = update(grads, (), params)
+        return new, {"step": state["step"] + 1}, info

@@ -1,0 +1,134 @@
+"""A bound for each entry from its second moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+from agclip import _devices, _kernels, _thresholds
+from agclip._backend import Backend
+from agclip._dtypes import kind_of, real_dtype
+from agclip._leaves import gather
+from agclip._typing import Array, NonFinite, Tree
+from agclip.rules import _apply, _checks, _entries, _memory, _paths
+from agclip.rules._info import ClipInfo
+from agclip.rules._memory import average
+from agclip.rules._resolve import configured
+from agclip.rules._rule import State, Steps
+
+
+@dataclass(frozen=True)
+class SpikeClip(Steps):
+    """Clip entries that are large against their own second moment (the spike rule of SPAM).
+
+    ```
+    out = sign(g) · √(threshold · v)  if g² > threshold · v  else  g      after `warmup` steps
+    v ← decay·v + (1 - decay)·out²
+    ```
+
+    For complex entries sign(g) is g/|g|. An entry with v = 0 is not clipped: it could never move
+    again. A NaN or an infinity does not enter v. The state holds an array of the size of each leaf.
+    In the record `threshold` is the argument, `norm` the L2 norm of all leaves, and `scale` the
+    least |out|/|in|. SPAM's resets of the momentum are a matter of the optimiser.
+
+    Attributes:
+        threshold: θ, the largest allowed ratio of g² to v: a number > 0.
+        decay: β₂, the weight of the past in v: between 0 and 1.
+        warmup: The number of steps before anything is clipped.
+        nonfinite: What becomes of an entry that is NaN or infinite: "propagate" and "skip" leave
+            it, "zero" zeroes it, "error" raises; None for what the settings
+            say.
+        loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
+
+    Source: T. Huang et al., "SPAM: Spike-aware Adam with momentum reset for stable LLM training",
+    2025, arXiv:2501.06842, section 4.
+    """
+
+    threshold: float = 5000.0
+    decay: float = 0.999
+    warmup: int = 20
+    _: KW_ONLY
+    nonfinite: NonFinite | None = None
+    loss_scale: Any = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        _checks.positive("threshold", self.threshold)
+        _checks.fraction("decay", self.decay)
+        _checks.count("warmup", self.warmup)
+        if self.nonfinite is not None:
+            _thresholds.policy(self.nonfinite, 1.0)
+        _checks.positive("loss_scale", self.loss_scale, none="None")
+
+    def resolved(self) -> SpikeClip:
+        """Return the rule with the settings in the place of None."""
+        return replace(self, nonfinite=configured(self.nonfinite).nonfinite)
+
+    def init(self, params: Tree) -> State:
+        """Return the count at 0, and for each leaf an array of zeros."""
+        leaves = gather(params, "params", listed=True)
+        backend = leaves.backend
+        zeros = backend.run(_zeros, (backend,), (leaves.arrays,))
+        moments = dict(zip(_paths.paths(leaves), zeros, strict=True))
+        return {"count": _memory.integer(leaves), "second_moment": moments}
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        if not leaves.arrays:
+            new, info = _apply.nothing(leaves, self.threshold)
+            return grads if inplace else new, state, info
+        policy = configured(self.nonfinite).nonfinite
+        paths = _paths.known(leaves, state["second_moment"])
+        scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
+        before = _entries.unscaled(leaves, scale)
+        moments = [state["second_moment"][path] for path in paths]
+        numbers = (self.threshold, self.decay, self.warmup, policy == "zero")
+        after, count, moments = leaves.backend.run(
+            _advance, (leaves.backend, numbers), (before, state["count"], moments)
+        )
+        info = _entries.info(leaves, before, after, self.threshold, scale, policy)
+        if inplace:
+            _entries.write(leaves, after)
+        kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
+        state = _memory.settled({"count": count, "second_moment": kept})
+        return grads if inplace else leaves.rebuild(after), state, info
+
+
+def _zeros(backend: Backend, arrays: Sequence[Array]) -> list[Array]:
+    xp = backend.xp
+    return [xp.zeros_like(leaf, dtype=real_dtype(xp, kind_of(leaf.dtype))) for leaf in arrays]
+
+
+def _advance(
+    backend: Backend,
+    numbers: tuple[float, float, int, bool],
+    arrays: Sequence[Array],
+    count: Array,
+    moments: Sequence[Array],
+) -> tuple[list[Array], Array, list[Array]]:
+    threshold, decay, warmup, zeroing = numbers
+    xp = backend.xp
+    active = count >= warmup
+    results, new = [], []
+    for leaf, moment in zip(arrays, moments, strict=True):
+        y = xp.astype(leaf, xp.float32) if kind_of(leaf.dtype).half else leaf
+        size, here = xp.abs(y), _devices.to_device(backend, active, backend.device(leaf))
+        bound = moment * threshold
+        finite = xp.isfinite(y)
+        over = here & finite & (moment > 0) & (size * size > bound)
+        limit = xp.sqrt(bound)
+        if kind_of(leaf.dtype).family == "complex":
+            short = y * (limit / xp.where(over, size, xp.ones_like(size)))
+        else:
+            short = xp.where(y < 0, -limit, limit)
+        out = xp.where(over, short, y)
+        if zeroing:
+            out = xp.where(finite, out, xp.zeros_like(out))
+        left = xp.where(over, bound, size * size)
+        entering = xp.where(xp.isfinite(left) & finite, left, moment)
+        new.append(xp.where(entering == moment, moment, average(xp, moment, entering, decay)))
+        results.append(_kernels.cast(xp, out, leaf.dtype))
+    return results, count + 1, new

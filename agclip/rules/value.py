@@ -1,0 +1,90 @@
+"""The rule of `clip_by_value`."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip import _bounds, _kernels, _thresholds, _value
+from agclip._leaves import Leaves, gather
+from agclip._typing import Array, Tree
+from agclip.rules import _apply, _checks, _entries
+from agclip.rules._info import ClipInfo
+from agclip.rules._rule import State, Steps
+
+
+@dataclass(frozen=True)
+class ClipByValue(Steps):
+    """Clip every entry into [clip_value_min, clip_value_max], as `clip_by_value` does.
+
+    ```
+    out = max(min(g, clip_value_max), clip_value_min)
+    ```
+
+    NaN stays NaN, and an infinity becomes the bound. In the record `threshold` is the largest
+    absolute value that can come out, `norm` the L2 norm of all leaves, `scale` the least |out|/|in|
+    of an entry, and `skip` whether NaN came out. The record takes a read of the leaves more than
+    the function does.
+
+    Attributes:
+        clip_value_min: Lower bound: a number, or an array that broadcasts to every leaf; None for
+            no bound.
+        clip_value_max: Upper bound, likewise.
+        loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
+
+    Source: TensorFlow's `tf.clip_by_value`.
+    """
+
+    clip_value_min: Any
+    clip_value_max: Any
+    loss_scale: Any = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        _checks.real("clip_value_min", _or_zero(self.clip_value_min), _entries.BOUND)
+        _checks.real("clip_value_max", _or_zero(self.clip_value_max), _entries.BOUND)
+        _bounds.check_numbers(self.clip_value_min, self.clip_value_max)
+        _checks.positive("loss_scale", self.loss_scale, none="None")
+
+    def _step(
+        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[Any, State, ClipInfo]:
+        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        if not leaves.arrays:
+            new, info = _apply.nothing(leaves, None)
+            return grads if inplace else new, state, info
+        scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
+        before = _entries.unscaled(leaves, scale)
+        after = _value.clip(leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False)
+        info = _entries.info(leaves, before, after, self._largest(leaves), scale)
+        if inplace:
+            _entries.write(leaves, after)
+        return grads if inplace else leaves.rebuild(after), state, info
+
+    def _largest(self, leaves: Leaves) -> Any:
+        """Return the largest absolute value of a bound."""
+        pair = (self.clip_value_min, self.clip_value_max)
+        if any(value is None for value in pair):
+            return math.inf
+        if all(isinstance(value, numbers.Real) for value in pair):
+            return max(abs(float(value)) for value in pair)
+        return leaves.backend.run(_largest, (leaves.backend,), (leaves.arrays[:1], list(pair)))
+
+
+def _or_zero(value: Any) -> Any:
+    return 0.0 if value is None else value
+
+
+def _largest(backend: Any, arrays: Sequence[Array], pair: Sequence[Any]) -> Array:
+    xp, wide = backend.xp, backend.wide(backend.xp, arrays[0])
+    device = backend.device(arrays[0])
+    peaks = [
+        _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide)))
+        if hasattr(value, "dtype")
+        else xp.abs(_kernels.number(xp, value, wide, device))
+        for value in pair
+    ]
+    return xp.maximum(*peaks)

@@ -1,0 +1,120 @@
+"""A bound from the mean and the spread of the norms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agclip._backend import Backend
+from agclip._typing import Array, Namespace, Tree
+from agclip.rules import _checks, _memory
+from agclip.rules._memory import average, times
+from agclip.rules._rule import State
+
+
+@dataclass(frozen=True)
+class ZClip(_memory.OfGlobalNorm):
+    """Clip global norms that lie far above their moving average.
+
+    ```
+    z = (n_t - μ) / (σ + eps)
+    c_t = μ + z_threshold² · σ / z  if z > z_threshold  else  n_t        target "reciprocal"
+    c_t = μ                         if z > z_threshold  else  n_t        target "mean"
+    out = g · min(c_t, max_norm) / n_t                  where that is less than one
+    μ  ←  alpha·μ + (1 - alpha)·c_t
+    σ² ←  alpha·σ² + (1 - alpha)·(c_t - μ)²             with the new μ
+    ```
+
+    For the first `warmup` steps μ and σ² are mean and variance of the norms so far, and only
+    `max_norm` bounds. A NaN or an infinity counts as a step and leaves μ and σ as they are. In the
+    record `threshold` is the norm above which the step is clipped, the smaller of
+    μ + z_threshold·(σ + eps) and `max_norm`; `scale` is the coefficient.
+
+    Attributes:
+        z_threshold: How many σ above μ a norm may lie: a number > 0.
+        alpha: The weight of the past in the averages: between 0 and 1.
+        warmup: The number of steps before the averages bound anything.
+        max_norm: A bound for every step; None for none.
+        target: What a norm beyond is brought down to: "reciprocal" or "mean".
+        eps: Added to σ: a number > 0.
+
+    Source: A. Kumar, L. Owen, N. R. Chowdhury, F. Güra, "ZClip: Adaptive spike mitigation for LLM
+    pre-training", 2025, arXiv:2504.02507; `max_norm` and `eps` from its implementation.
+    """
+
+    z_threshold: float = 2.5
+    alpha: float = 0.97
+    warmup: int = 25
+    max_norm: float | None = 1.0
+    target: Literal["reciprocal", "mean"] = "reciprocal"
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        super().__post_init__()
+        _checks.positive("z_threshold", self.z_threshold)
+        _checks.fraction("alpha", self.alpha)
+        _checks.count("warmup", self.warmup)
+        _checks.number("max_norm", self.max_norm)
+        _checks.positive("eps", self.eps)
+        if self.target not in ("reciprocal", "mean"):
+            msg = f'`target` must be "reciprocal" or "mean"; got {self.target!r}.'
+            raise ValueError(msg)
+
+    def init(self, params: Tree) -> State:
+        """Return counts and averages at 0."""
+        return _memory.start(params, ("count", "seen"), {"mean": 0.0, "variance": 0.0})
+
+    def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
+        most = math.inf if self.max_norm is None else float(self.max_norm)
+        reach = self.z_threshold**2 if self.target == "reciprocal" else 0.0
+        return _advance, (self.z_threshold, reach, self.alpha, self.warmup, most, self.eps)
+
+
+def _advance(
+    backend: Backend, numbers: tuple[float, ...], state: State, norm: Array
+) -> tuple[Array, Array, dict[str, Any]]:
+    xp = backend.xp
+    z_threshold, reach, alpha, warmup, most, eps = numbers
+    mean, variance, seen = state["mean"], state["variance"], state["seen"]
+    sigma = backend.sqrt(xp, variance)
+    finite = xp.isfinite(norm)
+    warming = (state["count"] < int(warmup)) | (seen < 1)
+    z = (norm - mean) / (sigma + eps)
+    spike = finite & xp.logical_not(warming) & (z > z_threshold)
+    target = mean + (sigma * reach) / xp.where(spike, z, xp.ones_like(z))
+    taken = xp.where(spike, target, xp.where(finite, norm, mean))
+    sample = _of_sample(xp, mean, variance, taken, xp.astype(seen + 1, mean.dtype))
+    moving = _moving(xp, mean, variance, taken, alpha)
+    new_mean, new_variance = (xp.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
+    # A norm whose square leaves the range would make σ infinite for ever.
+    enters = finite & xp.isfinite(new_variance)
+    cap = xp.full_like(mean, most)
+    level = mean + times(xp, sigma + eps, z_threshold)
+    new = {
+        "count": state["count"] + 1,
+        "seen": seen + xp.astype(enters, seen.dtype),
+        "mean": xp.where(enters, new_mean, mean),
+        "variance": xp.where(enters, new_variance, variance),
+    }
+    bound = xp.where(spike, xp.minimum(target, cap), cap)
+    return bound, xp.where(warming, cap, xp.minimum(level, cap)), new
+
+
+def _moving(
+    xp: Namespace, mean: Array, variance: Array, taken: Array, alpha: float
+) -> tuple[Array, Array]:
+    """Return the moving averages after one norm more."""
+    new = average(xp, mean, taken, alpha)
+    off = taken - new
+    return new, average(xp, variance, times(xp, off, off), alpha)
+
+
+def _of_sample(
+    xp: Namespace, mean: Array, variance: Array, taken: Array, number: Array
+) -> tuple[Array, Array]:
+    """Return mean and variance of a sample after one norm more (Welford, 1962)."""
+    off = taken - mean
+    new = mean + off / number
+    return new, variance + (times(xp, off, taken - new) - variance) / number
