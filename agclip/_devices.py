@@ -52,6 +52,8 @@ def spread(
 
 
 def _moved(backend: Backend, scalar: Any, device: Device) -> Any:
-    if device is None or not hasattr(scalar, "dtype") or backend.device(scalar) == device:
+    if device is None or scalar is None or isinstance(scalar, float):
+        return scalar
+    if backend.device(scalar) == device:
         return scalar
     return array_api_compat.to_device(scalar, device)

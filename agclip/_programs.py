@@ -100,7 +100,7 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
     if call.host or value is None:
         return value
     xp, wide = call.backend.xp, call.wide(arrays)
-    if not hasattr(value, "dtype"):
+    if isinstance(value, (float, int)):
         device = call.backend.device(arrays[0])
         return xp.asarray(value, dtype=wide, **({} if device is None else {"device": device}))
     value = _kernels.cast(xp, value, wide)
