@@ -60,18 +60,15 @@ def clip(
     known = all(x is None or isinstance(x, float) for x in numbers)
     host = known and plan.axes is None and leaves.access() == "free"
     call = (Call(backend, plan, host),)
-    if plan.nonfinite == "error":
-        norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
-        if use_norm is not None:
-            _require_finite_norm(leaves, norms[0])
-        require_finite(leaves, norms)
-        if not inplace:
-            return Clipped(*backend.run(_finished, call, (arrays, norms, bound, loss_scale)))
-    elif not inplace:
-        return Clipped(*backend.run(_clipped, call, (arrays, *numbers)))
-    else:
-        norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
-    return Clipped(arrays, backend.run(_overwritten, call, (arrays, norms, bound, loss_scale)))
+    if plan.nonfinite != "error":
+        whole = _clipped_in_place if inplace else _clipped
+        return Clipped(*backend.run(whole, call, (arrays, *numbers)))
+    norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
+    if use_norm is not None:
+        _require_finite_norm(leaves, norms[0])
+    require_finite(leaves, norms)
+    rest = _overwritten if inplace else _finished
+    return Clipped(*backend.run(rest, call, (arrays, norms, bound, loss_scale)))
 
 
 def _measured(
@@ -118,10 +115,10 @@ def _overwritten(
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> list[Scalar]:
+) -> tuple[Sequence[Array], list[Scalar]]:
     made, values = _decided(call, arrays, norms, bound, loss_scale)
     apply_(call, arrays, made)
-    return values
+    return arrays, values
 
 
 def _clipped(
@@ -133,6 +130,17 @@ def _clipped(
 ) -> tuple[list[Array], list[Scalar]]:
     norms = _measured(call, arrays, loss_scale, use_norm)
     return _finished(call, arrays, norms, bound, loss_scale)
+
+
+def _clipped_in_place(
+    call: Call,
+    arrays: Sequence[Array],
+    bound: Scalar,
+    loss_scale: Scalar | None,
+    use_norm: Scalar | None,
+) -> tuple[Sequence[Array], list[Scalar]]:
+    norms = _measured(call, arrays, loss_scale, use_norm)
+    return _overwritten(call, arrays, norms, bound, loss_scale)
 
 
 def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:
