@@ -6,10 +6,12 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from agclip import Backend
 from agclip._dtypes import Kind
 from agclip._kernels import Factor
 from agclip._known import Known
@@ -58,15 +60,14 @@ class Leaves(Known):
         self.library = library
         self.table = table
 
-    def per_block(
-        self,
-        kernel: Callable[..., None],
-        *arguments: Any,
-        columns: tuple[int, ...] = (),
-        dtype: Any = np.float64,
-    ) -> Any:
-        """Return what a kernel writes for each block."""
-        out = np.empty((int(self.table[self.kernels.FIRST, -1]), *columns), dtype)
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks of all leaves."""
+        return int(self.table[self.kernels.FIRST, -1])
+
+    def per_block(self, kernel: Callable[..., None], *arguments: Any) -> Any:
+        """Return the number that a kernel writes for each block."""
+        out = np.empty(self.blocks)
         self.work(kernel, *arguments, out)
         return out
 
@@ -79,7 +80,7 @@ class Leaves(Known):
 
     def work(self, kernel: Callable[..., None], *arguments: Any) -> None:
         """Call a kernel for all blocks: in this thread, or in several if there is much to do."""
-        blocks = int(self.table[self.kernels.FIRST, -1])
+        blocks = self.blocks
         threads = self.library.threads() if self.entries >= _SHARED else 1
         if threads == 1:
             kernel(self.table, 0, blocks, *arguments)
@@ -110,55 +111,78 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return found or _pools.setdefault(threads, ThreadPoolExecutor(threads - 1, "agclip"))
 
 
-def sum_squares(leaves: Leaves, scale: float) -> list[float]:
-    """Return Σ (scale·|x|)² of each leaf."""
+def accelerated(plain: Backend) -> Backend:
+    """Return a backend that hands `Leaves` to the compiled kernels, and others to its own."""
+
+    def either(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        other = getattr(plain, name)
+
+        def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
+            found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
+            return other(xp, leaves, *arguments) if found is NotImplemented else found
+
+        return kernel
+
+    kernels: dict[str, Any] = {name: either(name, own) for name, own in _KERNELS.items()}
+    return replace(plain, **kernels)
+
+
+def _sum_squares(leaves: Leaves, _: Any, scale: float) -> list[float]:
     blocks = leaves.per_block(leaves.kernels.sum_squares, scale)
     return leaves.per_leaf(blocks, leaves.kernels.totals)
 
 
-def sum_magnitudes(leaves: Leaves) -> list[float]:
-    """Return Σ |x| of each leaf; for real ones."""
+def _abs_max(leaves: Leaves, _: Any) -> list[float]:
+    return leaves.per_leaf(leaves.per_block(leaves.kernels.peaks), leaves.kernels.maxima)
+
+
+def _power_sums(leaves: Leaves, _: Any, p: float, scale: float, unit: float) -> Any:
+    if p != 1 or scale != 1 or unit != 1 or any(kind.family != "real" for kind in leaves.kinds):
+        return NotImplemented
     blocks = leaves.per_block(leaves.kernels.sum_magnitudes)
     return leaves.per_leaf(blocks, leaves.kernels.totals)
 
 
-def abs_max(leaves: Leaves) -> list[float]:
-    """Return the largest |x| of each leaf, NaN if an entry is; complex: of the parts."""
-    return leaves.per_leaf(leaves.per_block(leaves.kernels.peaks), leaves.kernels.maxima)
-
-
-def exact_sum(leaves: Leaves, grid: Grid) -> int:
-    """Return the sum of the reproducible norm, in units of its grid."""
-    below = (32, 64, 96)[: grid.bits // 32]
-    anchors = np.array([grid.unit * 1.5 * 2.0 ** (52 - b) for b in (32, 64, 96)])
-    parts = leaves.per_block(
-        leaves.kernels.exact_parts,
-        grid.scale,
-        anchors,
-        grid.order == 2,
-        columns=(3,),
-        dtype=np.int64,
-    )
+def _exact_sum(leaves: Leaves, _: Any, grid: Grid) -> int:
+    below = (32, 64, 96)
+    anchors = np.array([grid.unit * 1.5 * 2.0 ** (52 - b) for b in below])
+    parts = np.empty((leaves.blocks, 3), np.int64)
+    leaves.work(leaves.kernels.exact_parts, grid.scale, anchors, grid.order == 2, parts)
     # A block's sum has 47 bits; in two halves 2^39 blocks can be added in 64.
-    high, low = parts >> 24, parts & (2**24 - 1)
-    return sum(
-        ((int(high[:, k].sum()) << 24) + int(low[:, k].sum())) << (grid.bits - b)
-        for k, b in enumerate(below)
-    )
+    high, low = (parts >> 24).sum(axis=0), (parts & (2**24 - 1)).sum(axis=0)
+    sums = [(int(a) << 24) + int(b) for a, b in zip(high, low, strict=True)]
+    kept = below[: grid.bits // 32]
+    return sum(part << (grid.bits - b) for part, b in zip(sums, kept, strict=False))
 
 
-def scale(leaves: Leaves, factor: Factor, *, inplace: bool) -> Sequence[Any]:
-    """Return the leaves times a factor, in new memory or in their own."""
-    pairs = (1.0 if part is None else part for part in (*factor.narrow, *factor.wide))
-    return _write(leaves, leaves.kernels.scale, np.array([*pairs]), inplace=inplace)
-
-
-def clip(
-    leaves: Leaves, lows: Sequence[float], highs: Sequence[float], *, inplace: bool
+def _clip(
+    leaves: Leaves, lows: Sequence[float], highs: Sequence[float], inplace: bool
 ) -> Sequence[Any]:
-    """Return the leaves clipped to two numbers each, in new memory or in their own."""
     bounds = np.array(lows, np.float64), np.array(highs, np.float64)
     return _write(leaves, leaves.kernels.clip, *bounds, inplace=inplace)
+
+
+def _scale(leaves: Leaves, factor: Factor) -> Sequence[Any]:
+    return _write(leaves, leaves.kernels.scale, _parts(factor), inplace=False)
+
+
+def _scale_(leaves: Leaves, factor: Factor) -> None:
+    _write(leaves, leaves.kernels.scale, _parts(factor), inplace=True)
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "sum_squares": _sum_squares,
+    "abs_max": _abs_max,
+    "power_sums": _power_sums,
+    "exact_sum": _exact_sum,
+    "clip": _clip,
+    "scale": _scale,
+    "scale_": _scale_,
+}
+
+
+def _parts(factor: Factor) -> Any:
+    return np.array([1.0 if part is None else part for part in (*factor.narrow, *factor.wide)])
 
 
 def _write(

@@ -143,6 +143,36 @@ def _block_magnitudes(x: Any) -> Any:
 
 
 @_compiled()
+def _two_sum(a: Any, b: Any) -> Any:
+    """Return the rounded sum and its error (D. E. Knuth, 1969)."""
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+@_compiled()
+def _squares(x: Any, scale: Any, chunk: Any) -> Any:
+    """Add up chunk by chunk, with the errors of the additions: only within chunks any is lost."""
+    total = lost = 0.0
+    for start in range(0, x.size, chunk):
+        piece = x[start : start + chunk]
+        new = _block_squares(piece) if scale == 1.0 else _block_scaled(piece, scale)
+        total, error = _two_sum(total, new)
+        lost += error
+    # Beside an infinity or NaN there is no error to speak of.
+    return total + lost if np.isfinite(lost) else total
+
+
+@_compiled()
+def _magnitudes(x: Any, chunk: Any) -> Any:
+    total = lost = 0.0
+    for start in range(0, x.size, chunk):
+        total, error = _two_sum(total, _block_magnitudes(x[start : start + chunk]))
+        lost += error
+    return total + lost if np.isfinite(lost) else total
+
+
+@_compiled()
 def _block_peak32(x: Any) -> Any:
     # As integers, magnitudes are ordered like numbers, with NaN above infinity.
     peak = np.uint32(0)
@@ -286,12 +316,9 @@ def sum_squares(table: Any, start: Any, stop: Any, scale: Any, out: Any) -> None
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
         begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
-            doubles = _double(address, begin, size)
-            total = _block_squares(doubles) if scale == 1.0 else _block_scaled(doubles, scale)
+            out[block] = _squares(_double(address, begin, size), scale, 256)
         else:
-            x = _read(address, code, begin, size, scratch)
-            total = _block_squares(x) if scale == 1.0 else _block_scaled(x, scale)
-        out[block] = total
+            out[block] = _squares(_read(address, code, begin, size, scratch), scale, 2048)
 
 
 @_compiled()
@@ -305,9 +332,9 @@ def sum_magnitudes(table: Any, start: Any, stop: Any, out: Any) -> None:
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
         begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
-            out[block] = _block_magnitudes(_double(address, begin, size))
+            out[block] = _magnitudes(_double(address, begin, size), 256)
         else:
-            out[block] = _block_magnitudes(_read(address, code, begin, size, scratch))
+            out[block] = _magnitudes(_read(address, code, begin, size, scratch), 2048)
 
 
 @_compiled()
@@ -404,11 +431,8 @@ def totals(table: Any, parts: Any, out: Any) -> None:
     for leaf in range(table.shape[1] - 1):
         total = lost = 0.0
         for block in range(table[FIRST, leaf], table[FIRST, leaf + 1]):
-            new = total + parts[block]
-            shadow = new - total
-            lost += (total - (new - shadow)) + (parts[block] - shadow)
-            total = new
-        # Beside an infinity or NaN there is no error to speak of.
+            total, error = _two_sum(total, parts[block])
+            lost += error
         out[leaf] = total + lost if np.isfinite(lost) else total
 
 

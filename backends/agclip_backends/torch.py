@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat.torch as xp
-import numpy as np
 import torch
 
 from agclip import Backend, _kernels
-from agclip._dtypes import kind_named, kind_of
+from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
-from agclip_backends import _host
-from agclip_backends._loader import loader
+from agclip_backends import _torch_tensors
+from agclip_backends._host import accelerated
 
 BLOCK = 1 << 15
 """Elements that are widened at a time: 256 KiB of float64, which stays in cache."""
@@ -32,76 +31,7 @@ def _access(x: torch.Tensor) -> Access:
     return "graph" if x.requires_grad and torch.is_grad_enabled() else "free"
 
 
-_TYPES = {torch.Tensor, torch.nn.Parameter}
-_KINDS = {
-    getattr(torch, name): kind_named(name)
-    for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-}
-_CODES = {dtype: _host.CODES[kind.name] for dtype, kind in _KINDS.items()}
-_data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
-
-
-def _survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
-    # Inside a transform or a compiler nothing may be asked that is not part of the program.
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return None
-    if not _TYPES.issuperset(map(type, leaves)) or not all(x.is_cpu for x in leaves):
-        return None
-    dtypes = {x.dtype for x in leaves}
-    if not dtypes <= _KINDS.keys():
-        return None
-    if torch.is_grad_enabled() and any(x.requires_grad for x in leaves):
-        return None
-    if not all(x.is_contiguous() or _dense(x) for x in leaves):
-        return None
-    if inplace and not torch.is_inference_mode_enabled() and any(x.is_inference() for x in leaves):
-        return None
-    kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
-    table, entries = _table(leaves, dtypes)
-    kernels = loader.kernels()
-    if kernels is None:
-        loader.went_without(len(leaves), entries)
-    elif kernels.complete(table, inplace):
-        return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY)
-    return Known(leaves, kinds, entries, "free")
-
-
-def _dense(x: torch.Tensor) -> bool:
-    """Tell whether the entries fill a piece of memory, in whatever order of axes."""
-    reach = 1
-    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
-        if length != 1 and stride != reach:
-            return False
-        reach *= length
-    return not (x.is_conj() or x.is_neg())
-
-
-def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[Any, int]:
-    n = len(leaves)
-    table = np.empty((4, n + 1), np.int64)
-    table[0, :-1] = np.fromiter(map(_data_ptr, leaves), np.int64, n)
-    table[1, :-1] = np.fromiter(map(_numel, leaves), np.int64, n)
-    if len(dtypes) == 1:
-        (dtype,) = dtypes
-        table[2] = _CODES[dtype]
-        table[1] *= 2 if dtype.is_complex else 1
-    else:
-        table[2, :-1] = [_CODES[x.dtype] for x in leaves]
-        table[1, :-1] *= [2 if x.dtype.is_complex else 1 for x in leaves]
-    return table, int(table[1, :-1].sum())
-
-
-_LIBRARY = _host.Library(
-    new=torch.empty_like,
-    addresses=lambda leaves: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
-    threads=torch.get_num_threads,
-    written=torch.autograd.graph.increment_version,
-)
-
-
 def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
-    if isinstance(leaves, _host.Leaves):
-        return _host.abs_max(leaves)
     if not isinstance(leaves, Known):
         return _kernels.abs_max(namespace, leaves, wide)
     return [
@@ -112,40 +42,9 @@ def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Seque
     ]
 
 
-def _power_sums(
-    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
-) -> Sequence[Any]:
-    plain = p == 1 and _kernels.is_one(scale) and _kernels.is_one(unit)
-    if plain and isinstance(leaves, _host.Leaves) and all(k.family == "real" for k in leaves.kinds):
-        return _host.sum_magnitudes(leaves)
-    return _kernels.power_sums(namespace, leaves, wide, p, scale, unit)
-
-
-def _exact_sum(_: Any, leaves: Sequence[Any], __: Any, grid: Any) -> int | None:
-    return _host.exact_sum(leaves, grid) if isinstance(leaves, _host.Leaves) else None
-
-
-def _clip(
-    _: Any, leaves: Sequence[Any], lows: Sequence[float], highs: Sequence[float], inplace: bool
-) -> Sequence[Any] | None:
-    if isinstance(leaves, _host.Leaves):
-        return _host.clip(leaves, lows, highs, inplace=inplace)
-    return None
-
-
-def _scale(
-    namespace: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor
-) -> Sequence[torch.Tensor]:
-    if isinstance(leaves, _host.Leaves):
-        return _host.scale(leaves, factor, inplace=False)
-    return _kernels.scale(namespace, leaves, factor)
-
-
 def _sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
-    if isinstance(leaves, _host.Leaves):
-        return _host.sum_squares(leaves, scale)
     if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
         return _kernels.sum_squares(namespace, leaves, wide, scale)
     size = max((min(leaf.numel() * 2, BLOCK) for leaf in leaves), default=0)
@@ -174,9 +73,6 @@ def _of_leaf(leaf: torch.Tensor, buffer: torch.Tensor, scale: float) -> torch.Te
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
-    if isinstance(leaves, _host.Leaves):
-        _host.scale(leaves, factor, inplace=True)
-        return
     for leaf in leaves:
         kind = kind_of(leaf.dtype)
         if kind.half:
@@ -257,16 +153,12 @@ def _usable() -> str | None:
     return None
 
 
-backend = Backend(
+_plain = Backend(
     name="torch",
     xp=xp,
     sum_squares=_sum_squares,
     abs_max=_abs_max,
-    power_sums=_power_sums,
-    exact_sum=_exact_sum,
-    clip=_clip,
-    survey=_survey,
-    scale=_scale,
+    survey=_torch_tensors.survey,
     scale_=_scale_in_place,
     sqrt=_sqrt,
     branch=_branch,
@@ -278,3 +170,4 @@ backend = Backend(
     wide=_wide,
     block=BLOCK,
 )
+backend = accelerated(_plain)
