@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor, is_one
 from agclip._typing import Access
-from agclip_backends import _numpy_arrays
+from agclip_backends import _numpy_arrays, _small_leaves
 from agclip_backends._host import accelerated
 
 BLOCK = 1 << 13
@@ -25,7 +26,16 @@ more than the product.
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
-    return [_of_leaf(leaf, scale) for leaf in leaves]
+    if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
+        return [_of_leaf(leaf, scale) for leaf in leaves]
+    return _small_leaves.sum_squares(
+        leaves, [leaf.size for leaf in leaves], _gathered, lambda leaf: _of_leaf(leaf, 1.0)
+    )
+
+
+def _gathered(leaves: Sequence[Any]) -> Any:
+    flat = [np.ravel(leaf) for leaf in leaves]
+    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
 
 
 def _of_leaf(leaf: Any, scale: float) -> float:
@@ -68,12 +78,20 @@ def _total(sums: list[float]) -> float:
         return math.inf
 
 
+@functools.cache
+def _loop(dtype: Any) -> tuple[Any, Any]:
+    """Return the types in which a factor and the product are formed."""
+    kind = kind_of(dtype)
+    compute = np.float64 if kind.precision == 53 else np.float32
+    return compute, np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+
+
 def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
-    kind = kind_of(leaf.dtype)
-    pre, rest = factor.wide if kind.precision == 53 else factor.narrow
-    compute = np.dtype(np.float64 if kind.precision == 53 else np.float32)
-    loop = np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+    compute, loop = _loop(leaf.dtype)
+    pre, rest = factor.wide if compute is np.float64 else factor.narrow
+    if pre is None and isinstance(rest, float):
+        return np.multiply(leaf, rest, out, dtype=loop, casting="unsafe")
 
     def fitted(part: Any) -> Any:
         # In the leaf's own precision, or the product would be formed in that of the factor.
