@@ -53,7 +53,9 @@ def _add(
     sums: list[float],
 ) -> None:
     squares = gathered([leaves[i] for i in batch])
-    np.multiply(squares, squares, out=squares)
     starts = np.cumsum([0, *(sizes[i] for i in batch[:-1])])
-    for i, value in zip(batch, np.add.reduceat(squares, starts).tolist(), strict=True):
+    with np.errstate(all="ignore"):
+        np.multiply(squares, squares, out=squares)
+        totals = np.add.reduceat(squares, starts)
+    for i, value in zip(batch, totals.tolist(), strict=True):
         sums[i] = value
