@@ -53,7 +53,7 @@ def group_norms(
         safe = _safe(members, wide)
         norm = ranged_root(backend, m, plain, squares, wide, safe=safe)
         if m is _floats and safe and norm.finite and kind_of(wide).precision == 53:
-            norm = norm._replace(error=relative_error(backend, members))
+            norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
     return norms
 
@@ -198,7 +198,7 @@ def _safe(leaves: Sequence[Array], wide: DType) -> bool:
 def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     """Return the sum of scalars: rounded once for floats, on the first one's device for arrays."""
     if m is _floats:
-        return _floats.total([float(value) for value in values])
+        return _floats.total(values)
     return _devices.reduce(backend, values, lambda a, b: a + b)
 
 

@@ -178,9 +178,10 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
 
 def _container(x: Any, leaves: list[Any]) -> Node:
     node = _open(x)
-    if all(type(child) in _registry.BY_TYPE for child in node.children):
+    if _registry.BY_TYPE.keys() >= set(map(type, node.children)):
         leaves += node.children
-        return node._replace(children=[LEAF] * len(node.children), flat=True)
+        places = [LEAF] * len(node.children)
+        return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
     structures = []
     for position, child in enumerate(node.children):
         try:
@@ -188,7 +189,7 @@ def _container(x: Any, leaves: list[Any]) -> Node:
         except _NotATreeError as error:
             error.path = node.key(position) + error.path
             raise
-    return node._replace(children=structures)
+    return Node(node.unflatten, node.keys, structures, node.key_format)
 
 
 def _open(x: Any) -> Node:
