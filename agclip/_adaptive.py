@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _axes, _thresholds
+from agclip import _axes, _devices, _thresholds
 from agclip._clip import Clipped, require_finite
 from agclip._coefficient import Decision
 from agclip._details import Details, details
@@ -194,10 +194,12 @@ def _decided(
     limits = []
     for norm in of_params:
         value = norm.root / norm.scale
-        value = xp.where(value < floor, floor, value)
+        device = call.backend.device(value)
+        least, ratio = (_devices.to_device(call.backend, x, device) for x in (floor, clipping))
+        value = xp.where(value < least, least, value)
         # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
-        given = (clipping == 0) | xp.isinf(clipping)
-        limits.append(xp.where(given, clipping, clipping * value))
+        given = (ratio == 0) | xp.isinf(ratio)
+        limits.append(xp.where(given, ratio, ratio * value))
     made, settled = decisions(call, grads, of_grads, limits, loss_scale)
     return made, details(call, grads, made, settled, [], loss_scale)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agclip import _kernels
+from agclip import _devices, _kernels
 from agclip._backend import Backend
 from agclip._typing import Array, DType, Scalar
 
@@ -98,10 +98,15 @@ def over(
     """
     result: Any = None
     for leaf, along in zip(leaves, axes, strict=True):
-        here = blockwise(backend, leaf, along, of_rows, combine, broadcast)
+        device = backend.device(leaf)
+        moved = tuple(_devices.to_device(backend, value, device) for value in broadcast)
+        here = blockwise(backend, leaf, along, of_rows, combine, moved)
         if len(leaves) > 1:
             here = backend.xp.reshape(here, (-1,))
-        result = here if result is None else combine(result, here)
+        if result is None:
+            result, first = here, device
+        else:
+            result = combine(result, _devices.to_device(backend, here, first))
     return result
 
 

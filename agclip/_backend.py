@@ -9,6 +9,8 @@ from typing import Any
 
 from agclip import _kernels
 from agclip._kernels import Factor
+from agclip._known import Known
+from agclip._norm import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 
 
@@ -29,6 +31,10 @@ class Backend:
             a complex leaf the larger part.
         power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
             p = inf the maximum.
+        exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm as an
+            integer in units of the grid; None to have it formed in standard calls.
+        clip: `(xp, leaves, lows, highs, inplace)` → the leaves clipped to two numbers each; None to
+            have it done in standard calls.
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
         sqrt: `(xp, x)` → the correctly rounded square root of float64 x >= 0.
@@ -38,6 +44,8 @@ class Backend:
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
+        survey: `(leaves, inplace)` → the leaves as `Known`, if all are ordinary arrays that can be
+            read, and overwritten if `inplace`; None, and each leaf is asked for itself.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.
@@ -66,11 +74,14 @@ class Backend:
     power_sums: Callable[
         [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
     ] = _kernels.power_sums
+    exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = _kernels.nothing
+    clip: Callable[..., Sequence[Array] | None] = _kernels.nothing
     scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = _kernels.scale
     scale_: Callable[[Namespace, Sequence[Array], Factor], None] = _kernels.scale_
     sqrt: Callable[[Namespace, Array], Array] = _kernels.sqrt
     branch: Callable[..., Sequence[Array]] = _kernels.select
     access: Callable[[Array], Access] = _kernels.access
+    survey: Callable[[Sequence[Array], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
     usable: Callable[[], str | None] = _kernels.usable

@@ -67,18 +67,15 @@ def clip(
     known = all(x is None or isinstance(x, float) for x in numbers)
     host = known and plan.axes is None and leaves.access() == "free"
     call = (Call(backend, plan, host),)
-    if plan.nonfinite == "error":
-        norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
-        if use_norm is not None:
-            _require_finite_norm(leaves, norms[0])
-        require_finite(leaves, norms)
-        if not inplace:
-            return Clipped(*backend.run(finished, call, (arrays, norms, bound, loss_scale)))
-    elif not inplace:
-        return Clipped(*backend.run(_clipped, call, (arrays, *numbers)))
-    else:
-        norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
-    return Clipped(arrays, *backend.run(overwritten, call, (arrays, norms, bound, loss_scale)))
+    if plan.nonfinite != "error":
+        whole = _clipped_in_place if inplace else _clipped
+        return Clipped(*backend.run(whole, call, (arrays, *numbers)))
+    norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
+    if use_norm is not None:
+        _require_finite_norm(leaves, norms[0])
+    require_finite(leaves, norms)
+    rest = overwritten if inplace else finished
+    return Clipped(*backend.run(rest, call, (arrays, norms, bound, loss_scale)))
 
 
 def _measured(
@@ -130,10 +127,10 @@ def overwritten(
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[list[Scalar], Details | None]:
+) -> tuple[Sequence[Array], list[Scalar], Details | None]:
     made, values, record = _decided(call, arrays, norms, bound, loss_scale)
     apply_(call, arrays, made)
-    return values, record
+    return arrays, values, record
 
 
 def _clipped(
@@ -145,6 +142,17 @@ def _clipped(
 ) -> tuple[list[Array], list[Scalar], Details | None]:
     norms = _measured(call, arrays, loss_scale, use_norm)
     return finished(call, arrays, norms, bound, loss_scale)
+
+
+def _clipped_in_place(
+    call: Call,
+    arrays: Sequence[Array],
+    bound: Scalar,
+    loss_scale: Scalar | None,
+    use_norm: Scalar | None,
+) -> tuple[Sequence[Array], list[Scalar], Details | None]:
+    norms = _measured(call, arrays, loss_scale, use_norm)
+    return overwritten(call, arrays, norms, bound, loss_scale)
 
 
 def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:

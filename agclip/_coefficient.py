@@ -24,6 +24,8 @@ class Decision(NamedTuple):
     factor: Factor
     finite: Scalar
     """Whether the norm was finite."""
+    limit: Scalar
+    """What the root was compared with."""
 
 
 def decide(
@@ -58,7 +60,8 @@ def decide(
     if shrink < 1.0:
         # A strict bound holds for the exact norm, which may lie a little above the computed one.
         limit = limit * STRICT_MARGIN[wide]
-    over = m.logical_not(root <= limit * scale)
+    limit = limit * scale
+    over = m.logical_not(root <= limit)
     clipped = over & finite
     divisor = m.where(clipped, root, const(1.0))
     pre, rest = _quotient(m, bound, shrink, scale, divisor, RANGES[wide])
@@ -69,7 +72,7 @@ def decide(
         rest = m.where(finite, rest, const(math.nan))
     limited = clipped if policy == "skip" else over | m.logical_not(finite)
     active = limited if loss_scale is None else limited | m.logical_not(limited)
-    return Decision(limited, active, _factor(m, pre, rest, wide), finite)
+    return Decision(limited, active, _factor(m, pre, rest, wide), finite, limit)
 
 
 def _quotient(

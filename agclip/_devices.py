@@ -53,6 +53,8 @@ def spread(
 
 def to_device(backend: Backend, scalar: Any, device: Device) -> Any:
     """Return a scalar on a device; numbers, and scalars that are there already, as they are."""
-    if device is None or not hasattr(scalar, "dtype") or backend.device(scalar) == device:
+    if device is None or scalar is None or isinstance(scalar, float):
+        return scalar
+    if backend.device(scalar) == device:
         return scalar
     return array_api_compat.to_device(scalar, device)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from agclip._typing import DType, Namespace
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
     """What the clips need to know of a dtype."""
 
     name: str
@@ -71,6 +73,11 @@ def kind_of(dtype: DType) -> Kind:
         name = getattr(dtype, "name", None) or re.findall(r"\w+", str(dtype))[-1]
         found = _BY_DTYPE[type(dtype), dtype] = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
     return found
+
+
+def kind_named(name: str) -> Kind:
+    """Return the `Kind` of a dtype of the standard, or of a narrower one, by name."""
+    return _BY_NAME[name]
 
 
 def learn_dtypes(xp: Namespace) -> None:

@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from agclip import _axis_sums, _devices, _floats, _kernels
+from agclip import _axis_sums, _devices, _floats, _kernels, _known
 from agclip._backend import Backend
-from agclip._dtypes import kind_of
-from agclip._norm import RANGES, Norm
+from agclip._norm import RANGES, Grid, Norm
 from agclip._typing import Array, DType, Namespace, Scalar
 
 _BLOCK = 1 << 21
@@ -40,18 +38,6 @@ _HUGE, _MINUTE = 2.0**480, 2.0**-450
 _FENCE = 2.0**-1000
 """Below half of every g, so that the maximum with it changes no result: it keeps a compiler from
 contracting the square and the sum after it into one operation with one rounding."""
-
-
-class Grid(NamedTuple):
-    """What entries are measured with."""
-
-    scale: Scalar
-    """t, which entries are multiplied by."""
-    unit: Scalar
-    """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
-    order: int
-    bits: int
-    """D: the number of bits below the unit that are kept."""
 
 
 def exact_norm(
@@ -70,7 +56,7 @@ def exact_norm(
         axes: For each leaf the axes of the norm, which stay as ones; None for one norm of all.
         order: 1 or 2.
     """
-    bits = 96 if any(kind_of(leaf.dtype).precision == 53 for leaf in leaves) else 64
+    bits = 96 if any(kind.precision == 53 for kind in _known.kinds(leaves)) else 64
     if m is _floats:
         return _of_floats(backend, leaves, order, bits)
     return _of_arrays(backend, leaves, axes, order, bits)
@@ -79,9 +65,7 @@ def exact_norm(
 def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int) -> Norm:
     """Sum blocks on the device, and the blocks' sums as Python integers."""
     xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    size = min(backend.block or _BLOCK, _BLOCK)
-    blocks = [piece for leaf in leaves for piece in _kernels.pieces(leaf, size)]
-    peaks = [float(peak) for peak in backend.abs_max(xp, blocks, wide)]
+    peaks = [float(peak) for peak in backend.abs_max(xp, leaves, wide)]
     peak = math.nan if any(map(math.isnan, peaks)) else max(peaks, default=0.0)
     if peak == 0 or not math.isfinite(peak):
         return Norm(peak, 1.0, math.isfinite(peak))
@@ -90,16 +74,27 @@ def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int)
     power = math.ldexp(0.5, math.frexp(scaled)[1])
     unit = (power if power == scaled else 2.0 * power) ** order
     grid = Grid(scale, unit, order, bits)
-    widths = _IN_BLOCKS[bits]
-    integer = 0
-    for block in blocks:
-        below = 0
-        for width, part in zip(widths, _parts(xp, block, wide, grid, widths), strict=True):
-            below += width
-            integer += int(float(part) / unit * 2.0**below) << (bits - below)
+    integer = backend.exact_sum(xp, leaves, wide, grid)
+    if integer is None:
+        integer = _sum_of_blocks(backend, leaves, wide, grid)
     limbs = (integer >> 104, integer >> 52 & 2**52 - 1, integer & 2**52 - 1)
     value = _rounded(limbs, unit, bits)
     return Norm(math.sqrt(value) if order == 2 else value, scale, True)
+
+
+def _sum_of_blocks(backend: Backend, leaves: Sequence[Array], wide: DType, grid: Grid) -> int:
+    """Return Σ s_i in units of the grid's spacing."""
+    size = min(backend.block or _BLOCK, _BLOCK)
+    widths = _IN_BLOCKS[grid.bits]
+    integer = 0
+    for leaf in leaves:
+        for block in _kernels.pieces(leaf, size):
+            below = 0
+            parts = _parts(backend.xp, block, wide, grid, widths)
+            for width, part in zip(widths, parts, strict=True):
+                below += width
+                integer += int(float(part) / grid.unit * 2.0**below) << (grid.bits - below)
+    return integer
 
 
 def _rounded(limbs: Sequence[Scalar], unit: Scalar, bits: int) -> Scalar:

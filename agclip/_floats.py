@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterable
+from typing import SupportsFloat
 
 
 def where(condition: bool, x1: float, x2: float, /) -> float:
@@ -46,7 +48,7 @@ def float32(x: float) -> float:
     return ctypes.c_float(x).value
 
 
-def total(values: list[float]) -> float:
+def total(values: Iterable[SupportsFloat]) -> float:
     """Return the sum, rounded once; infinite where it leaves the range."""
     try:
         return math.fsum(values)

@@ -140,6 +140,10 @@ def access(_: Array) -> Access:
     return "sync"
 
 
+def nothing(*_: Any) -> None:
+    """Return None: there is no better way than the general one."""
+
+
 def refuse(_: Any) -> str | None:
     """Return why an object of this library is not a dense array; None if it is one."""
     return None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agclip import _foreign, _home, _kernels, _registry, _tree
 from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
+from agclip._known import Known
 from agclip._literals import Literal, materialise
 from agclip._registry import backend_for
 from agclip._typing import Access, Array, Tree
@@ -24,14 +23,13 @@ _EXPECTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Leaves:
+class Leaves(NamedTuple):
     """The arrays of a tree, their one backend, and how to put the tree together again."""
 
     name: str
     backend: Backend
-    arrays: list[Array]
-    kinds: list[Kind]
+    arrays: Sequence[Array]
+    kinds: Sequence[Kind]
     structure: _tree.Structure
     originals: list[Any] | None = None
     """What the arrays were made of, if some came from another library than the configured one."""
@@ -73,6 +71,8 @@ class Leaves:
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
+        if isinstance(self.arrays, Known):
+            return self.arrays.access
         costs = {self.backend.access(leaf) for leaf in self.arrays}
         return next((cost for cost in _DEAREST_FIRST if cost in costs), "free")
 
@@ -145,8 +145,15 @@ def _gathered(
     *,
     inplace: bool,
 ) -> Leaves:
+    if Literal not in set(map(type, found)):
+        if not found:
+            return Leaves(name, _home.home.backend, found, [], structure)
+        if _foreign.among(found):
+            return _taken_over(found, structure, name, families, inplace=inplace)
+        backend = backend_for(found, lambda i: _path(structure, name, i))
+        return _checked(name, backend, found, structure, families, inplace=inplace)
     literal = [isinstance(leaf, Literal) for leaf in found]
-    if inplace and any(literal):
+    if inplace:
         msg = (
             f"`{name}` must hold arrays that can be written in place; got Python numbers at "
             f"{_path(structure, name, literal.index(True))}. Use the function without the "
@@ -162,17 +169,14 @@ def _gathered(
         device = backend.device(arrays[0])
     else:
         backend, device = _home.home
-    if any(literal):
-        with backend.context():
-            found = [
-                materialise(leaf.value, backend, device, path, integers="integer" in families)
-                if isinstance(leaf, Literal)
-                else leaf
-                for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
-            ]
-    leaves = Leaves(name, backend, found, [], structure)
-    _check(leaves, families, inplace=inplace)
-    return leaves
+    with backend.context():
+        found = [
+            materialise(leaf.value, backend, device, path, integers="integer" in families)
+            if isinstance(leaf, Literal)
+            else leaf
+            for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
+        ]
+    return _checked(name, backend, found, structure, families, inplace=inplace)
 
 
 def _taken_over(
@@ -190,20 +194,37 @@ def _taken_over(
         if owner is None:
             brought.append(leaf)
             continue
-        alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF])
-        _check(Leaves(name, owner, [leaf], [], alone), families, inplace=inplace)
+        alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF], "{}")
+        _checked(name, owner, [leaf], alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
     leaves = _gathered(brought, structure, name, families, inplace=False)
-    return dataclasses.replace(leaves, originals=found)
+    return leaves._replace(originals=found)
 
 
 def _path(structure: _tree.Structure, name: str, index: int) -> str:
     return next(itertools.islice(_tree.paths(structure, name), index, None))
 
 
-def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
-    backend = leaves.backend
-    for i, leaf in enumerate(leaves.arrays):
+def _checked(
+    name: str,
+    backend: Backend,
+    found: list[Array],
+    structure: _tree.Structure,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    known = backend.survey(found, inplace)
+    if known is not None and all(kind.family in families for kind in known.kinds):
+        kinds: Sequence[Kind] = (
+            [*known.kinds] * len(known)
+            if len(known.kinds) == 1
+            else [kind_of(leaf.dtype) for leaf in known]
+        )
+        return Leaves(name, backend, known, kinds, structure)
+    kinds = []
+    leaves = Leaves(name, backend, found, kinds, structure)
+    for i, leaf in enumerate(found):
         reason = backend.refuse(leaf)
         if reason is not None:
             msg = (
@@ -212,7 +233,7 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
             )
             raise TypeError(msg)
         kind = kind_of(leaf.dtype)
-        leaves.kinds.append(kind)
+        kinds.append(kind)
         if kind.family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
@@ -227,6 +248,7 @@ def _check(leaves: Leaves, families: tuple[str, str], *, inplace: bool) -> None:
                 f"returns new arrays."
             )
             raise TypeError(msg)
+    return leaves
 
 
 def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:

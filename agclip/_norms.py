@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from agclip import _axis_sums, _devices, _floats
+from agclip import _axis_sums, _devices, _floats, _known
 from agclip._backend import Backend
 from agclip._dtypes import kind_of, narrower
 from agclip._exact import exact_norm
@@ -36,26 +36,40 @@ def group_norms(
     norms of floats carry a bound on their error, for the rounding test.
     """
     wide = backend.wide(backend.xp, leaves[0])
+    chosen = [_known.chosen(leaves, group) for group in groups]
     tested = m is _floats and order == 2 and _safe(leaves, wide)
     if reproducible and order in (1, 2) and not tested:
-        chosen = [[leaves[i] for i in group] for group in groups]
         return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
     if order != 2:
-        return [_power_norm(backend, m, [leaves[i] for i in group], order) for group in groups]
+        return [_power_norm(backend, m, members, order) for members in chosen]
     sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
     norms = []
-    for group in groups:
-        members = [leaves[i] for i in group]
+    for group, members in zip(groups, chosen, strict=True):
 
         def squares(scale: Scalar, members: Sequence[Array] = members) -> Scalar:
-            return total(backend, m, backend.sum_squares(backend.xp, members, wide, scale))
+            return total(backend, m, _sums_of_squares(backend, members, wide, scale))
 
-        plain = total(backend, m, [sums[i] for i in group])
-        norm = ranged_root(backend, m, plain, squares, wide, safe=_safe(members, wide))
-        if m is _floats and _safe(members, wide) and norm.finite and kind_of(wide).precision == 53:
-            norm = norm._replace(error=relative_error(backend, members))
+        plain = total(backend, m, _known.chosen(sums, group))
+        safe = _safe(members, wide)
+        norm = ranged_root(backend, m, plain, squares, wide, safe=safe)
+        if m is _floats and safe and norm.finite and kind_of(wide).precision == 53:
+            norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
     return norms
+
+
+def _sums_of_squares(
+    backend: Backend, leaves: Sequence[Array], wide: DType, scale: Scalar
+) -> Sequence[Scalar]:
+    """Return the sums of scaled squares, the scale moved to the device of each leaf."""
+    xp = backend.xp
+    if isinstance(scale, float):
+        return backend.sum_squares(xp, leaves, wide, scale)
+
+    def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
+        return backend.sum_squares(xp, here, wide, scalars[0])
+
+    return _devices.spread(backend, leaves, (scale,), on_device)
 
 
 def axis_norms(
@@ -135,11 +149,19 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
         norm = total(backend, m, sums)
         return Norm(norm, 1.0, m.isfinite(norm))
     peak = _maximum(backend, m, backend.abs_max(xp, leaves, wide))
-    if order == math.inf and all(kind_of(x.dtype).family == "real" for x in leaves):
+    if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
         return Norm(peak, 1.0, m.isfinite(peak))
     scale = _power_scale(m, peak, leaves, wide)
     unit = _unit(m, peak, scale)
-    sums = backend.power_sums(xp, leaves, wide, order, scale, unit)
+
+    def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
+        return backend.power_sums(xp, here, wide, order, *scalars)
+
+    sums = (
+        backend.power_sums(xp, leaves, wide, order, scale, unit)
+        if m is _floats
+        else _devices.spread(backend, leaves, (scale, unit), on_device)
+    )
     combine = _maximum if order == math.inf else total
     return _power_root(m, combine(backend, m, sums), peak, unit, scale, order)
 
@@ -153,7 +175,7 @@ def _axis_power_norm(
 ) -> Norm:
     xp = backend.xp
     peak = _axis_sums.abs_max(backend, leaves, axes, wide)
-    if order == math.inf and all(kind_of(x.dtype).family == "real" for x in leaves):
+    if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
         return Norm(peak, 1.0, xp.isfinite(peak))
     scale = _power_scale(xp, peak, leaves, wide)
     unit = _unit(xp, peak, scale)
@@ -192,13 +214,13 @@ def _power(m: Namespace, base: Scalar, exponent: float) -> Scalar:
 
 def _safe(leaves: Sequence[Array], wide: DType) -> bool:
     name = kind_of(wide).name
-    return all(narrower(kind_of(leaf.dtype), name) for leaf in leaves)
+    return all(narrower(kind, name) for kind in _known.kinds(leaves))
 
 
 def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     """Return the sum of scalars: rounded once for floats, on the first one's device for arrays."""
     if m is _floats:
-        return _floats.total([float(value) for value in values])
+        return _floats.total(values)
     return _devices.reduce(backend, values, lambda a, b: a + b)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _axis_sums, _kernels, _thresholds
+from agclip import _axis_sums, _devices, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
@@ -150,7 +150,11 @@ def _weighted_sum(
             y = xp.where(finite, y, xp.zeros_like(y))
         return xp.sum(y, axis=0)
 
-    columns = [xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)) for f in (finite, *factors)]
+    device = backend.device(leaf)
+    columns = [
+        _devices.to_device(backend, xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)), device)
+        for f in (finite, *factors)
+    ]
     summed = _axis_sums.blockwise(backend, leaf, (0,), of_rows, lambda a, b: a + b, tuple(columns))
     result: Array = _kernels.cast(xp, summed, leaf.dtype)
     return result

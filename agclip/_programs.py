@@ -7,24 +7,22 @@ that a backend's `run` can key a cache of compiled programs on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from agclip import _devices, _floats, _kernels
+from agclip import _devices, _floats, _kernels, _known
 from agclip._backend import Backend
 from agclip._coefficient import Decision, decide, strict_shrink
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor
 from agclip._norm import Norm
 from agclip._norms import axis_norms, group_norms
-from agclip._rounding import settled
+from agclip._rounding import certain_range, same_float32, settle_norm
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """What a clip does, apart from its numbers."""
 
     joint: bool = False
@@ -40,9 +38,9 @@ class Plan:
     details: bool = False
     """Whether a record of what has been done is wanted: see `_details`."""
 
-    def groups(self, count: int) -> list[list[int]]:
+    def groups(self, count: int) -> list[range]:
         """Return the positions of the leaves of each group."""
-        return [list(range(count))] if self.joint else [[i] for i in range(count)]
+        return [range(count)] if self.joint else [range(i, i + 1) for i in range(count)]
 
     def others(self, count: int) -> list[list[int]]:
         """Return the groups whose norms are wanted for the record alone."""
@@ -51,8 +49,7 @@ class Plan:
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """The hashable part of a program's arguments."""
 
     backend: Backend
@@ -108,7 +105,7 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
     if call.host or value is None:
         return value
     xp, wide = call.backend.xp, call.wide(arrays)
-    if not hasattr(value, "dtype"):
+    if isinstance(value, (float, int)):
         device = call.backend.device(arrays[0])
         return xp.asarray(value, dtype=wide, **({} if device is None else {"device": device}))
     value = _kernels.cast(xp, value, wide)
@@ -132,7 +129,7 @@ def decisions(
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Compare every group with its bound; return the decisions, and the norms they rest on."""
-    groups = [[arrays[i] for i in group] for group in call.plan.groups(len(arrays))]
+    groups = [_known.chosen(arrays, group) for group in call.plan.groups(len(arrays))]
     pairs = [
         _decision(call, members, norm, limit, loss_scale)
         for members, norm, limit in zip(groups, norms, limits, strict=True)
@@ -144,27 +141,36 @@ def _decision(
     call: Call, members: Sequence[Array], norm: Norm, limit: Scalar, loss_scale: Scalar | None
 ) -> tuple[Decision, Norm]:
     wide = kind_of(call.wide(members)).name
-    kinds = [kind_of(leaf.dtype) for leaf in members]
-    shrink = strict_shrink(kinds, wide) if call.plan.strict else 1.0
+    if not call.host:
+        device = call.backend.device(members[0])
+        limit = _devices.to_device(call.backend, limit, device)
+        loss_scale = _devices.to_device(call.backend, loss_scale, device)
+    shrink = strict_shrink(_known.kinds(members), wide) if call.plan.strict else 1.0
 
     def decided(norm: Norm) -> Decision:
         return decide(call.m, norm, limit, loss_scale, shrink, wide, call.plan.nonfinite)
 
-    if call.host:
-        norm = settled(
-            call.backend, members, norm, lambda norm: _outcome(decided(norm), norm, loss_scale)
-        )
-    return decided(norm), norm
+    decision = decided(norm)
+    if not call.host or norm.error == 0:
+        return decision, norm
+    certain = _surely_decided(decision, norm) and (
+        not call.plan.joint or _surely_reported(norm, loss_scale)
+    )
+    settled = settle_norm(call.backend, members, norm, certain=certain)
+    return (decision, norm) if settled is norm else (decided(settled), settled)
 
 
-def _outcome(decision: Decision, norm: Norm, loss_scale: Scalar | None) -> tuple[Any, ...]:
-    """Return what a caller sees of a norm: the rounding test compares it."""
+def _surely_decided(decision: Decision, norm: Norm) -> bool:
+    """Tell whether every norm within the error leads to the same decision in float32."""
+    low, high = certain_range(norm.root, norm.error)
+    if (low <= decision.limit) != (high <= decision.limit):
+        return False
     pre, rest = decision.factor.narrow
-    return decision.limited, pre, _floats.float32(rest), _reported(norm, loss_scale)
+    return low <= decision.limit or (pre is None and same_float32(rest, norm.error))
 
 
-def _reported(norm: Norm, loss_scale: Scalar | None) -> float:
-    return _floats.float32(_value(norm, loss_scale))
+def _surely_reported(norm: Norm, loss_scale: Scalar | None) -> bool:
+    return same_float32(_value(norm, loss_scale), norm.error)
 
 
 def _value(norm: Norm, loss_scale: Scalar | None) -> Scalar:
@@ -178,14 +184,15 @@ def settle(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar |
     """Return a norm of all leaves that is reported as the reproducible one would be."""
     if not call.host:
         return norm
-    return settled(call.backend, arrays, norm, lambda norm: _reported(norm, loss_scale))
+    certain = norm.error == 0 or _surely_reported(norm, loss_scale)
+    return settle_norm(call.backend, arrays, norm, certain=certain)
 
 
 def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
     """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
     results = list(arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
-        members = [arrays[i] for i in group]
+        members = _known.chosen(arrays, group)
         if call.host:
             new = _apply_known(call, members, decision)
         else:
@@ -236,10 +243,14 @@ def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> Non
     backend = call.backend
     written: set[int] = set()
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
-        distinct = {id(arrays[i]): arrays[i] for i in group}
-        members = [leaf for key, leaf in distinct.items() if key not in written]
-        written.update(distinct)
-        if not members or _known_idle(call, decision.active):
+        if _known_idle(call, decision.active):
+            continue
+        members = _known.chosen(arrays, group)
+        new = set(map(id, members)) - written
+        if len(new) < len(members):
+            members = list({id(leaf): leaf for leaf in members if id(leaf) in new}.values())
+        written |= new
+        if not members:
             continue
         if call.host and call.plan.nonfinite == "zero" and not decision.finite:
             for leaf in members:
@@ -285,7 +296,7 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
     """
     backend, xp = call.backend, call.backend.xp
     value = _value(norm, loss_scale)
-    double = any(kind_of(leaf.dtype).precision == 53 for leaf in arrays)
+    double = any(kind.precision == 53 for kind in _known.kinds(arrays))
     dtype = xp.float64 if double else xp.float32
     if not call.host:
         return _kernels.cast(xp, value, dtype)

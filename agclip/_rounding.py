@@ -10,14 +10,11 @@ the reproducible norm is computed.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from agclip import _floats
+from agclip import _floats, _known
 from agclip._backend import Backend
-from agclip._dtypes import kind_of
 from agclip._exact import exact_norm
 from agclip._norm import Norm
 from agclip._typing import Array
@@ -40,29 +37,41 @@ def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
     A backend adds at most `block` squares, and then the sums of the blocks, one after the other;
     each addition contributes 2**-53. Rounding to the grid contributes 2**-63 an entry.
     """
-    parts = [2 if kind_of(leaf.dtype).family == "complex" else 1 for leaf in leaves]
-    count: int = sum(n * math.prod(leaf.shape) for n, leaf in zip(parts, leaves, strict=True))
+    count = _known.entries(leaves)
     chain = count if backend.block is None else backend.block + count // backend.block
     squares: float = (min(chain, count) + 8) * 2.0**-53 + count * 2.0**-62
     return squares / 2 + 2.0**-51
 
 
-def settled(
-    backend: Backend, leaves: Sequence[Array], norm: Norm, outcome: Callable[[Norm], Any]
-) -> Norm:
-    """Return a norm whose outcome is that of the reproducible norm.
+def certain_range(value: float, error: float) -> tuple[float, float]:
+    """Return the ends of what a value with a relative error may be.
+
+    The error is that of a norm; four times the roundoff of float64 more is what the few operations
+    from a norm to a coefficient add to it.
+    """
+    margin = error + 2.0**-50
+    return value * (1.0 - margin), value * (1.0 + margin)
+
+
+def same_float32(value: float, error: float) -> bool:
+    """Tell whether all that a value may be is rounded to the same float32."""
+    low, high = certain_range(value, error)
+    return _floats.float32(low) == _floats.float32(high)
+
+
+def settle_norm(backend: Backend, leaves: Sequence[Array], norm: Norm, *, certain: bool) -> Norm:
+    """Return a norm that leads where the reproducible norm does.
 
     Args:
         backend: The backend of the leaves.
         leaves: The leaves, whose values can be read for nothing.
-        norm: Their norm from plain sums, with a bound on its error; 0 if it is certain.
-        outcome: What is made of a norm: a monotone function with comparable results.
+        norm: Their norm from plain sums, with a bound on its error; 0 if it needs no test.
+        certain: Whether the test has shown that the norm will do.
     """
     if norm.error == 0:
         return norm
     tally.tests += 1
-    low, high = (norm._replace(root=norm.root * (1 + e)) for e in (-norm.error, norm.error))
-    if outcome(low) == outcome(high):
+    if certain:
         return norm
     tally.fallbacks += 1
     return exact_norm(backend, _floats, leaves, None, 2)

@@ -76,6 +76,8 @@ def as_float(value: Any) -> float:
 
 def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
     """Return a number for the arithmetic, and whether it can be compared for nothing."""
+    if type(value) is float:
+        return value, True
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return as_float(value), True
     if isinstance(value, (list, tuple)):
@@ -177,14 +179,15 @@ def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) 
             f"other powers correctly."
         )
         raise ValueError(msg)
-    backend = leaves.backend
-    for i, leaf in enumerate(leaves.arrays):
-        if order != 2 and leaves.kinds[i].family == "complex":
+    for i, kind in enumerate(leaves.kinds if order != 2 else ()):
+        if kind.family == "complex":
             msg = (
                 f"`ord` must be 2 with `reproducible`{says} for complex leaves; got {order} for "
                 f"{leaves.path(i)}. Libraries differ in the last bit of |z|."
             )
             raise ValueError(msg)
+    backend = leaves.backend
+    for i, leaf in enumerate(() if leaves.access() == "free" else leaves.arrays):
         if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
                 f"`reproducible` must be False on devices without float64{says}; got an array on "

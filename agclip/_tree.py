@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, ValuesView
+from itertools import islice
 from typing import Any, NamedTuple
 
 from agclip import _plugins, _registry
@@ -17,8 +18,23 @@ class Node(NamedTuple):
     """A container: how to build it, the keys of its children, and what they are."""
 
     unflatten: Unflatten
-    keys: list[str] | None
+    keys: list[Any] | None
     children: list[Any]
+    key_format: str = "[{!r}]"
+    flat: bool = False
+    """Whether all children are leaves."""
+
+    def key(self, position: int) -> str:
+        """Return how a child's key reads in a path."""
+        if self.keys is None:
+            return f"[{position}]"
+        return self.key_format.format(self.keys[position])
+
+    def outline(self) -> str:
+        """Return what sets the container apart from others."""
+        if self.keys is None:
+            return f"a container of {len(self.children)}"
+        return ", ".join(map(self.key, range(len(self.children)))) or "nothing"
 
 
 class _Leaf:
@@ -122,22 +138,19 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         leaves.append(Literal(x) if is_literal(x) else x)
         return
     try:
-        children, keys, _ = _open(x)
+        other = _open(x)
     except _NotATreeError:
-        children, keys = [], [describe(x)]
-    if keys != structure.keys or len(children) != len(structure.children):
+        other = Node(list, [describe(x)], [None], "{}")
+    same = (other.keys, other.key_format) == (structure.keys, structure.key_format)
+    if not same or len(other.children) != len(structure.children):
         msg = (
-            f"`params` must have the structure of `grads`; got {_outline(keys, children)} at "
-            f"{path} where `grads` has {_outline(structure.keys, structure.children)}."
+            f"`params` must have the structure of `grads`; got {other.outline()} at "
+            f"{path} where `grads` has {structure.outline()}."
         )
         raise ValueError(msg)
-    for position, (child, other) in enumerate(zip(structure.children, children, strict=True)):
-        key = keys[position] if keys else f"[{position}]"
-        _walk_like(child, other, path + key, leaves)
-
-
-def _outline(keys: list[str] | None, children: list[Any]) -> str:
-    return f"a container of {len(children)}" if keys is None else ", ".join(keys) or "nothing"
+    pairs = zip(structure.children, other.children, strict=True)
+    for position, (child, member) in enumerate(pairs):
+        _walk_like(child, member, path + structure.key(position), leaves)
 
 
 class _NotATreeError(Exception):
@@ -164,45 +177,49 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
 
 
 def _container(x: Any, leaves: list[Any]) -> Node:
-    children, keys, build = _open(x)
+    node = _open(x)
+    if _registry.BY_TYPE.keys() >= set(map(type, node.children)):
+        leaves += node.children
+        places = [LEAF] * len(node.children)
+        return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
     structures = []
-    for position, child in enumerate(children):
+    for position, child in enumerate(node.children):
         try:
             structures.append(_walk(child, leaves))
         except _NotATreeError as error:
-            error.path = (keys[position] if keys else f"[{position}]") + error.path
+            error.path = node.key(position) + error.path
             raise
-    return Node(build, keys, structures)
+    return Node(node.unflatten, node.keys, structures, node.key_format)
 
 
-def _open(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
-    """Return the children of a container, their keys (None: positions), and how to rebuild it."""
+def _open(x: Any) -> Node:
+    """Return a container with its children as they are."""
     cls = type(x)
     if cls in _containers:
         return _open_registered(x)
     if isinstance(x, dict):
-        return list(x.values()), [f"[{key!r}]" for key in x], _dict_builder(x)
+        return Node(_dict_builder(x), list(x), list(x.values()))
     if isinstance(x, list):
-        return list(x), None, list if cls is list else _list_builder(x)
+        return Node(list if cls is list else _list_builder(x), None, list(x))
     if isinstance(x, tuple):
         fields = getattr(x, "_fields", None)
         if fields is None:
-            return list(x), None, cls
-        return list(x), [f".{field}" for field in fields], lambda children: cls(*children)
+            return Node(cls, None, list(x))
+        return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
     if isinstance(x, (Iterator, ValuesView)):
-        return list(x), None, list
+        return Node(list, None, list(x))
     for flattener in _plugins.flatteners():
         opened = flattener(x)
         if opened is not None:
-            return opened
+            children, keys, build = opened
+            return Node(build, keys, children, "{}")
     raise _NotATreeError(x)
 
 
-def _open_registered(x: Any) -> tuple[list[Any], list[str] | None, Unflatten]:
+def _open_registered(x: Any) -> Node:
     take_apart, put_together = _containers[type(x)]
     children, aux, *keys = take_apart(x)
-    names = [f"[{key!r}]" for key in keys[0]] if keys else None
-    return list(children), names, lambda new: put_together(aux, new)
+    return Node(lambda new: put_together(aux, new), list(keys[0]) if keys else None, list(children))
 
 
 def _dict_builder(original: dict[Any, Any]) -> Unflatten:
@@ -234,6 +251,8 @@ def unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
     if structure is None:
         return None
     if isinstance(structure, Node):
+        if structure.flat:
+            return structure.unflatten(list(islice(leaves, len(structure.children))))
         return structure.unflatten([unflatten(child, leaves) for child in structure.children])
     return next(leaves)
 
@@ -242,7 +261,6 @@ def paths(structure: Structure, prefix: str) -> Iterator[str]:
     """Yield the path of every leaf, such as `grads['layer'][0]`, in order."""
     if isinstance(structure, Node):
         for position, child in enumerate(structure.children):
-            key = structure.keys[position] if structure.keys else f"[{position}]"
-            yield from paths(child, prefix + key)
+            yield from paths(child, prefix + structure.key(position))
     elif structure is not None:
         yield prefix

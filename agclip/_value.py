@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import _bounds, _kernels, _thresholds
+from agclip import _bounds, _kernels, _known, _thresholds
 from agclip._backend import Backend
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
@@ -87,8 +87,14 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
         _bounds.require_real(leaves)
     backend = leaves.backend
     foreign = leaves.originals is not None
-    program = _overwritten if inplace and not foreign else _clipped
     scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
+    if scalars and loss_scale is None and leaves.access() == "free":
+        new = _by_kernel(leaves, lows, highs, inplace and not foreign)
+        if new is not None:
+            if inplace and foreign:
+                leaves.overwrite(new)
+            return new
+    program = _overwritten if inplace and not foreign else _clipped
     block = backend.block if scalars else None
     arrays: Sequence[Array] = backend.run(
         program, (backend, block), (leaves.arrays, lows, highs, loss_scale)
@@ -96,6 +102,18 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
     if inplace and foreign:
         leaves.overwrite(arrays)
     return leaves.arrays if inplace else arrays
+
+
+def _by_kernel(
+    leaves: Leaves, lows: Sequence[Array | None], highs: Sequence[Array | None], inplace: bool
+) -> Sequence[Array] | None:
+    if any(kind.family != "real" for kind in _known.kinds(leaves.arrays)):
+        return None
+    ends = (
+        [infinity if bound is None else float(bound) for bound in bounds]
+        for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
+    )
+    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
 
 
 def _clipped(

@@ -55,6 +55,22 @@ def test_a_compiled_call_has_no_graph_break_and_the_same_result(clip, compiled):
     assert torch.allclose(compiled(clip)(x), clip(x), rtol=1e-6)
 
 
+@pytest.mark.parametrize("bound", [0.5, 0.75])
+def test_a_number_may_be_traced_as_a_symbol(bound):
+    """With `dynamic=True`, and after a number has changed, Dynamo passes symbols for floats."""
+
+    def clip(v, number):
+        return agclip.clip_by_global_norm([v], number, number + 4, loss_scale=number + 1)
+
+    torch._dynamo.reset()
+    x = torch.tensor([3.0, -4.0])
+    compiled = torch.compile(clip, fullgraph=True, backend="eager", dynamic=True)
+    got, wanted = compiled(x, bound), clip(x, bound)
+    torch._dynamo.reset()
+    assert torch.allclose(got[0][0], wanted[0][0], rtol=1e-6)
+    assert got[1] == wanted[1] == bound + 4
+
+
 def test_a_compiled_call_in_place_writes_the_same(clip_in_place, compiled):
     x, y = (torch.tensor([[3.0, -4.0], [0.5, 0.25]]) for _ in range(2))
     compiled(clip_in_place)(x)

@@ -64,7 +64,7 @@ def _least(backend: Backend, ratio: Array) -> Array:
 def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
     """Return the leaves divided by the loss scale."""
     if loss_scale is None:
-        return leaves.arrays
+        return list(leaves.arrays)
     return list(_value.clip(leaves, None, None, loss_scale, inplace=False))
 
 

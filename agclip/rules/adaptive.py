@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _adaptive, _axes, _thresholds
@@ -59,7 +59,7 @@ class AdaptiveGradClip(Options):
         axes = tuple(
             _axes.unit(self.unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
         )
-        plan = replace(self.plan(leaves, self.clipping, joint=False), axes=axes)
+        plan = self.plan(leaves, self.clipping, joint=False)._replace(axes=axes)
         clipping = _thresholds.threshold("clipping", self.clipping, leaves)
         if not leaves.arrays:
             new, info = _apply.nothing(leaves, clipping)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
@@ -42,7 +42,7 @@ class ClipByAverageNorm(Options):
     ) -> tuple[Any, State, ClipInfo]:
         leaves = self.gathered(grads, inplace=inplace)
         plan = self.plan(leaves, self.clip_norm, joint=False)
-        plan = replace(plan, weights=_averages.weights(leaves, _averages.size))
+        plan = plan._replace(weights=_averages.weights(leaves, _averages.size))
         scale = self.scale_of(leaves)
         new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
         return grads if inplace else new, state, info

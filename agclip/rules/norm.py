@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _axes, _thresholds
@@ -56,7 +56,7 @@ class ClipByNorm(Options):
                 _axes.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
                 for i, leaf in enumerate(leaves.arrays)
             )
-            plan = replace(plan, axes=chosen)
+            plan = plan._replace(axes=chosen)
         scale = self.scale_of(leaves)
         new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
         return grads if inplace else new, state, info

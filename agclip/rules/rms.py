@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
@@ -43,7 +43,7 @@ class ClipByRMS(Options):
     ) -> tuple[Any, State, ClipInfo]:
         leaves = self.gathered(grads, inplace=inplace)
         plan = self.plan(leaves, self.clip_rms, joint=False)
-        plan = replace(plan, weights=_averages.weights(leaves, _averages.root_size))
+        plan = plan._replace(weights=_averages.weights(leaves, _averages.root_size))
         scale = self.scale_of(leaves)
         new, info = _apply.clip(leaves, plan, "clip_rms", self.clip_rms, scale, inplace=inplace)
         return grads if inplace else new, state, info

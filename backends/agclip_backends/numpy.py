@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor, is_one
 from agclip._typing import Access
+from agclip_backends import _numpy_arrays, _small_leaves
+from agclip_backends._host import accelerated
 
 BLOCK = 1 << 13
 """Elements that are widened at a time: 64 KiB of float64, which stays in cache.
@@ -23,7 +26,16 @@ more than the product.
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
-    return [_of_leaf(leaf, scale) for leaf in leaves]
+    if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
+        return [_of_leaf(leaf, scale) for leaf in leaves]
+    return _small_leaves.sum_squares(
+        leaves, [leaf.size for leaf in leaves], _gathered, lambda leaf: _of_leaf(leaf, 1.0)
+    )
+
+
+def _gathered(leaves: Sequence[Any]) -> Any:
+    flat = [np.ravel(leaf) for leaf in leaves]
+    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
 
 
 def _of_leaf(leaf: Any, scale: float) -> float:
@@ -52,6 +64,13 @@ def _pairwise(x: Any, y: Any) -> Any:
     return np.add.reduce(x * y)
 
 
+def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
+    return [
+        np.max([_kernels.abs_max(xp, [piece], wide)[0] for piece in _kernels.pieces(leaf, BLOCK)])
+        for leaf in leaves
+    ]
+
+
 def _total(sums: list[float]) -> float:
     try:
         return math.fsum(sums)
@@ -59,12 +78,20 @@ def _total(sums: list[float]) -> float:
         return math.inf
 
 
+@functools.cache
+def _loop(dtype: Any) -> tuple[Any, Any]:
+    """Return the types in which a factor and the product are formed."""
+    kind = kind_of(dtype)
+    compute = np.float64 if kind.precision == 53 else np.float32
+    return compute, np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+
+
 def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
-    kind = kind_of(leaf.dtype)
-    pre, rest = factor.wide if kind.precision == 53 else factor.narrow
-    compute = np.dtype(np.float64 if kind.precision == 53 else np.float32)
-    loop = np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+    compute, loop = _loop(leaf.dtype)
+    pre, rest = factor.wide if compute is np.float64 else factor.narrow
+    if pre is None and isinstance(rest, float):
+        return np.multiply(leaf, rest, out, dtype=loop, casting="unsafe")
 
     def fitted(part: Any) -> Any:
         # In the leaf's own precision, or the product would be formed in that of the factor.
@@ -75,7 +102,7 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     return np.multiply(leaf, fitted(rest), out=out, dtype=loop, casting="unsafe")
 
 
-def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
+def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     return [_multiply(leaf, factor, np.empty_like(leaf)) for leaf in leaves]
 
 
@@ -130,10 +157,12 @@ def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any
         return program(*static, *arrays)
 
 
-backend = Backend(
+_plain = Backend(
     name="numpy",
     xp=xp,
     sum_squares=_sum_squares,
+    abs_max=_abs_max,
+    survey=_numpy_arrays.survey,
     scale=_scale,
     scale_=_scale_in_place,
     branch=_branch,
@@ -148,3 +177,4 @@ backend = Backend(
     run=_run,
     block=BLOCK,
 )
+backend = accelerated(_plain)

@@ -1,0 +1,47 @@
+"""Leaves of which an adapter has found out at once what every one would have to be asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from agclip._dtypes import Kind, kind_of
+from agclip._typing import Access, Array
+
+
+class Known(list[Any]):
+    """A list of leaves that are ordinary arrays of one library, and what they have in common."""
+
+    __slots__ = ("access", "entries", "kinds")
+
+    def __init__(
+        self, leaves: Iterable[Array], kinds: frozenset[Kind], entries: int, access: Access
+    ) -> None:
+        super().__init__(leaves)
+        self.kinds = kinds
+        """The kinds of dtype that occur."""
+        self.entries = entries
+        """The number of real entries of all leaves; a complex one counts as two."""
+        self.access = access
+        """What reading a value costs."""
+
+
+def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:
+    """Return the kinds of dtype that occur in leaves."""
+    if isinstance(leaves, Known):
+        return leaves.kinds
+    return frozenset(kind_of(leaf.dtype) for leaf in leaves)
+
+
+def entries(leaves: Sequence[Array]) -> int:
+    """Return the number of real entries of leaves; a complex one counts as two."""
+    if isinstance(leaves, Known):
+        return leaves.entries
+    parts = (2 if kind_of(leaf.dtype).family == "complex" else 1 for leaf in leaves)
+    return sum(n * math.prod(leaf.shape) for n, leaf in zip(parts, leaves, strict=True))
+
+
+def chosen(leaves: Sequence[Array], positions: Sequence[int]) -> Sequence[Array]:
+    """Return the leaves at increasing positions: the very same sequence if that is all of them."""
+    return leaves if len(positions) == len(leaves) else [leaves[i] for i in positions]

@@ -1,0 +1,88 @@
+"""A list of NumPy arrays at a glance: whether all are plain memory, and where it lies."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agclip._dtypes import Kind, kind_named, kind_of
+from agclip._known import Known
+from agclip_backends import _host
+from agclip_backends._loader import loader
+
+_KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16")
+
+
+@functools.cache
+def _formats(bfloat16: bool) -> Any:
+    """Return triples: a dtype's address, its code, and the real numbers in an entry."""
+    if bfloat16:
+        import ml_dtypes
+    rows = []
+    for name in _KINDS if bfloat16 else _KINDS[:-1]:
+        dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+        rows.append((id(dtype), _host.CODES[name], 2 if dtype.kind == "c" else 1))
+    return np.array(rows, np.int64)
+
+
+@functools.cache
+def _kinds(found: int) -> frozenset[Kind]:
+    formats = _formats("ml_dtypes" in sys.modules)
+    names = [name for i, name in enumerate(_KINDS[: len(formats)]) if found >> i & 1]
+    return frozenset(map(kind_named, names))
+
+
+def _table(leaves: Sequence[Any], kernels: Any, *, written: bool) -> tuple[Any, int]:
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    objects = np.fromiter(map(id, leaves), np.int64, len(leaves))
+    formats = _formats("ml_dtypes" in sys.modules)
+    found = kernels.read_arrays(objects, object.__basicsize__, formats, written, table)
+    return table, found
+
+
+@functools.cache
+def _reads_arrays(kernels: Any) -> bool:
+    """Tell whether this build of NumPy lays out its arrays as the kernels expect."""
+    sample = np.ones((2, 3), np.float32)
+    table, found = _table([sample], kernels, written=True)
+    wanted = [sample.ctypes.data, sample.size, _host.CODES["float32"]]
+    return found == 2 and table[: kernels.FIRST, 0].tolist() == wanted
+
+
+def survey(leaves: Sequence[Any], inplace: bool) -> Known | None:
+    """Return ordinary arrays as `Known`, with their addresses if there are compiled kernels."""
+    if set(map(type, leaves)) != {np.ndarray}:
+        return None
+    kernels = loader.kernels()
+    if kernels is not None and _reads_arrays(kernels):
+        table, found = _table(leaves, kernels, written=inplace)
+        if found > 0:
+            return _host.Leaves(leaves, _kinds(found), table, kernels, _LIBRARY)
+    if inplace and not all(x.flags.writeable and x.flags.forc for x in leaves):
+        return None
+    dtypes = {x.dtype for x in leaves}
+    if not all(dtype.isnative for dtype in dtypes):
+        return None
+    kinds = frozenset(map(kind_of, dtypes))
+    entries = sum(x.size for x in leaves) * (1 + any(k.family == "complex" for k in kinds))
+    loader.went_without(len(leaves), entries)
+    return Known(leaves, kinds, entries, "free")
+
+
+def _addresses(leaves: Sequence[Any]) -> Any:
+    kernels = loader.kernels()
+    table, _ = _table(leaves, kernels, written=True)
+    return table[kernels.ADDRESS, :-1]
+
+
+_LIBRARY = _host.Library(
+    new=np.empty_like,
+    addresses=_addresses,
+    threads=lambda: len(os.sched_getaffinity(0)),
+    written=lambda _: None,
+)

@@ -1,0 +1,91 @@
+"""A list of tensors at a glance: whether all are plain memory of the host, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+
+from agclip._dtypes import kind_named
+from agclip._known import Known
+from agclip_backends import _host
+from agclip_backends._loader import loader
+
+_TYPES = {torch.Tensor, torch.nn.Parameter}
+_KINDS = {
+    getattr(torch, name): kind_named(name)
+    for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+}
+_CODES = {dtype: _host.CODES[kind.name] for dtype, kind in _KINDS.items()}
+_is_cpu, _dtype, _requires_grad = map(attrgetter, ("is_cpu", "dtype", "requires_grad"))
+_data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
+_is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
+
+
+def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
+    """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
+    # Inside a transform or a compiler nothing may be asked that is not part of the program.
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return None
+    if not _TYPES.issuperset(map(type, leaves)) or not all(map(_is_cpu, leaves)):
+        return None
+    dtypes = set(map(_dtype, leaves))
+    if not dtypes <= _KINDS.keys() or not _ordinary(leaves, inplace):
+        return None
+    kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
+    table, entries = _table(leaves, dtypes)
+    kernels = loader.kernels()
+    if kernels is None:
+        loader.went_without(len(leaves), entries)
+    elif kernels.complete(table, inplace):
+        return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY)
+    return Known(leaves, kinds, entries, "free")
+
+
+def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
+    """Tell whether the entries can be read, and overwritten, behind autograd's back."""
+    if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
+        return False
+    if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
+        return False
+    try:
+        return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
+    except RuntimeError:
+        # A sparse tensor is neither (torch 2.13).
+        return False
+
+
+def _dense(x: torch.Tensor) -> bool:
+    """Tell whether the entries fill a piece of memory, in whatever order of axes."""
+    reach = 1
+    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
+        if length != 1 and stride != reach:
+            return False
+        reach *= length
+    return not (x.is_conj() or x.is_neg())
+
+
+def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[Any, int]:
+    n = len(leaves)
+    table = np.empty((4, n + 1), np.int64)
+    table[0, :-1] = np.fromiter(map(_data_ptr, leaves), np.int64, n)
+    table[1, :-1] = np.fromiter(map(_numel, leaves), np.int64, n)
+    if len(dtypes) == 1:
+        (dtype,) = dtypes
+        table[2] = _CODES[dtype]
+        table[1] *= 2 if dtype.is_complex else 1
+    else:
+        table[2, :-1] = [_CODES[x.dtype] for x in leaves]
+        table[1, :-1] *= [2 if x.dtype.is_complex else 1 for x in leaves]
+    return table, int(table[1, :-1].sum())
+
+
+_LIBRARY = _host.Library(
+    new=torch.empty_like,
+    addresses=lambda leaves: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
+    threads=torch.get_num_threads,
+    written=torch.autograd.graph.increment_version,
+)
