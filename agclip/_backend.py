@@ -31,6 +31,7 @@ class Backend:
             a complex leaf the larger part.
         power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
             p = inf the maximum.
+        total: `(xp, values)` → the sum of 0-d arrays that are on one device.
         exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm as an
             integer in units of the grid; None to have it formed in standard calls.
         clip: `(xp, leaves, lows, highs, inplace)` → the leaves clipped to two numbers each; None to
@@ -74,6 +75,7 @@ class Backend:
     power_sums: Callable[
         [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
     ] = _kernels.power_sums
+    total: Callable[[Namespace, Sequence[Array]], Scalar] = _kernels.total
     exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = _kernels.nothing
     clip: Callable[..., Sequence[Array] | None] = _kernels.nothing
     scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = _kernels.scale

@@ -34,6 +34,18 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
     return result
 
 
+def total(backend: Backend, values: Sequence[Array]) -> Scalar:
+    """Add up 0-d arrays: within each device by the backend, then on the device of the first one."""
+    devices = [backend.device(value) for value in values]
+    sums = [
+        backend.total(
+            backend.xp, [v for v, other in zip(values, devices, strict=True) if other == device]
+        )
+        for device in _distinct(devices)
+    ]
+    return reduce(backend, sums, lambda a, b: a + b)
+
+
 def spread(
     backend: Backend,
     leaves: Sequence[Array],

@@ -7,6 +7,7 @@ the leaves' device has it, else float32.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -90,6 +91,11 @@ def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Sca
         return xp.abs(y if is_one(unit) else y / unit)
     y = xp.abs(scaled(cast(xp, leaf, wide), scale))
     return y if is_one(unit) else y / unit
+
+
+def total(_: Namespace, values: Sequence[Array]) -> Scalar:
+    """Return the sum of 0-d arrays, added one after the other."""
+    return functools.reduce(lambda a, b: a + b, values)
 
 
 def scale(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> list[Array]:

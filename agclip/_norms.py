@@ -221,7 +221,7 @@ def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     """Return the sum of scalars: rounded once for floats, on the first one's device for arrays."""
     if m is _floats:
         return _floats.total(values)
-    return _devices.reduce(backend, values, lambda a, b: a + b)
+    return _devices.total(backend, values)
 
 
 def _maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:

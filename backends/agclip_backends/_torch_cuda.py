@@ -5,7 +5,7 @@ device, but are meant for those where a launch or a synchronisation is dear. Ten
 not take (complex, of 2**31 entries or more, recorded by autograd) and factors with axes of their
 own go the default way, tensor by tensor.
 
-What they rest on (torch 2.13, the sources of CUDA's kernels):
+What they rest on, by the sources of PyTorch's CUDA kernels:
 
 * `_foreach_norm(..., dtype=float64)` widens an entry before it is squared, and adds in float64
   (foreach_reduce.cuh): squares of float32 are exact, and cannot leave the range. It returns the

@@ -167,6 +167,7 @@ backend = Backend(
     name="cupy",
     xp=xp,
     sum_squares=_sum_squares,
+    total=lambda _, values: cupy.sum(cupy.stack(list(values))),
     scale=_scale,
     scale_=_scale_in_place,
     unwritable=_unwritable,

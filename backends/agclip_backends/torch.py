@@ -13,7 +13,7 @@ from agclip import Backend, _floats, _kernels
 from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
-from agclip_backends import _small_leaves, _torch_tensors
+from agclip_backends import _small_leaves, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
 
 PIECE = 1 << 18
@@ -47,6 +47,8 @@ def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Seque
 def _sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
+    if _on_devices(leaves):
+        return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
     if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
         return _kernels.sum_squares(namespace, leaves, wide, scale)
     sizes = [leaf.numel() for leaf in leaves]
@@ -84,7 +86,26 @@ def _of_leaf(leaf: torch.Tensor, buffer: torch.Tensor, scale: float) -> float:
     return _floats.total(sums)
 
 
+def _on_devices(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether all are tensors where a launch is dear, and are worked on as they are."""
+    return all(x.device.type not in ("cpu", "mps") and _access(x) != "never" for x in leaves)
+
+
+def _total(namespace: Any, values: Sequence[torch.Tensor]) -> Any:
+    return (_torch_cuda if _on_devices(values) else _kernels).total(namespace, values)
+
+
+def _scale(
+    namespace: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor
+) -> Sequence[torch.Tensor]:
+    scale = _torch_cuda.scale if _on_devices(leaves) else _kernels.scale
+    return scale(namespace, leaves, factor)
+
+
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
+    if _on_devices(leaves):
+        _torch_cuda.scale_(xp, leaves, factor)
+        return
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = [leaf for leaf in leaves if leaf.dtype == dtype]
@@ -189,6 +210,8 @@ _plain = Backend(
     name="torch",
     xp=xp,
     sum_squares=_sum_squares,
+    total=_total,
+    scale=_scale,
     abs_max=_abs_max,
     survey=_torch_tensors.survey,
     scale_=_scale_in_place,
