@@ -31,8 +31,8 @@ class Library(NamedTuple):
 
     new: Callable[[Any], Any]
     """`(leaf)` → new memory of the same layout."""
-    addresses: Callable[[Sequence[Any]], Any]
-    """`(leaves)` → where they lie, as int64."""
+    addresses: Callable[[Sequence[Any], Any], Any]
+    """`(leaves, kernels)` → where they lie, as int64."""
     threads: Callable[[], int]
     """`()` → how many threads it would use."""
     written: Callable[[Sequence[Any]], None]
@@ -199,5 +199,5 @@ def _write(
         library.written(leaves)
         return leaves
     new = [library.new(leaf) for leaf in leaves]
-    leaves.work(kernel, library.addresses(new), *arguments)
+    leaves.work(kernel, library.addresses(new, leaves.kernels), *arguments)
     return new

@@ -74,8 +74,7 @@ def survey(leaves: Sequence[Any], inplace: bool) -> Known | None:
     return Known(leaves, kinds, entries, "free")
 
 
-def _addresses(leaves: Sequence[Any]) -> Any:
-    kernels = loader.kernels()
+def _addresses(leaves: Sequence[Any], kernels: Any) -> Any:
     table, _ = _table(leaves, kernels, written=True)
     return table[kernels.ADDRESS, :-1]
 

@@ -85,7 +85,7 @@ def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[An
 
 _LIBRARY = _host.Library(
     new=torch.empty_like,
-    addresses=lambda leaves: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
+    addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
     written=torch.autograd.graph.increment_version,
 )
