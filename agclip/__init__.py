@@ -1,5 +1,7 @@
 """Gradient clipping for every array library: one definition, one name, one result."""
 
+from typing import TYPE_CHECKING
+
 from agclip._adaptive import adaptive_grad_clip, adaptive_grad_clip_
 from agclip._averages import (
     clip_by_average_norm,
@@ -16,25 +18,27 @@ from agclip._registry import BackendInfo, backends, get_backend, register_backen
 from agclip._tree import register_container
 from agclip._value import clip_by_value, clip_by_value_
 from agclip.config import config_context, get_config, load_config, set_config
-from agclip.rules import (
-    AdaGC,
-    AdaptiveGradClip,
-    AutoClip,
-    Chain,
-    ClipByAverageNorm,
-    ClipByGlobalNorm,
-    ClipByNorm,
-    ClipByRMS,
-    ClipByValue,
-    ClipInfo,
-    Clipper,
-    PerGroup,
-    QuantileClip,
-    Rule,
-    Scheduled,
-    SpikeClip,
-    ZClip,
-)
+
+if TYPE_CHECKING:
+    from agclip.rules import (
+        AdaGC,
+        AdaptiveGradClip,
+        AutoClip,
+        Chain,
+        ClipByAverageNorm,
+        ClipByGlobalNorm,
+        ClipByNorm,
+        ClipByRMS,
+        ClipByValue,
+        ClipInfo,
+        Clipper,
+        PerGroup,
+        QuantileClip,
+        Rule,
+        Scheduled,
+        SpikeClip,
+        ZClip,
+    )
 
 __version__ = "0.1.0"
 
@@ -84,3 +88,18 @@ __all__ = [
     "register_container",
     "set_config",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Return a rule: their module is loaded at first use, as most programs need none or one."""
+        if name not in __all__:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        from agclip import rules
+
+        return getattr(rules, name)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip import _axes, _devices, _thresholds
+from agclip._apply import apply, apply_
 from agclip._clip import Clipped, require_finite
 from agclip._coefficient import Decision
 from agclip._details import Details, details
 from agclip._leaves import Leaves, gather, gather_like, warn_empty
 from agclip._norm import Norm
-from agclip._programs import Call, Plan, apply, apply_, decisions, measure, widened
+from agclip._programs import Call, Plan, decisions, measure, widened
 from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
 
 

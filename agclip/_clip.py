@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agclip._apply import apply, apply_
 from agclip._coefficient import Decision
 from agclip._details import Details, details
 from agclip._leaves import Leaves
@@ -12,8 +13,6 @@ from agclip._norm import Norm
 from agclip._programs import (
     Call,
     Plan,
-    apply,
-    apply_,
     bounds,
     decisions,
     given,

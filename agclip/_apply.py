@@ -1,0 +1,114 @@
+"""The last part of a clip's program: multiply, or hand back what came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agclip import _devices, _kernels, _known
+from agclip._coefficient import Decision
+from agclip._dtypes import kind_of
+from agclip._kernels import Factor
+from agclip._programs import Call
+from agclip._typing import Array, Scalar
+
+
+def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
+    """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
+    results = list(arrays)
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+        members = _known.chosen(arrays, group)
+        if call.host:
+            new = _apply_known(call, members, decision)
+        else:
+            new = _devices.spread(call.backend, members, _flat(decision), _applier(call))
+        for i, leaf in zip(group, new, strict=True):
+            results[i] = leaf
+    return results
+
+
+def _apply_known(call: Call, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
+    xp = call.backend.xp
+    if not decision.active:
+        return members
+    if call.plan.nonfinite == "zero" and not decision.finite:
+        return [xp.zeros_like(leaf) for leaf in members]
+    return call.backend.scale(xp, members, decision.factor)
+
+
+def _flat(decision: Decision) -> list[Scalar]:
+    factor = decision.factor
+    return [decision.active, decision.finite, *factor.narrow, *factor.wide]
+
+
+def _applier(call: Call) -> Any:
+    """Return a function of leaves and the scalars of a decision, all on one device."""
+    backend, xp = call.backend, call.backend.xp
+
+    def applied(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
+        active, finite, *parts = scalars
+        factor = Factor(narrow=(parts[0], parts[1]), wide=(parts[2], parts[3]))
+
+        def scaled() -> Sequence[Array]:
+            new = backend.scale(xp, members, factor)
+            if call.plan.nonfinite == "zero":
+                new = [xp.where(finite, leaf, xp.zeros_like(leaf)) for leaf in new]
+            if active.ndim:
+                new = [xp.where(active, a, b) for a, b in zip(new, members, strict=True)]
+            return new
+
+        anywhere = xp.any(active) if active.ndim else active
+        return backend.branch(xp, anywhere, scaled, lambda: list(members))
+
+    return applied
+
+
+def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+    """Clip the leaves in place; each distinct array once, however often the tree holds it."""
+    backend = call.backend
+    written: set[int] = set()
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+        if _known_idle(call, decision.active):
+            continue
+        members = _known.chosen(arrays, group)
+        new = set(map(id, members)) - written
+        if len(new) < len(members):
+            members = list({id(leaf): leaf for leaf in members if id(leaf) in new}.values())
+        written |= new
+        if not members:
+            continue
+        if call.host and call.plan.nonfinite == "zero" and not decision.finite:
+            for leaf in members:
+                _kernels.write(leaf, 0)
+        elif call.host:
+            backend.scale_(backend.xp, members, decision.factor)
+        else:
+            _devices.spread(backend, members, _flat(decision), _overwriter(call))
+
+
+def _known_idle(call: Call, active: Scalar) -> bool:
+    if call.host:
+        return not active
+    free = call.backend.access(active) in ("free", "graph")
+    return free and not bool(call.backend.xp.any(active))
+
+
+def _overwriter(call: Call) -> Any:
+    xp = call.backend.xp
+
+    def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
+        active, finite, *parts = scalars
+        factor = Factor((parts[0], parts[1]), (parts[2], parts[3]))
+        # A factor of one changes no real number, but infinite and NaN complex ones.
+        plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
+        call.backend.scale_(xp, plain, factor)
+        for leaf in members:
+            if kind_of(leaf.dtype).family == "complex":
+                (new,) = call.backend.scale(xp, [leaf], factor)
+                _kernels.write(leaf, xp.where(active, new, leaf))
+        if call.plan.nonfinite == "zero":
+            for leaf in members:
+                _kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))
+        return members
+
+    return overwritten
