@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agclip._dtypes import kind_named
+from agclip._dtypes import Kind, kind_named
 from agclip._known import Known
 from agclip_backends import _host
 from agclip_backends._loader import loader
@@ -23,6 +23,7 @@ _CODES = {dtype: _host.CODES[kind.name] for dtype, kind in _KINDS.items()}
 _is_cpu, _dtype, _requires_grad = map(attrgetter, ("is_cpu", "dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
+_is_conj = torch.Tensor.is_conj
 
 
 def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
@@ -37,6 +38,8 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
         return None
     kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
     table, entries = _table(leaves, dtypes)
+    if _mirrored(leaves, kinds, table):
+        return None
     kernels = loader.kernels()
     if kernels is None:
         loader.went_without(len(leaves), entries)
@@ -58,6 +61,16 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
         return False
 
 
+def _mirrored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table: Any) -> bool:
+    """Tell whether memory may hold conjugates or negatives of the entries, as views of PyTorch's do.
+
+    A negative view is the imaginary part of a conjugate, so it has gaps unless it is one number.
+    """
+    if any(kind.family == "complex" for kind in kinds) and any(map(_is_conj, leaves)):
+        return True
+    return any(leaves[i].is_neg() for i in np.flatnonzero(table[1, :-1] == 1))
+
+
 def _dense(x: torch.Tensor) -> bool:
     """Tell whether the entries fill a piece of memory, in whatever order of axes."""
     reach = 1
@@ -65,7 +78,7 @@ def _dense(x: torch.Tensor) -> bool:
         if length != 1 and stride != reach:
             return False
         reach *= length
-    return not (x.is_conj() or x.is_neg())
+    return True
 
 
 def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[Any, int]:
