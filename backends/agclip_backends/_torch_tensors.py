@@ -34,11 +34,17 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
     if not _TYPES.issuperset(map(type, leaves)) or not all(map(_is_cpu, leaves)):
         return None
     dtypes = set(map(_dtype, leaves))
-    if not dtypes <= _KINDS.keys() or not _ordinary(leaves, inplace):
+    if not dtypes <= _KINDS.keys():
         return None
     kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
-    table, entries = _table(leaves, dtypes)
-    if _mirrored(leaves, kinds, table):
+    try:
+        if not _ordinary(leaves, inplace):
+            return None
+        table, entries = _table(leaves, dtypes)
+    except RuntimeError:
+        # Sparse and other layouts have no such thing as contiguity, or an address (torch 2.13).
+        return None
+    if _not_as_stored(leaves, kinds, table):
         return None
     kernels = loader.kernels()
     if kernels is None:
@@ -54,21 +60,21 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
         return False
     if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
         return False
-    try:
-        return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
-    except RuntimeError:
-        # A sparse tensor is neither (torch 2.13).
-        return False
+    return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
 
 
-def _mirrored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table: Any) -> bool:
-    """Tell whether memory may hold conjugates or negatives of the entries, as views of PyTorch's do.
+def _not_as_stored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table: Any) -> bool:
+    """Tell whether entries differ from what memory holds: zeros without any, or views of PyTorch's.
 
-    A negative view is the imaginary part of a conjugate, so it has gaps unless it is one number.
+    Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it is
+    one number.
     """
     if any(kind.family == "complex" for kind in kinds) and any(map(_is_conj, leaves)):
         return True
-    return any(leaves[i].is_neg() for i in np.flatnonzero(table[1, :-1] == 1))
+    address, entries = table[0, :-1], table[1, :-1]
+    if ((address == 0) & (entries > 0)).any():
+        return True
+    return any(leaves[i].is_neg() for i in np.flatnonzero(entries == 1).tolist())
 
 
 def _dense(x: torch.Tensor) -> bool:
