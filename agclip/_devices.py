@@ -8,8 +8,9 @@ from typing import Any
 
 import array_api_compat
 
+from agclip import _floats, _kernels
 from agclip._backend import Backend
-from agclip._typing import Array, Device, Scalar
+from agclip._typing import Array, Device, Namespace, Scalar
 
 
 def _distinct(devices: Sequence[Device]) -> list[Device]:
@@ -32,6 +33,21 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
             partial if result is None else combine(result, to_device(backend, partial, devices[0]))
         )
     return result
+
+
+def scalars(
+    backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
+) -> Sequence[Scalar]:
+    """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
+    if m is _floats:
+        return values
+    xp = backend.xp
+    return [
+        _kernels.number(xp, value, backend.wide(xp, leaf), backend.device(leaf))
+        if isinstance(value, float)
+        else value
+        for leaf, value in zip(leaves, values, strict=True)
+    ]
 
 
 def total(backend: Backend, values: Sequence[Array]) -> Scalar:

@@ -42,7 +42,7 @@ def group_norms(
         return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
     if order != 2:
         return [_power_norm(backend, m, members, order) for members in chosen]
-    sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+    sums = _devices.scalars(backend, m, leaves, backend.sum_squares(backend.xp, leaves, wide, 1.0))
     norms = []
     for group, members in zip(groups, chosen, strict=True):
 
@@ -67,7 +67,7 @@ def _sums_of_squares(
         return backend.sum_squares(xp, leaves, wide, scale)
 
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
-        return backend.sum_squares(xp, here, wide, scalars[0])
+        return _devices.scalars(backend, xp, here, backend.sum_squares(xp, here, wide, scalars[0]))
 
     return _devices.spread(backend, leaves, (scale,), on_device)
 
@@ -145,10 +145,14 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
     xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
     if order == 1 and _safe(leaves, wide):
-        sums = backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
+        sums = _devices.scalars(
+            backend, m, leaves, backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
+        )
         norm = total(backend, m, sums)
         return Norm(norm, 1.0, m.isfinite(norm))
-    peak = _maximum(backend, m, backend.abs_max(xp, leaves, wide))
+    peak = _maximum(
+        backend, m, _devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, wide))
+    )
     if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
         return Norm(peak, 1.0, m.isfinite(peak))
     scale = _power_scale(m, peak, leaves, wide)

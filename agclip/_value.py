@@ -94,7 +94,8 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
             if inplace and foreign:
                 leaves.overwrite(new)
             return new
-    program = _overwritten if inplace and not foreign else _clipped
+    whole = backend.block is None or not scalars or leaves.access() != "free"
+    program = _overwritten if inplace and not foreign else _clipped if whole else _copied
     block = backend.block if scalars else None
     arrays: Sequence[Array] = backend.run(
         program, (backend, block), (leaves.arrays, lows, highs, loss_scale)
@@ -146,6 +147,19 @@ def _unscaling(backend: Backend, arrays: Sequence[Array], loss_scale: Scalar) ->
         loss_scale = _kernels.cast(xp, loss_scale, backend.wide(xp, arrays[0]))
     part = (None, 1.0 / loss_scale)
     return Factor(narrow=part, wide=part)
+
+
+def _copied(
+    backend: Backend,
+    block: int | None,
+    arrays: Sequence[Array],
+    lows: Sequence[Array | None],
+    highs: Sequence[Array | None],
+    loss_scale: Scalar | None,
+) -> Sequence[Array]:
+    """Return new leaves, clipped block by block: what is compared stays in cache."""
+    new = [backend.xp.asarray(leaf, copy=True) for leaf in arrays]
+    return _overwritten(backend, block, new, lows, highs, loss_scale)
 
 
 def _overwritten(

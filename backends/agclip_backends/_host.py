@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -92,11 +92,14 @@ class Leaves(Known):
             while (start := next(starts)) < blocks:
                 kernel(self.table, start, min(start + share, blocks), *arguments)
 
-        helpers = [_pool(threads).submit(some) for _ in range(threads - 1)]
-        some()
-        # Nothing is left for a helper that has not begun; one that has may still be at work.
-        begun = [helper for helper in helpers if not helper.cancel()]
-        wait(begun)
+        helpers = _submit(threads, some)
+        try:
+            some()
+        finally:
+            # Nothing is left for a helper that has not begun. One that has may still be at work, on
+            # memory that is let go with this call, whatever has ended it.
+            begun = [helper for helper in helpers if not helper.cancel()]
+            wait(begun)
         for helper in begun:
             helper.result()
 
@@ -107,8 +110,17 @@ def _threads(library: Library) -> int:
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-# A child of `fork` has none of its parent's threads.
-os.register_at_fork(after_in_child=_pools.clear)
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_pools.clear)
+
+
+def _submit(threads: int, task: Callable[[], None]) -> list[Future[None]]:
+    """Have a task done by other threads as well; by none while the interpreter ends."""
+    try:
+        return [_pool(threads).submit(task) for _ in range(threads - 1)]
+    except RuntimeError:
+        return []
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

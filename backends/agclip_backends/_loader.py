@@ -29,7 +29,7 @@ class Loader:
         self.module: Any = None
         self.work = 0
         self.thread: threading.Thread | None = None
-        self.abandoned = False
+        self.hopeless = False
 
     def kernels(self) -> Any:
         """Return the compiled kernels, or None while it goes without.
@@ -38,7 +38,7 @@ class Loader:
             ModuleNotFoundError: If `accelerate` is "numba", and it is not installed.
         """
         mode = config.current().accelerate
-        if mode == "numba" and self.module is None and not self.abandoned:
+        if mode == "numba" and self.module is None and not self.hopeless:
             if not _installed():
                 source = config.current().source("accelerate")
                 msg = (
@@ -51,12 +51,23 @@ class Loader:
 
     def went_without(self, leaves: int, entries: int) -> None:
         """Take note of a call; when it was worth it, have the kernels loaded in another thread."""
-        if self.thread is not None or config.current().accelerate != "auto":
+        if self.hopeless or self.thread is not None or config.current().accelerate != "auto":
             return
         self.work += leaves * _LEAF + entries
-        if self.work >= _WORTH and _installed():
-            self.thread = threading.Thread(target=self.load, name="agclip compiler")
-            self.thread.start()
+        if self.work < _WORTH:
+            return
+        if not _installed():
+            self.hopeless = True
+            return
+        self.thread = threading.Thread(target=self._try_to_load, name="agclip compiler")
+        self.thread.start()
+
+    def _try_to_load(self) -> None:
+        # Nobody has asked for a Numba that does not fit its NumPy, or cannot write its cache.
+        try:
+            self.load()
+        except Exception:  # noqa: BLE001 - it may break in any way, and array calls go on
+            self.hopeless = True
 
     def load(self) -> None:
         """Compile every kernel, or read it from the cache on disk."""
@@ -73,11 +84,12 @@ class Loader:
 
     def abandon(self) -> None:
         """After a fork: the parent's thread is not here to finish, and Numba's locks are taken."""
-        self.abandoned = self.thread is not None and self.module is None
+        self.hopeless = self.thread is not None and self.module is None
 
 
 loader = Loader()
-os.register_at_fork(after_in_child=loader.abandon)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=loader.abandon)
 
 
 def _installed() -> bool:

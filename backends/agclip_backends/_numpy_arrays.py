@@ -32,7 +32,7 @@ def _formats(bfloat16: bool) -> Any:
 
 @functools.cache
 def _kinds(found: int) -> frozenset[Kind]:
-    formats = _formats("ml_dtypes" in sys.modules)
+    formats = _formats(sys.modules.get("ml_dtypes") is not None)
     names = [name for i, name in enumerate(_KINDS[: len(formats)]) if found >> i & 1]
     return frozenset(map(kind_named, names))
 
@@ -40,7 +40,7 @@ def _kinds(found: int) -> frozenset[Kind]:
 def _table(leaves: Sequence[Any], kernels: Any, *, written: bool) -> tuple[Any, int]:
     table = np.empty((4, len(leaves) + 1), np.int64)
     objects = np.fromiter(map(id, leaves), np.int64, len(leaves))
-    formats = _formats("ml_dtypes" in sys.modules)
+    formats = _formats(sys.modules.get("ml_dtypes") is not None)
     found = kernels.read_arrays(objects, object.__basicsize__, formats, written, table)
     return table, found
 
@@ -79,9 +79,16 @@ def _addresses(leaves: Sequence[Any], kernels: Any) -> Any:
     return table[kernels.ADDRESS, :-1]
 
 
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 _LIBRARY = _host.Library(
     new=np.empty_like,
     addresses=_addresses,
-    threads=lambda: len(os.sched_getaffinity(0)),
+    threads=_processors,
     written=lambda _: None,
 )

@@ -28,8 +28,7 @@ _is_conj = torch.Tensor.is_conj
 
 def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
     """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
-    # Inside a transform or a compiler nothing may be asked that is not part of the program.
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if watched() or torch._C._len_torch_dispatch_stack():
         return None
     if not _TYPES.issuperset(map(type, leaves)) or not all(map(_is_cpu, leaves)):
         return None
@@ -54,6 +53,20 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
     return Known(leaves, kinds, entries, "free")
 
 
+def watched() -> bool:
+    """Tell whether what is done with tensors becomes a program, or a derivative, elsewhere.
+
+    There is no public test for torch.func's transforms, nor for forward-mode derivatives (torch
+    2.13).
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     """Tell whether the entries can be read, and overwritten, behind autograd's back."""
     if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
@@ -64,10 +77,10 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
 
 
 def _not_as_stored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table: Any) -> bool:
-    """Tell whether entries differ from what memory holds: zeros without any, or views of PyTorch's.
+    """Tell whether entries are not what memory holds: zeros without any, or PyTorch's views.
 
-    Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it is
-    one number.
+    Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
+    is one number.
     """
     if any(kind.family == "complex" for kind in kinds) and any(map(_is_conj, leaves)):
         return True
@@ -102,9 +115,18 @@ def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[An
     return table, int(table[1, :-1].sum())
 
 
+def _written(leaves: Sequence[torch.Tensor]) -> None:
+    """Have autograd notice that tensors were overwritten."""
+    try:
+        torch.autograd.graph.increment_version(leaves)
+    except (AttributeError, TypeError):  # takes one at a time in older releases
+        for leaf in leaves:
+            torch.autograd.graph.increment_version(leaf)
+
+
 _LIBRARY = _host.Library(
     new=torch.empty_like,
     addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
-    written=torch.autograd.graph.increment_version,
+    written=_written,
 )

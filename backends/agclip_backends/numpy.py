@@ -143,8 +143,11 @@ def _unwritable(x: Any) -> str | None:
 
 
 def _restore(leaf: Any, new: Any) -> Any:
-    # A ufunc makes scalars of 0-d arrays, and native byte order of any.
-    return new[()] if isinstance(leaf, np.generic) else np.asanyarray(new, dtype=leaf.dtype)
+    # A ufunc makes scalars of 0-d arrays, and native byte order of any; `where` drops subclasses.
+    if isinstance(leaf, np.generic):
+        return new[()]
+    new = np.asanyarray(new, dtype=leaf.dtype)
+    return new if type(new) is type(leaf) else leaf.__array_wrap__(new)
 
 
 def _context() -> Any:

@@ -22,15 +22,20 @@ BLOCK = 1 << 15
 """Entries whose squares are added one after the other."""
 
 
+_DOUBLES = (torch.float64, torch.complex128)
+
+
 def _access(x: torch.Tensor) -> Access:
     # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return "never"
-    if x.device.type == "meta":
+    if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
         return "never"
     if x.device.type != "cpu":
         return "sync"
-    return "graph" if x.requires_grad and torch.is_grad_enabled() else "free"
+    recorded = x.requires_grad and torch.is_grad_enabled()
+    # So is every tensor while forward-mode derivatives are taken; there is no public test (2.13).
+    return "graph" if recorded or torch.autograd.forward_ad._current_level >= 0 else "free"
 
 
 def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
@@ -98,8 +103,22 @@ def _total(namespace: Any, values: Sequence[torch.Tensor]) -> Any:
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor
 ) -> Sequence[torch.Tensor]:
-    scale = _torch_cuda.scale if _on_devices(leaves) else _kernels.scale
-    return scale(namespace, leaves, factor)
+    if _on_devices(leaves):
+        return _torch_cuda.scale(namespace, leaves, factor)
+    if not isinstance(leaves, Known) or not _whole(factor):
+        return _kernels.scale(namespace, leaves, factor)
+    new = [torch.empty_like(leaf) for leaf in leaves]
+    for leaf, target in zip(leaves, new, strict=True):
+        if leaf.itemsize > 2:
+            pre, rest = factor.wide if leaf.dtype in _DOUBLES else factor.narrow
+            source = leaf if pre is None else torch.mul(leaf, pre, out=target)
+            torch.mul(source, rest, out=target)
+            continue
+        # Half types are widened: in pieces, so that it happens in cache.
+        pairs = zip(_kernels.pieces(leaf, BLOCK), _kernels.pieces(target, BLOCK), strict=True)
+        for piece, out in pairs:
+            out.copy_(_kernels.scale(namespace, [piece], factor)[0])
+    return new
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
@@ -109,7 +128,7 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = [leaf for leaf in leaves if leaf.dtype == dtype]
-            double = dtype in (torch.float64, torch.complex128)
+            double = dtype in _DOUBLES
             rest = factor.wide[1] if double else factor.narrow[1]
             # By a number this takes three times as long (torch 2.13 on the CPU).
             torch._foreach_mul_(alike, torch.tensor(rest, dtype=dtype.to_real()))
@@ -164,6 +183,8 @@ def _branch(
 def _refuse(x: Any) -> str | None:
     if not isinstance(x, torch.Tensor):
         return "is no torch.Tensor"
+    if x.is_nested:
+        return "is nested"
     if x.layout is not torch.strided:
         return f"has the layout {x.layout}"
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):

@@ -1,0 +1,32 @@
+"""Fixtures of every test of host memory: the library, and compiled kernels off and on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import arrays
+import hosts
+
+
+@pytest.fixture(params=hosts.MODES)
+def accelerate(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whether compiled kernels are used."""
+    with hosts.accelerated(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=hosts.LIBRARIES)
+def host(request: pytest.FixtureRequest, accelerate: str) -> hosts.Host:
+    """A library with or without compiled kernels."""
+    arrays.library(request.param)
+    return hosts.Host(request.param, accelerate)
+
+
+@pytest.fixture(params=hosts.LIBRARIES)
+def compiled_host(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
+    """A library with compiled kernels."""
+    arrays.library(request.param)
+    with hosts.accelerated("numba"):
+        yield hosts.Host(request.param, "numba")
