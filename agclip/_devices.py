@@ -44,7 +44,7 @@ def scalars(
     xp = backend.xp
     return [
         _kernels.number(xp, value, backend.wide(xp, leaf), backend.device(leaf))
-        if isinstance(value, float)
+        if type(value) is float  # a scalar of NumPy's is one by inheritance
         else value
         for leaf, value in zip(leaves, values, strict=True)
     ]
