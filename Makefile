@@ -5,10 +5,13 @@ VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 CUPY   ?= cupy-cuda13x; sys_platform == "linux"
 
-BACKEND     ?=
-DEMO_ARGS   ?=
-PYTEST_ARGS ?=
-BENCH_ARGS  ?=
+BACKEND      ?=
+DEMO_ARGS    ?=
+PYTEST_ARGS  ?=
+BENCH_ARGS   ?=
+PEERS        ?= peers
+BASE         ?= HEAD~1
+COMPARE_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
@@ -18,27 +21,31 @@ torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
 
+bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))
 demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(BACKEND)),$(cupy))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench wheel-test clean
+.PHONY: help demo test lint docs bench bench-compare wheel-test clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables:'
-	@echo '  PYTHON       the Python that makes the environment ($(PYTHON))'
-	@echo '  VENV         the environment ($(VENV))'
-	@echo '  TORCH        the PyTorch requirement; empty: without PyTorch ($(TORCH))'
-	@echo '  CUPY         the CuPy requirement; empty: without CuPy ($(CUPY))'
-	@echo '  BACKEND      the library of the demo: numpy, torch, jax or cupy (numpy)'
-	@echo '  DEMO_ARGS    more arguments for `agclip demo`'
-	@echo '  PYTEST_ARGS  more arguments for pytest in `test`'
-	@echo '  BENCH_ARGS   more arguments for pytest in `bench`'
+	@echo '  PYTHON        the Python that makes the environment ($(PYTHON))'
+	@echo '  VENV          the environment ($(VENV))'
+	@echo '  TORCH         the PyTorch requirement; empty: without PyTorch ($(TORCH))'
+	@echo '  CUPY          the CuPy requirement; empty: without CuPy ($(CUPY))'
+	@echo '  BACKEND       the library of the demo: numpy, torch, jax or cupy (numpy)'
+	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
+	@echo '  PYTEST_ARGS   more arguments for pytest in `test`'
+	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
+	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
+	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
+	@echo '  COMPARE_ARGS  more arguments for `bench-compare`'
 
 demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network with and without clipping, and plot it
 	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
@@ -54,8 +61,11 @@ lint: $(test_env) ## Check style, format and types
 docs: $(VENV)/.extras-docs ## Build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -n -W --keep-going -b html docs docs/_build/html
 
-bench: $(torch) $(VENV)/.extras-bench ## Measure agclip against other clippers
+bench: $(torch) $(VENV)/.extras-$(bench_extras) ## Measure agclip against other clippers
 	$(BIN)/python -m pytest bench --benchmark-only $(BENCH_ARGS)
+
+bench-compare: $(torch) $(VENV)/.extras-bench ## Fail if the last commit is slower than BASE
+	$(BIN)/python -m bench.compare '$(BASE)' $(COMPARE_ARGS)
 
 # The checkout would be imported before the installed package, so nothing runs from within it.
 wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on it elsewhere

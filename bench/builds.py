@@ -36,12 +36,12 @@ def overwriting(copies: Copies, clip: Function) -> Build:
     return build
 
 
-def overwriting_grads(clip: Function) -> Build:
+def overwriting_grads(clip: Function, container: Callable[[Any], Any] = list) -> Build:
     """Call `clip(parameters, bound)`, which overwrites the gradients of PyTorch parameters."""
 
     def build(gradients: Gradients, bounds: Bounds) -> Clip:
         grads = bounds.overwriting(torch_copies(gradients), gradients)
-        parameters = [torch.nn.Parameter(torch.empty_like(grad)) for grad in grads]
+        parameters = container([torch.nn.Parameter(torch.empty_like(grad)) for grad in grads])
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
 
@@ -81,10 +81,10 @@ def compiled(clip: Function) -> Build:
 
 
 def passes(*functions: Pass) -> Build:
-    """Call functions of all gradients as one tensor, and the bound: the least there is to do."""
+    """Call functions of one tensor of as many bytes, and the bound: the least there is to do."""
 
     def build(gradients: Gradients, bounds: Bounds) -> Clip:
-        flat = torch.cat([torch.from_numpy(leaf).flatten() for leaf in gradients])
+        flat = torch.ones(sum(leaf.nbytes for leaf in gradients) // 4)
         return lambda: [function(flat, bounds.first) for function in functions]
 
     return build

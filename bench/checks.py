@@ -6,6 +6,7 @@ A check takes the leaves that came out as NumPy arrays, the gradients, and the b
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,5 +40,12 @@ def largest_is_bound(leaves: Leaves, _: Gradients, bound: float) -> bool:
 
 
 def unchanged(tree: Leaves, gradients: Gradients, _: float) -> bool:
-    """Tell whether the leaves of a tree are what they were."""
-    return all(map(np.array_equal, jax.tree.leaves(tree), gradients))
+    """Tell whether the leaves of a tree are what they were, up to a rounding.
+
+    TensorFlow and Keras multiply by the bound and its reciprocal, whose product need not be 1.
+    """
+    return all(map(_close, jax.tree.leaves(tree), gradients))
+
+
+def _close(leaf: Any, was: Any) -> bool:
+    return np.array_equal(leaf, was) or np.allclose(leaf, was, rtol=1e-6, atol=0)

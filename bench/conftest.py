@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import pairs, picture, report
+from bench import accelerate, memory, pairs, picture, publish, report
 from bench.contests import Match
 
-RESULTS = Path(__file__).parent / "results"
+accelerate.use()  # before any benchmark asks agclip for something
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 _results = pytest.StashKey[list[report.Result]]()
 
 
@@ -19,9 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     group = parser.getgroup("agclip")
     group.addoption("--large", action="store_true", help="run the largest workloads too")
-    group.addoption(
-        "--publish", action="store_true", help="keep the ratios as the last result of bench/README"
-    )
+    group.addoption("--publish", action="store_true", help="write the result into bench/README.md")
 
 
 # Before pytest-benchmark's own, which reads the option.
@@ -50,14 +52,27 @@ def match(request: pytest.FixtureRequest) -> Match:
     """Return a contest on a workload, its ratios measured."""
     made = Match(*request.param)
     if not request.config.option.benchmark_disable:
-        times = pairs.alternate(made.calls)
-        request.config.stash[_results].append(report.Result(made.contest, made.workload, times))
+        times = pairs.alternate(made.calls, made.around)
+        result = report.Result(made.contest, made.workload, times, _peaks(made))
+        request.config.stash[_results].append(result)
     return made
 
 
+def _peaks(made: Match) -> dict[str, int]:
+    if made.workload.name != made.contest.memory:
+        return {}
+    peaks = {}
+    for name in made.host_names():
+        with made.around(name):
+            peaks[name] = memory.peak(made.calls[name])
+    return peaks
+
+
 @pytest.fixture(autouse=True)
-def _grouped(benchmark: BenchmarkFixture, match: Match) -> None:
+def _grouped(benchmark: BenchmarkFixture, match: Match, name: str) -> Iterator[None]:
     benchmark.group = f"{match.contest.title}: {match.workload.title}"
+    with match.around(name):
+        yield
 
 
 # After pytest-benchmark's own table.
@@ -72,7 +87,8 @@ def pytest_terminal_summary(
     terminalreporter.section("ratios")
     for line in report.lines(results):
         terminalreporter.write_line(line)
-    for name in ("ratios", "last") if config.getoption("--publish") else ("ratios",):
-        report.save(results, RESULTS / f"{name}.json")
-        picture.save(results, RESULTS / f"{name}.png")
-    terminalreporter.write_line(f"Written to {RESULTS}: times.json, ratios.json, ratios.png.")
+    report.save(results, RESULTS / "ratios.json")
+    picture.save(results, RESULTS, "ratios")
+    terminalreporter.write_line(f"Written to {RESULTS}: times.json, ratios.json, ratios-*.png.")
+    if config.getoption("--publish"):
+        publish.save(results, HERE / "README.md", RESULTS)

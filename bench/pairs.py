@@ -12,15 +12,19 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 Call = Callable[[], object]
+Around = Callable[[str], AbstractContextManager[Any]]
 Times = dict[str, list[float]]
 
 BURST = 5e-4
 """Seconds: shorter calls are repeated without a look at the clock."""
 TURN = 2e-3
 """Seconds: there are as many bursts in a turn, but from two to five."""
+LONG = 0.1
+"""Seconds: a longer call has one burst a turn."""
 PAUSE = 6e-3
 """Seconds before a turn: OpenMP's threads keep a core busy for 4.5 ms after PyTorch's last loop."""
 SECONDS = 1.5
@@ -41,16 +45,20 @@ class Ratio(NamedTuple):
         return (self.high - self.low) / (2 * self.median)
 
 
-def alternate(calls: Mapping[str, Call]) -> Times:
+def alternate(calls: Mapping[str, Call], around: Around) -> Times:
     """Time each call once a round.
 
     Args:
         calls: The calls by name.
+        around: `around(name)` → what a turn of that call runs within.
 
     Returns:
         For each name the seconds of a call in every round.
     """
-    turns = {name: _plan(call) for name, call in calls.items()}
+    turns = {}
+    for name, call in calls.items():
+        with around(name):
+            turns[name] = _plan(call)
     times: Times = {name: [] for name in calls}
     order = list(calls)
     gc.collect()
@@ -59,7 +67,8 @@ def alternate(calls: Mapping[str, Call]) -> Times:
         begin, rounds = time.perf_counter(), 0
         while rounds < FEWEST or (rounds < MOST and time.perf_counter() - begin < SECONDS):
             for name in order:
-                times[name].append(_turn(calls[name], *turns[name]))
+                with around(name):
+                    times[name].append(_turn(calls[name], *turns[name]))
             order.reverse()
             rounds += 1
     finally:
@@ -74,7 +83,7 @@ def _plan(call: Call) -> tuple[int, int]:
     call()
     seconds = time.perf_counter() - begin
     calls = max(1, round(BURST / seconds))
-    return min(5, max(2, round(TURN / (calls * seconds)))), calls
+    return min(5, max(2 if seconds < LONG else 1, round(TURN / (calls * seconds)))), calls
 
 
 def _turn(call: Call, bursts: int, calls: int) -> float:

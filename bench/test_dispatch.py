@@ -2,7 +2,7 @@
 
 With the norm given and within the bound, `clip_by_global_norm` does all that and nothing else. The
 reference is JAX's compiled `tree.flatten` and `unflatten` on the same tree, which look up no
-backend and check nothing. The whole of a clip of such leaves is measured beside it.
+backend and check nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import agclip
@@ -47,6 +46,7 @@ def _dispatch(tree: Any, bound: float) -> Any:
 
 
 LIST = Contest(
+    "dispatch",
     "list",
     "dispatch, a list of leaves of one entry",
     (
@@ -57,9 +57,10 @@ LIST = Contest(
     checks.norm,
     checks.unchanged,
     clips=False,
-    scaling=True,
+    axis="leaves",
 )
 LAYERS = Contest(
+    "dispatch",
     "layers",
     "dispatch, dicts of two leaves of one entry in a dict",
     (
@@ -70,27 +71,10 @@ LAYERS = Contest(
     checks.norm,
     checks.unchanged,
     clips=False,
-    scaling=True,
-)
-CLIP = Contest(
-    "clip",
-    "clip_by_global_norm_, a list of leaves of one entry",
-    (
-        Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_norm_)),
-        Contender("agclip-torch", builds.overwriting(torch_copies, agclip.clip_by_global_norm_)),
-        Contender("agclip-numpy", builds.overwriting(numpy_copies, agclip.clip_by_global_norm_)),
-    ),
-    lambda gradients: 0.5 * checks.norm(gradients),
-    checks.norm_is_bound,
-    scaling=True,
+    axis="leaves",
 )
 
 
 @enter([LIST, LAYERS], COUNTS)
 def test_dispatch(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
-    assert match.right(name, benchmark(match.calls[name]))
-
-
-@enter([CLIP], COUNTS)
-def test_clip(benchmark: BenchmarkFixture, match: Match, name: str) -> None:
     assert match.right(name, benchmark(match.calls[name]))

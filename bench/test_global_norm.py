@@ -10,10 +10,10 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import agclip
-from bench import builds, checks
+from bench import builds, checks, peers
 from bench.arrays import numpy_copies, torch_copies
 from bench.contests import ROOF, Build, Contender, Contest, Leaves, Match, enter
-from bench.workloads import MODELS, Gradients
+from bench.workloads import MODELS, RESNET50, Gradients
 
 
 def _torch_functional(grads: list[torch.Tensor], bound: float) -> Leaves:
@@ -21,15 +21,20 @@ def _torch_functional(grads: list[torch.Tensor], bound: float) -> Leaves:
     return list(torch._foreach_mul(grads, torch.clamp(bound / (norm + 1e-6), max=1.0)))
 
 
+def _numpy_norm(grads: Gradients) -> Any:
+    wide = np.promote_types(grads[0].dtype, np.float32)  # a sum in bfloat16 soon stands still
+    return np.sqrt(sum((grad * grad).sum(dtype=wide) for grad in grads))
+
+
 def _numpy_loop_(grads: Gradients, bound: float) -> None:
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads))
+    norm = _numpy_norm(grads)
     if norm > bound:
         for grad in grads:
             np.multiply(grad, bound / norm, out=grad)
 
 
 def _numpy_loop(grads: Gradients, bound: float) -> Leaves:
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads))
+    norm = _numpy_norm(grads)
     return [grad * (bound / norm) for grad in grads] if norm > bound else grads
 
 
@@ -43,30 +48,39 @@ def _agclip(grads: Any, bound: float) -> Any:
 
 _OURS_ = agclip.clip_by_global_norm_
 _TORCH = Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_norm_))
+_OURS_TORCH_ = Contender("agclip-torch", builds.overwriting(torch_copies, _OURS_), (ROOF,))
+_OURS_NUMPY_ = Contender(
+    "agclip-numpy", builds.overwriting(numpy_copies, _OURS_), ("numpy-loop", ROOF)
+)
+_OURS_TORCH = Contender(
+    "agclip-torch", builds.returning(torch_copies, _agclip), ("torch-functional", ROOF)
+)
+_OURS_NUMPY = Contender(
+    "agclip-numpy", builds.returning(numpy_copies, _agclip), ("numpy-loop", ROOF)
+)
 IN_PLACE = (
     _TORCH,
-    Contender("agclip-torch", builds.overwriting(torch_copies, _OURS_), against=(ROOF,)),
+    *peers.smartclip_torch(),
+    _OURS_TORCH_,
+    *peers.plain(_OURS_TORCH_),
     Contender("numpy-loop", builds.overwriting(numpy_copies, _numpy_loop_)),
-    Contender(
-        "agclip-numpy", builds.overwriting(numpy_copies, _OURS_), against=("numpy-loop", ROOF)
-    ),
+    _OURS_NUMPY_,
+    *peers.plain(_OURS_NUMPY_),
 )
 FUNCTIONAL = (
     _TORCH,
     Contender("torch-functional", builds.returning(torch_copies, _torch_functional)),
-    Contender(
-        "agclip-torch",
-        builds.returning(torch_copies, _agclip),
-        against=("torch-functional", ROOF),
-    ),
+    _OURS_TORCH,
+    *peers.plain(_OURS_TORCH),
     Contender("numpy-loop", builds.returning(numpy_copies, _numpy_loop)),
-    Contender(
-        "agclip-numpy", builds.returning(numpy_copies, _agclip), against=("numpy-loop", ROOF)
-    ),
+    _OURS_NUMPY,
+    *peers.plain(_OURS_NUMPY),
     Contender("optax", builds.returning_jax(_optax)),
-    Contender("agclip-jax", builds.returning_jax(_agclip), against=("optax",)),
+    Contender("agclip-jax", builds.returning_jax(_agclip), ("optax",)),
     Contender("optax-jit", builds.compiled(_optax)),
-    Contender("agclip-jax-jit", builds.compiled(_agclip), against=("optax-jit",)),
+    Contender("agclip-jax-jit", builds.compiled(_agclip), ("optax-jit",)),
+    *peers.smartclip_functional(),
+    *peers.tensorflow(_agclip),
 )
 
 
@@ -77,10 +91,12 @@ def _contests(
 
     def contest(state: str, factor: float, roof: Build, **kind: Any) -> Contest:
         return Contest(
+            "global_norm",
             f"{name}-{state}",
             f"{function}, norm {'beyond' if kind['clips'] else 'within'} the bound",
             (*contenders, Contender(ROOF, roof)),
             lambda gradients: checks.norm(gradients) * factor,
+            memory=RESNET50.name,
             **kind,
         )
 

@@ -119,6 +119,7 @@ def _norm_bound(gradients: Gradients) -> float:
 
 TORCH_VALUE = Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_value_))
 VALUE_ = Contest(
+    "per_leaf",
     "value-in_place",
     "clip_by_value_",
     _in_place(TORCH_VALUE, _numpy_clip_, _our_value_, _clamp_),
@@ -126,6 +127,7 @@ VALUE_ = Contest(
     checks.largest_is_bound,
 )
 NORM_ = Contest(
+    "per_leaf",
     "norm-in_place",
     "clip_by_norm_, every leaf beyond the bound",
     _in_place(
@@ -139,6 +141,7 @@ NORM_ = Contest(
     checks.norms_are_bound,
 )
 VALUE = Contest(
+    "per_leaf",
     "value",
     "clip_by_value",
     _functional(_torch_clamp, _numpy_clip, _jax_clip, _our_value, _clamp),
@@ -146,6 +149,7 @@ VALUE = Contest(
     checks.largest_is_bound,
 )
 NORM = Contest(
+    "per_leaf",
     "norm",
     "clip_by_norm, every leaf beyond the bound",
     _functional(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import ml_dtypes  # noqa: F401 - makes bfloat16 a dtype of NumPy
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
-Gradients = list[NDArray[np.float32]]
+Gradients = list[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A list of float32 gradients: its name in test ids, its title in tables, its shapes."""
+    """A list of gradients: its name in test ids, its title in tables, its shapes and dtype."""
 
     name: str
     title: str
     shapes: tuple[Shape, ...]
+    dtype: str = "float32"
     large: bool = False
 
     @property
@@ -35,7 +38,14 @@ class Workload:
     def gradients(self) -> Gradients:
         """Return normally distributed entries, the same at every call."""
         rng = np.random.default_rng(0)
-        return [rng.standard_normal(shape, dtype=np.float32) for shape in self.shapes]
+        leaves = (rng.standard_normal(shape, dtype=np.float32) for shape in self.shapes)
+        return [leaf.astype(self.dtype, copy=False) for leaf in leaves]
+
+
+def in_dtype(workload: Workload, dtype: str) -> Workload:
+    """Return the same gradients in another dtype."""
+    name, title = f"{workload.name}-{dtype}", f"{workload.title}, {dtype}"
+    return replace(workload, name=name, title=title, dtype=dtype)
 
 
 def _resnet50() -> tuple[Shape, ...]:
@@ -80,3 +90,5 @@ FEW_LEAVES = (SMALL, RAGGED, RESNET50)
 """Where a compiler is among the contenders: it takes minutes for 1000 leaves one by one."""
 COUNTS = tuple(Workload(f"{n}", f"{n}", ((1,),) * n) for n in (1, 10, 100, 1000))
 """Leaves of one entry each: all that such a call costs is Python."""
+SIZES = tuple(Workload(f"1e{n}", f"1e{n}", ((10**n,),)) for n in range(2, 8))
+"""One leaf, from what costs a call to what costs memory."""
