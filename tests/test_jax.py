@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import agclip
@@ -130,3 +131,98 @@ def test_subnormal_leaves_within_the_bound_keep_their_bits():
 def test_an_error_policy_cannot_be_traced():
     with pytest.raises(ValueError, match='must not be "error" for traced arrays'):
         jax.jit(lambda v: agclip.clip_by_norm(v, 1.0, nonfinite="error"))(jnp.ones(2))
+
+
+SIZES = (0, 1, 100, 8192, 8193, 32767, 32768, 33001, 65536, 100_003)
+"""On both sides of where leaves are stacked, and folded, with and without a rest."""
+
+
+@pytest.fixture(params=["float16", "bfloat16", "float32", "complex64"])
+def drawn(request):
+    """Leaves of one dtype and many sizes, several of the small ones."""
+    rng = np.random.default_rng(0)
+    shapes = [(n,) for n in SIZES] + [(100,), (10, 10), (256, 128, 1, 1)]
+    leaves = [rng.standard_normal(shape) * 10 for shape in shapes]
+    if request.param == "complex64":
+        leaves = [leaf + 1j * rng.standard_normal(leaf.shape) for leaf in leaves]
+    return [jnp.asarray(leaf, dtype=request.param) for leaf in leaves]
+
+
+@pytest.fixture(params=[True, False], ids=["one-device", "several-devices"])
+def _alone(request, monkeypatch):
+    from agclip_backends import _xla
+
+    monkeypatch.setattr(_xla, "_alone", lambda: request.param)
+
+
+def widened(leaf):
+    return np.asarray(leaf).astype("complex128" if leaf.dtype == "complex64" else "float64")
+
+
+@pytest.mark.usefixtures("_alone")
+def test_norms_of_any_size_are_right(drawn):
+    norms = [np.linalg.norm(widened(leaf).ravel()) for leaf in drawn]
+    total = jax.jit(agclip.global_norm)(drawn)
+    assert float(total) == pytest.approx(math.hypot(*norms), rel=2.0**-24)
+    each = jax.jit(lambda grads: [agclip.global_norm([leaf]) for leaf in grads])(drawn)
+    assert list(map(float, each)) == pytest.approx(norms, rel=2.0**-24)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_every_leaf_is_clipped_by_its_own_norm(drawn):
+    clipped = jax.jit(lambda grads: agclip.clip_by_norm(grads, 1.0))(drawn)
+    norms = [np.linalg.norm(widened(leaf).ravel()) for leaf in clipped]
+    assert norms == pytest.approx([min(1.0, leaf.size) for leaf in drawn], rel=2.0**-8)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_largest_entry_of_any_size_is_found(drawn):
+    if drawn[0].dtype == jnp.complex64:
+        pytest.skip("the largest |z| is not that of the parts")
+    largest = [np.abs(widened(leaf)).max(initial=0.0) for leaf in drawn]
+    each = jax.jit(lambda grads: [agclip.global_norm([x], math.inf) for x in grads])(drawn)
+    assert list(map(float, each)) == largest
+
+
+NORMS = {
+    "2": lambda x: agclip.global_norm([x]),
+    "inf": lambda x: agclip.global_norm([x], math.inf),
+    "3": lambda x: agclip.global_norm([x], 3),
+    "reproducible": lambda x: agclip.global_norm([x], reproducible=True),
+    "reproducible 1": lambda x: agclip.global_norm([x], 1, reproducible=True),
+}
+
+
+@pytest.mark.parametrize("size", [100, 10_000, 100_003])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_one_entry_that_is_not_finite_is_found(size, norm, value):
+    leaves = [jnp.ones(size).at[place].set(value) for place in (0, size // 2, size - 1)]
+    found = [float(NORMS[norm](leaf)) for leaf in leaves]
+    assert found == pytest.approx([abs(value)] * 3, nan_ok=True)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("options", [{"ord": math.inf}, {"reproducible": True}])
+def test_a_nan_spreads_over_its_slice_alone(axis, options):
+    x = jnp.ones((200, 300)).at[7, 7].set(math.nan)
+    lost = jnp.isnan(agclip.clip_by_norm(x, 0.5, axes=axis, **options))
+    assert int(lost.sum()) == x.shape[axis] == int(lost.take(7, 1 - axis).sum())
+
+
+def test_jax_loses_nan_from_a_maximum():
+    x = jnp.ones(10_000).at[-1].set(math.nan)
+    assert not jnp.isnan(jnp.max(x)), "jax.numpy.max keeps NaN: agclip_backends._jax_numpy may go"
+
+
+def compiled(leaves):
+    """Return the program that a clip of equal leaves is compiled to."""
+    program = jax.jit(lambda grads: agclip.clip_by_global_norm(grads, 1.0))
+    return program.lower([jnp.ones((300, 300))] * leaves).compile().as_text()
+
+
+def test_a_clip_neither_copies_leaves_nor_computes_the_coefficient_for_each():
+    few, many = compiled(2), compiled(12)
+    assert not any(word in many for word in (" copy(", " conditional("))
+    assert few.count(" divide(") == many.count(" divide(") > 0
+    assert few.count(" sqrt(") == many.count(" sqrt(") > 0

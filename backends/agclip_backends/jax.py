@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from agclip import Backend
+from agclip import Backend, _kernels
 from agclip._typing import Access
+from agclip_backends import _jax_numpy, _xla
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -33,17 +34,24 @@ def _branch(
     if_true: Callable[[], Sequence[Any]],
     if_false: Callable[[], Sequence[Any]],
 ) -> Sequence[Any]:
-    results: Sequence[Any] = jax.lax.cond(
-        predicate, lambda: list(if_true()), lambda: list(if_false())
-    )
+    kept = if_false()
+    if any(x.ndim for x in kept):
+        # Leaves as results of a conditional would be copied before it; a selection is one pass.
+        return _kernels.select(jnp, _xla.held_once(predicate), if_true, lambda: kept)
+    results: Sequence[Any] = jax.lax.cond(predicate, lambda: list(if_true()), lambda: list(kept))
     return results
 
 
 def _access(x: Any) -> Access:
     if isinstance(x, jax.core.Tracer):
         return "never"
-    on_cpu = all(device.platform == "cpu" for device in x.devices())
-    return "graph" if on_cpu and x.is_fully_addressable else "sync"
+    return _access_to(x.sharding)
+
+
+@functools.lru_cache(maxsize=256)
+def _access_to(sharding: Any) -> Access:
+    on_cpu = all(device.platform == "cpu" for device in sharding.device_set)
+    return "graph" if on_cpu and sharding.is_fully_addressable else "sync"
 
 
 def _refuse(x: Any) -> str | None:
@@ -71,7 +79,11 @@ def _usable() -> str | None:
 
 backend = Backend(
     name="jax",
-    xp=jnp,
+    xp=_jax_numpy,
+    sum_squares=_xla.sum_squares,
+    abs_max=_xla.abs_max,
+    total=_xla.total,
+    scale=_xla.scale,
     branch=_branch,
     access=_access,
     refuse=_refuse,
