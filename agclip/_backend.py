@@ -31,6 +31,8 @@ class Backend:
             a complex leaf the larger part.
         power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
             p = inf the maximum.
+        sums: `(xp, leaves, function)` → for each leaf the sums of the arrays that an elementwise
+            function makes of it; the reproducible norm is made of them where nothing can be read.
         total: `(xp, values)` → the sum of 0-d arrays that are on one device.
         exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm as an
             integer in units of the grid; None to have it formed in standard calls.
@@ -75,6 +77,9 @@ class Backend:
     power_sums: Callable[
         [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
     ] = _kernels.power_sums
+    sums: Callable[
+        [Namespace, Sequence[Array], Callable[[Array], Sequence[Array]]], Sequence[Sequence[Scalar]]
+    ] = _kernels.sums
     total: Callable[[Namespace, Sequence[Array]], Scalar] = _kernels.total
     exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = _kernels.nothing
     clip: Callable[..., Sequence[Array] | None] = _kernels.nothing

@@ -17,6 +17,7 @@ Comput. 31, 2008; J. Demmel, H. D. Nguyen, "Parallel reproducible summation", IE
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -123,26 +124,34 @@ def _parts(
     fence: Array | None = None,
 ) -> list[Array]:
     """Return the sums of the parts of s_i, the highest first: each exact in any order."""
-    sums: list[Array] = []
+    parts = _cut(xp, rows, wide, grid, widths, fence)
     keep = {} if axes is None else {"axis": axes, "keepdims": True}
-    for half in _kernels.real_parts(xp, rows):
+    sums = parts if axes == () else [xp.sum(part, **keep) for part in parts]
+    return _halves_added(sums, len(widths))
+
+
+def _cut(
+    xp: Namespace, x: Array, wide: DType, grid: Grid, widths: Sequence[int], fence: Array | None
+) -> list[Array]:
+    """Return the parts of every s_i, the highest first; of complex entries, half by half."""
+    parts: list[Array] = []
+    for half in _kernels.real_parts(xp, x):
         y = _kernels.scaled(_kernels.cast(xp, half, wide), grid.scale)
         rest = xp.abs(y) if grid.order == 1 else y * y
         if fence is not None:
             rest = xp.maximum(rest, fence)
         below = 0
-        for k, width in enumerate(widths):
+        for width in widths:
             below += width
             # The anchor must be a run-time value: a compiler folds (x + C) - C for a constant C.
             anchor = grid.unit * (1.5 * 2.0 ** (52 - below))
-            part = (rest + anchor) - anchor
-            total = part if axes == () else xp.sum(part, **keep)
-            if k == len(sums):
-                sums.append(total)
-            else:
-                sums[k] = sums[k] + total
-            rest = rest - part
-    return sums
+            parts.append((rest + anchor) - anchor)
+            rest = rest - parts[-1]
+    return parts
+
+
+def _halves_added(sums: Sequence[Array], count: int) -> list[Array]:
+    return [functools.reduce(_axis_sums.add, sums[k::count]) for k in range(count)]
 
 
 def _of_arrays(
@@ -190,7 +199,8 @@ def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: G
         here = Grid(moved[0], moved[1], grid.order, grid.bits)
         fence = xp.full_like(here.unit, _FENCE) if grid.bits == 96 else None
         widths = _AT_ONCE[grid.bits]
-        return [_parts(xp, leaf, wide, here, widths, fence=fence) for leaf in members]
+        found = backend.sums(xp, members, lambda x: _cut(xp, x, wide, here, widths, fence))
+        return [_halves_added(sums, len(widths)) for sums in found]
 
     parts = _devices.spread(backend, leaves, (grid.scale, grid.unit), on_device)
     return [_devices.reduce(backend, column, _axis_sums.add) for column in zip(*parts, strict=True)]

@@ -44,6 +44,13 @@ def _sum_of_parts(xp: Namespace, leaf: Array, wide: DType, scale: Scalar) -> Sca
     return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
 
+def sums(
+    xp: Namespace, leaves: Sequence[Array], function: Callable[[Array], Sequence[Array]]
+) -> Sequence[Sequence[Scalar]]:
+    """Return, for each leaf, the sums of the arrays that an elementwise function makes of it."""
+    return [[xp.sum(y) for y in function(leaf)] for leaf in leaves]
+
+
 def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Scalar]:
     """Return max |x| in `wide` for each leaf, NaN if an entry is; complex: of the two parts."""
     maxima = []

@@ -65,6 +65,11 @@ def abs_max(xp: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
     return [largest.astype(wide) for (largest,) in reduced(leaves, sizes, MAX)]
 
 
+def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[list[Any]]:
+    """Return, for each leaf, the sums of the arrays that an elementwise function makes of it."""
+    return reduced(leaves, function, SUM)
+
+
 def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
     """Reduce, for each leaf, the arrays that an elementwise function makes of it."""
     results: list[list[Any]] = [[] for _ in leaves]

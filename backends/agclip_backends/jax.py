@@ -83,6 +83,7 @@ backend = Backend(
     sum_squares=_xla.sum_squares,
     abs_max=_xla.abs_max,
     total=_xla.total,
+    sums=_xla.sums,
     scale=_xla.scale,
     branch=_branch,
     access=_access,
