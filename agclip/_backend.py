@@ -48,7 +48,8 @@ class Backend:
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
         survey: `(leaves, inplace)` → the leaves as `Known`, if all are ordinary arrays that can be
-            read, and overwritten if `inplace`; None, and each leaf is asked for itself.
+            read, and overwritten if `inplace`; None, and each leaf is asked for itself. Those that
+            it knows are not asked for `refuse`, `unwritable` and `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.

@@ -10,6 +10,7 @@ import pytest
 
 from agclip.config import KEYS, _environment, _now
 from agclip.testing._required import required, unusable
+from agclip_backends._loader import loader
 
 OPTIONAL = {
     "array_api_strict": "array-api-strict",
@@ -25,6 +26,13 @@ def _reasons() -> dict[str, str]:
         for name, shown in OPTIONAL.items()
     }
     return unusable() | optional
+
+
+@pytest.fixture(autouse=True)
+def _without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin every test with array calls: compiled kernels come with time, or where asked for."""
+    monkeypatch.setattr(loader, "module", None)
+    monkeypatch.setattr(loader, "work", -(1 << 62))
 
 
 @pytest.fixture

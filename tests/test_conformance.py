@@ -8,6 +8,7 @@ from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
 from agclip.testing._required import required
 from agclip.testing._sampling import PROPERTIES
+from agclip_backends._loader import loader
 
 
 @pytest.fixture(scope="class", params=libraries.LIBRARIES)
@@ -39,6 +40,22 @@ class TestEveryLibrary(BackendConformance):
     @classmethod
     def library(cls, eager):
         return eager
+
+
+class TestCompiledKernels(BackendConformance):
+    examples = 25
+
+    @pytest.fixture(scope="class", params=["numpy", "torch"])
+    @classmethod
+    def library(cls, request, need_backend):
+        pytest.importorskip("numba", reason="Numba is not installed")
+        need_backend(request.param)
+        with libraries.LIBRARIES[request.param][1]() as library:
+            yield library
+
+    @pytest.fixture(autouse=True)
+    def _loaded(self, _without_compiled_kernels):
+        loader.load()
 
 
 class TestLibrariesThatBuildPrograms(BackendConformance):

@@ -191,6 +191,11 @@ ARRAYS = {
     "an object of torch with the attributes of a tensor": dense(
         "is no torch.Tensor", lambda torch: [torch.ones(2), look_alike("torch.other")], "torch"
     ),
+    "a nested tensor": dense(
+        "is nested",
+        lambda torch: [torch.ones(2), torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])],
+        "torch",
+    ),
     "a quantised tensor": dense(
         "is quantised",
         lambda torch: [
@@ -725,6 +730,12 @@ def converted(backend, call):
     return configured(call, backend=backend, on_foreign="convert")
 
 
+def without_numba(_):
+    missing = mock.patch("agclip_backends._loader._installed", return_value=False)
+    with missing, agclip.config_context(accelerate="numba"):
+        return agclip.clip_by_norm(X, 1)
+
+
 def clip_blocked(registry):
     modules = {"toylib": "class Rows:\n dtype = shape = __mul__ = None"}
     registry.install("agclip-toy", {"toylib": "toylib:backend"}, modules)
@@ -733,6 +744,12 @@ def clip_blocked(registry):
 
 
 CONFIGURED = {
+    "compiled kernels without Numba": Case(
+        ModuleNotFoundError,
+        '`accelerate` must not be "numba" without Numba; got it (config_context). Run: pip install '
+        '"agclip[fast]"',
+        without_numba,
+    ),
     "arrays of another library": Case(
         TypeError,
         "`t` must hold arrays of torch, as `backend` says (config_context); got one of numpy at "
@@ -851,6 +868,7 @@ def test_an_error_has_its_type_and_its_text(case, registry):
     with warnings.catch_warnings():
         # PyTorch announces that quantised tensors will go.
         warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
+        warnings.filterwarnings("ignore", message="The PyTorch API of nested", category=UserWarning)
         with pytest.raises(case.error) as caught:
             case.call(registry, *libraries)
     assert (type(caught.value), str(caught.value)) == (case.error, case.text)

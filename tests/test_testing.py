@@ -118,7 +118,8 @@ SUBCLASS = """
         @pytest.fixture(scope="class")
         @classmethod
         def library(cls):
-            agclip.register_backend(dataclasses.replace(numpy, refuse=lambda _: "is cursed"))
+            cursed = {"refuse": lambda _: "is cursed", "survey": lambda *_: None}
+            agclip.register_backend(dataclasses.replace(numpy, **cursed))
             return Library("numpy", "cursed numpy")
 """
 

@@ -20,7 +20,8 @@ _KINDS = {
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
 _CODES = {dtype: _host.CODES[kind.name] for dtype, kind in _KINDS.items()}
-_is_cpu, _dtype, _requires_grad = map(attrgetter, ("is_cpu", "dtype", "requires_grad"))
+_is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
+_dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
 _is_conj = torch.Tensor.is_conj
@@ -72,6 +73,8 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
         return False
     if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
+        return False
+    if any(map(_is_nested, leaves)):
         return False
     return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
 

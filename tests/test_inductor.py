@@ -1,0 +1,168 @@
+"""Inductor, the default of torch.compile: the C++ that it generates gives the bits of eager calls.
+
+`test_bits.py` compares eager PyTorch with NumPy. Here are few programs, because each one takes long
+to compile; and what Inductor does to IEEE arithmetic, as `test_canaries.py` has it of XLA.
+"""
+
+import functools
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import agclip
+from agclip import _exact
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+CXX = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+COUNT = 20_000
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which(CXX) is None, reason=f"Inductor needs a C++ compiler, and there is no {CXX}"
+    ),
+    # torch 2.13 warns of itself when Inductor is imported, in torch/utils/mkldnn.py.
+    pytest.mark.filterwarnings(
+        "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning:torch.jit"
+    ),
+]
+
+
+@pytest.fixture
+def compiled():
+    """Compile a function without a graph break, from a cold start."""
+    torch._dynamo.reset()
+    yield functools.partial(torch.compile, fullgraph=True, backend="inductor")
+    torch._dynamo.reset()
+
+
+def of_many_sizes(seed, dtype, shape):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * np.exp(rng.uniform(-8, 1, shape))
+    return torch.from_numpy(x).to(getattr(torch, dtype))
+
+
+def bits(result):
+    """Return the bytes of every tensor of a result."""
+    if isinstance(result, (list, tuple)):
+        return [piece for part in result for piece in bits(part)]
+    return [result.reshape(-1).view(torch.uint8).numpy().tobytes()]
+
+
+def norm(leaves, _):
+    return agclip.global_norm(leaves, reproducible=True)
+
+
+def clip(leaves, bound):
+    return agclip.clip_by_global_norm(leaves, bound, strict=True, loss_scale=3.0, reproducible=True)
+
+
+# 33 rows: one register of a vector, and a rest.
+PROGRAMS = {
+    "clip": (clip, ("float32", "bfloat16"), (33, 7)),
+    "norm": (norm, ("float64",), (33, 7)),
+}
+
+
+@pytest.mark.parametrize(("function", "dtypes", "shape"), PROGRAMS.values(), ids=PROGRAMS)
+def test_generated_code_gives_the_bits_of_eager_calls(compiled, function, dtypes, shape):
+    program, found = compiled(function), []
+    for seed in range(100):
+        leaves = [of_many_sizes(seed, dtype, shape) for dtype in dtypes]
+        size = float(agclip.global_norm(leaves)) / 3.0
+        bound = torch.tensor(size * np.linspace(0.01, 1.2, 100)[seed], dtype=torch.float64)
+        if bits(program(leaves, bound)) != bits(function(leaves, bound)):
+            found.append(seed)
+    assert found == []
+
+
+# What Inductor does to IEEE arithmetic.
+
+
+def normal(seed):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(COUNT))
+
+
+ANCHOR = 1.5 * 2.0**30
+SINGLE = torch.tensor(0.1234567)
+X, Y, D = normal(0), normal(1), torch.tensor(3.7, dtype=torch.float64)
+SUBNORMAL = X * 1e-310
+
+
+def steps(x, y, d, half, subnormal, anchor):
+    """Return by name what the reproducible norm, and the clip after it, are made of."""
+    return {
+        "cut": (x + anchor) - anchor,
+        "fenced": torch.maximum(x * x, torch.full_like(d, _exact._FENCE)) + y,
+        "divided": x / d,
+        "divided by a constant": x / 3.0,
+        "in turn": (x * 3.3) * (1 - 2.0**-49),
+        "narrowed": x.float().double(),
+        "half": (half.float() * SINGLE).bfloat16(),
+        "subnormal": subnormal * 0.5 + subnormal,
+        "unfenced": x * x + y,
+        "cut by a constant": (x + ANCHOR) - ANCHOR,
+        "product of halves": (half * half).double(),
+    }
+
+
+@pytest.fixture(scope="module")
+def share():
+    """A function that says how many results of a step differ from those of eager PyTorch."""
+    torch._dynamo.reset()
+    given = (X, Y, D, X.bfloat16(), SUBNORMAL, torch.tensor(ANCHOR, dtype=torch.float64))
+    wanted = steps(*given)
+    got = torch.compile(steps, fullgraph=True)(*given)
+    yield lambda name: (got[name] != wanted[name]).double().mean().item()
+    torch._dynamo.reset()
+
+
+MEANINGS = {
+    "cut": "folds (x + c) - c for run-time c: agclip._exact._parts gives wrong norms",
+    "fenced": "contracts max(x * x, tiny) + y: sums of float64 squares differ",
+    "divided": "divides by the reciprocal: coefficients differ",
+    "divided by a constant": "divides by the reciprocal of constants",
+    "in turn": "turns (x * a) * b into x * (a * b): coefficients of strict= differ",
+    "narrowed": "leaves out the rounding to float32: leaves made by other code differ",
+    "half": "leaves out a rounding of half(single(x) * c): clipped halves differ",
+    "subnormal": "flushes subnormal numbers: state the limit that JAX has",
+    "unfenced": "contracts x * x + y: from here on the fence of agclip._exact is needed",
+    "cut by a constant": "folds (x + c) - c for a constant: anchors must stay at run time",
+}
+
+
+@pytest.mark.parametrize("step", MEANINGS, ids=lambda step: step.replace(" ", "-"))
+def test_generated_code_computes_as_eager_pytorch_does(share, step):
+    assert share(step) == 0, f"Inductor {MEANINGS[step]}"
+
+
+def test_generated_code_does_not_round_halves_between_operations(share):
+    assert share("product of halves") > 0, (
+        "Inductor rounds the results of half operations that it fuses: lift the documented limit "
+        "on leaves that are computed in the same compiled function"
+    )
+
+
+def test_an_option_of_inductor_makes_it_round_them(compiled):
+    def widened(half):
+        return (half * half).double()
+
+    half = X.bfloat16()
+    program = compiled(widened, options={"emulate_precision_casts": True})
+    assert torch.equal(program(half), widened(half)), (
+        "emulate_precision_casts no longer rounds the results of half operations: the "
+        "documentation names it"
+    )
+
+
+def test_the_mended_square_root_is_correctly_rounded_in_generated_code(compiled):
+    adapter = pytest.importorskip("agclip_backends.torch")
+    x = np.ldexp(1 + 3 * np.random.default_rng(2).random(COUNT), np.arange(COUNT) % 400 * 2 - 400)
+    root = compiled(functools.partial(adapter.backend.sqrt, adapter.backend.xp))
+    assert np.array_equal(root(torch.from_numpy(x)).numpy(), np.sqrt(x)), (
+        "the square root of agclip's adapter of PyTorch is not correctly rounded in generated code"
+    )
