@@ -40,17 +40,21 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
     try:
         if not _ordinary(leaves, inplace):
             return None
-        table, entries = _table(leaves, dtypes)
+        addresses = list(map(_data_ptr, leaves))
     except RuntimeError:
         # Sparse and other layouts have no such thing as contiguity, or an address (torch 2.13).
         return None
-    if _not_as_stored(leaves, kinds, table):
+    counts = list(map(_numel, leaves))
+    if _not_as_stored(leaves, kinds, addresses, counts):
         return None
     kernels = loader.kernels()
+    if kernels is not None:
+        table = _table(leaves, dtypes, addresses, counts)
+        if kernels.complete(table, inplace):
+            return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY)
+    entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
     if kernels is None:
         loader.went_without(len(leaves), entries)
-    elif kernels.complete(table, inplace):
-        return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY)
     return Known(leaves, kinds, entries, "free")
 
 
@@ -79,7 +83,12 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
 
 
-def _not_as_stored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table: Any) -> bool:
+def _not_as_stored(
+    leaves: Sequence[torch.Tensor],
+    kinds: frozenset[Kind],
+    addresses: list[int],
+    counts: list[int],
+) -> bool:
     """Tell whether entries are not what memory holds: zeros without any, or PyTorch's views.
 
     Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
@@ -87,10 +96,9 @@ def _not_as_stored(leaves: Sequence[torch.Tensor], kinds: frozenset[Kind], table
     """
     if any(kind.family == "complex" for kind in kinds) and any(map(_is_conj, leaves)):
         return True
-    address, entries = table[0, :-1], table[1, :-1]
-    if ((address == 0) & (entries > 0)).any():
+    if 0 in addresses and any(n and not a for a, n in zip(addresses, counts, strict=True)):
         return True
-    return any(leaves[i].is_neg() for i in np.flatnonzero(entries == 1).tolist())
+    return 1 in counts and any(n == 1 and x.is_neg() for x, n in zip(leaves, counts, strict=True))
 
 
 def _dense(x: torch.Tensor) -> bool:
@@ -103,19 +111,24 @@ def _dense(x: torch.Tensor) -> bool:
     return True
 
 
-def _table(leaves: Sequence[torch.Tensor], dtypes: set[torch.dtype]) -> tuple[Any, int]:
-    n = len(leaves)
-    table = np.empty((4, n + 1), np.int64)
-    table[0, :-1] = np.fromiter(map(_data_ptr, leaves), np.int64, n)
-    table[1, :-1] = np.fromiter(map(_numel, leaves), np.int64, n)
+def _table(
+    leaves: Sequence[torch.Tensor],
+    dtypes: set[torch.dtype],
+    addresses: list[int],
+    counts: list[int],
+) -> Any:
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    table[0, :-1] = addresses
+    table[1, :-1] = counts
     if len(dtypes) == 1:
         (dtype,) = dtypes
         table[2] = _CODES[dtype]
-        table[1] *= 2 if dtype.is_complex else 1
+        if dtype.is_complex:
+            table[1] *= 2
     else:
         table[2, :-1] = [_CODES[x.dtype] for x in leaves]
         table[1, :-1] *= [2 if x.dtype.is_complex else 1 for x in leaves]
-    return table, int(table[1, :-1].sum())
+    return table
 
 
 def _written(leaves: Sequence[torch.Tensor]) -> None:

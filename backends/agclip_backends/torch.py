@@ -214,7 +214,7 @@ def _named_device(_: Any, name: str) -> torch.device | None:
 
 
 def _wide(_: Any, x: torch.Tensor) -> torch.dtype:
-    return torch.float32 if x.device.type == "mps" else torch.float64
+    return torch.float32 if x.is_mps else torch.float64
 
 
 @functools.cache
