@@ -32,7 +32,7 @@ def sum_squares(
     batch: list[int] = []
     total = 0
     for i, size in enumerate(sizes):
-        if size > SMALL or len(leaves) == 1:
+        if size > SMALL:
             sums[i] = single(leaves[i])
         elif size:
             if total + size > _BATCH:

@@ -183,10 +183,10 @@ def _branch(
 def _refuse(x: Any) -> str | None:
     if not isinstance(x, torch.Tensor):
         return "is no torch.Tensor"
-    if x.is_nested:
-        return "is nested"
     if x.layout is not torch.strided:
         return f"has the layout {x.layout}"
+    if x.is_nested:
+        return "is nested"
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         return f"has the dtype {x.dtype}, which torch cannot compare"
     return "is quantised" if x.is_quantized else None
