@@ -106,7 +106,9 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
     xp, wide = call.backend.xp, call.wide(arrays)
     if isinstance(value, (float, int)):
         device = call.backend.device(arrays[0])
-        return xp.asarray(value, dtype=wide, **({} if device is None else {"device": device}))
+        where: dict[str, Any] = {} if device is None else {"device": device}
+        # A product: torch.compile would compile anew for every number that `asarray` is given.
+        return xp.ones((), dtype=wide, **where) * value
     value = _kernels.cast(xp, value, wide)
     return xp.where(value < 0, xp.zeros_like(value), value)
 

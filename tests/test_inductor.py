@@ -80,6 +80,14 @@ def test_generated_code_gives_the_bits_of_eager_calls(compiled, function, dtypes
     assert found == []
 
 
+def test_a_number_that_changes_becomes_a_symbol(compiled):
+    """The first one is a constant; the second is compiled for as an input."""
+    program, x = compiled(lambda x, c: agclip.global_norm(x, loss_scale=c)), torch.ones(9)
+    torch._dynamo.utils.counters.clear()
+    assert [program(x, c).item() for c in (0.5, 1.0, 1.5, 2.0, 3.0)] == [6.0, 3.0, 2.0, 1.5, 1.0]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
 # What Inductor does to IEEE arithmetic.
 
 
@@ -103,8 +111,8 @@ def steps(x, y, d, half, subnormal, anchor):
         "in turn": (x * 3.3) * (1 - 2.0**-49),
         "narrowed": x.float().double(),
         "half": (half.float() * SINGLE).bfloat16(),
-        "subnormal": subnormal * 0.5 + subnormal,
-        "unfenced": x * x + y,
+        "subnormal": subnormal * 0.5,
+        "unfenced": x * y + x,
         "cut by a constant": (x + ANCHOR) - ANCHOR,
         "product of halves": (half * half).double(),
     }
@@ -130,7 +138,7 @@ MEANINGS = {
     "narrowed": "leaves out the rounding to float32: leaves made by other code differ",
     "half": "leaves out a rounding of half(single(x) * c): clipped halves differ",
     "subnormal": "flushes subnormal numbers: state the limit that JAX has",
-    "unfenced": "contracts x * x + y: from here on the fence of agclip._exact is needed",
+    "unfenced": "contracts x * y + x: from here on the fence of agclip._exact is needed",
     "cut by a constant": "folds (x + c) - c for a constant: anchors must stay at run time",
 }
 
