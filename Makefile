@@ -86,7 +86,7 @@ wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on
 	done; \
 	venv/bin/python -c 'import agclip, agclip_backends as b; print(agclip.__file__, b.__file__)' \
 		| grep 'site-packages/agclip/.* .*site-packages/agclip_backends/'; \
-	venv/bin/python -m agclip.testing
+	AGCLIP_ACCELERATE=numba venv/bin/python -m agclip.testing
 
 clean: ## Remove all that make has made here
 	rm -rf .venv dist docs/_build .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
