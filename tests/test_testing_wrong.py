@@ -156,7 +156,7 @@ WRONG = {
     ),
     "a call that warns": (
         {"run": run_that_warns},
-        "vector clip_by_norm: size 1e+200, float64",
+        "vector clip_by_norm: complex128, size 1e200",
         "overflow encountered",
     ),
 }
