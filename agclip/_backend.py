@@ -65,8 +65,8 @@ class Backend:
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
         block: Leaves are widened in pieces of this many elements; None for whole leaves.
-            `sum_squares` adds no more squares than this one after the other, and then the sums of
-            the pieces: the rounding test counts on it where access is "free".
+        chain: `sum_squares` adds no more squares than this one after the other, and then the sums
+            of as many: the rounding test counts on it where access is "free". None for `block`.
     """
 
     name: str
@@ -101,3 +101,4 @@ class Backend:
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Callable[[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], Any] = _kernels.run
     block: int | None = None
+    chain: int | None = None

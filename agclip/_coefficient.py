@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agclip._dtypes import Kind
-from agclip._kernels import Factor
-from agclip._norm import RANGES, Norm, Range
+from agclip._kernels import Factor, is_one, scaled
+from agclip._norm import RANGES, Norm
 from agclip._typing import Namespace, NonFinite, Scalar
 
 STRICT_MARGIN = {"float64": 1.0 - 2.0**-50, "float32": 1.0 - 2.0**-20}
@@ -28,14 +28,21 @@ class Decision(NamedTuple):
     """What the root was compared with."""
 
 
+class Terms(NamedTuple):
+    """What a decision depends on besides its numbers."""
+
+    wide: str
+    """The name of the dtype of the norm."""
+    narrow: bool
+    """Whether every leaf is so narrow that the norm comes without a scale: see `narrower`."""
+    shrink: float
+    """Factor on the bound in the coefficient, a little below one for a strict bound."""
+    policy: NonFinite
+    """What becomes of a group that is not finite."""
+
+
 def decide(
-    m: Namespace,
-    norm: Norm,
-    bound: Scalar,
-    loss_scale: Scalar | None,
-    shrink: float,
-    wide: str,
-    policy: NonFinite,
+    m: Namespace, norm: Norm, bound: Scalar, loss_scale: Scalar | None, terms: Terms
 ) -> Decision:
     """Compare a norm with its bound, and return the coefficient of the group.
 
@@ -47,63 +54,61 @@ def decide(
         norm: The norm of the group as it came in, still multiplied by the loss scale.
         bound: c >= 0, in units of the unscaled gradient. NaN gives NaN.
         loss_scale: L > 0, or None for one.
-        shrink: Factor on c in the coefficient, a little below one for a strict bound.
-        wide: The name of the dtype of the norm.
-        policy: What becomes of a group that is not finite.
+        terms: What else there is to know.
     """
     root, scale, finite, _ = norm
-
-    def const(value: float) -> Scalar:
-        return m.full_like(root, value)
-
     limit = bound if loss_scale is None else bound * loss_scale
-    if shrink < 1.0:
+    if terms.shrink < 1.0:
         # A strict bound holds for the exact norm, which may lie a little above the computed one.
-        limit = limit * STRICT_MARGIN[wide]
-    limit = limit * scale
+        limit = limit * STRICT_MARGIN[terms.wide]
+    limit = scaled(limit, scale)
     over = m.logical_not(root <= limit)
     clipped = over & finite
-    divisor = m.where(clipped, root, const(1.0))
-    pre, rest = _quotient(m, bound, shrink, scale, divisor, RANGES[wide])
-    idle = 1.0 if loss_scale is None else 1.0 / loss_scale
-    pre = m.where(clipped, pre, const(1.0))
-    rest = m.where(clipped, rest, const(1.0) * idle)
-    if policy in ("propagate", "error"):
-        rest = m.where(finite, rest, const(math.nan))
-    limited = clipped if policy == "skip" else over | m.logical_not(finite)
+    pre, rest = _quotient(m, bound, scale, m.where(clipped, root, 1.0), terms)
+    if pre is not None:
+        pre = m.where(clipped, pre, 1.0)
+    rest = m.where(clipped, rest, 1.0 if loss_scale is None else 1.0 / loss_scale)
+    if terms.policy in ("propagate", "error"):
+        rest = m.where(finite, rest, math.nan)
+    limited = clipped if terms.policy == "skip" else over | m.logical_not(finite)
     active = limited if loss_scale is None else limited | m.logical_not(limited)
-    return Decision(limited, active, _factor(m, pre, rest, wide), finite, limit)
+    return Decision(limited, active, _factor(m, pre, rest, terms.wide), finite, limit)
 
 
 def _quotient(
-    m: Namespace, bound: Scalar, shrink: float, scale: Scalar, root: Scalar, limits: Range
-) -> tuple[Scalar, Scalar]:
+    m: Namespace, bound: Scalar, scale: Scalar, root: Scalar, terms: Terms
+) -> tuple[Scalar | None, Scalar]:
     """Return c·scale/root as a power of two times a number that neither over- nor underflows."""
-    one = m.full_like(root, 1.0)
+    if terms.narrow and is_one(scale):
+        # Where it underflows it takes all entries of such leaves to zero in any case.
+        return None, _shrunk(bound / root, terms.shrink)
+    pre = one = m.full_like(root, 1.0)
     scale = one * scale
-    pre = one
-    for left, right, power in limits.tiny:
-        pre = m.where(bound * left < root * (right / scale), m.full_like(root, power), pre)
+    for left, right, power in RANGES[terms.wide].tiny:
+        pre = m.where(bound * left < root * (right / scale), power, pre)
     tiny = pre < 1.0
     before = m.where(tiny, scale / pre, m.maximum(scale, one))
-    after = m.where(tiny | (scale > 1.0), one, scale)
+    after = m.where(tiny | (scale > 1.0), 1.0, scale)
+    return pre, _shrunk((bound * before) / root * after, terms.shrink)
+
+
+def _shrunk(quotient: Scalar, shrink: float) -> Scalar:
     # The shrink comes last: a compiler would merge it with a constant that the bound ends with.
-    return pre, (bound * before) / root * after * shrink
+    return scaled(quotient, shrink)
 
 
-def _factor(m: Namespace, pre: Scalar, rest: Scalar, wide: str) -> Factor:
+def _factor(m: Namespace, pre: Scalar | None, rest: Scalar, wide: str) -> Factor:
     """Split the coefficient once more for leaves that are multiplied in float32."""
+    pre = None if is_one(pre) else pre
     if wide == "float32":
-        return Factor(narrow=(_power(pre), rest), wide=(_power(pre), rest))
-    coefficient = pre * rest
+        return Factor(narrow=(pre, rest), wide=(pre, rest))
+    coefficient = rest if pre is None else pre * rest
     narrow = m.full_like(rest, 1.0)
     for left, right, power in RANGES["float32"].tiny:
-        narrow = m.where(coefficient * left < right, m.full_like(rest, power), narrow)
-    return Factor(narrow=(_power(narrow), coefficient / narrow), wide=(_power(pre), rest))
-
-
-def _power(pre: Scalar) -> Scalar | None:
-    return None if isinstance(pre, float) and pre == 1.0 else pre
+        narrow = m.where(coefficient < right / left, power, narrow)
+    return Factor(
+        narrow=(None if is_one(narrow) else narrow, coefficient / narrow), wide=(pre, rest)
+    )
 
 
 def strict_shrink(kinds: Iterable[Kind], wide: str) -> float:

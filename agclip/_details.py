@@ -103,9 +103,9 @@ def _coefficient(call: Call, decision: Decision, loss_scale: Scalar | None) -> S
     coefficient = rest if pre is None else pre * rest
     if loss_scale is not None:
         coefficient = coefficient * loss_scale
-    coefficient = m.where(decision.limited, coefficient, m.full_like(coefficient, 1.0))
+    coefficient = m.where(decision.limited, coefficient, 1.0)
     if call.plan.nonfinite == "zero":
-        coefficient = m.where(decision.finite, coefficient, m.full_like(coefficient, 0.0))
+        coefficient = m.where(decision.finite, coefficient, 0.0)
     return coefficient
 
 

@@ -110,8 +110,7 @@ def _scale(m: Namespace, peak: Scalar, bits: int) -> Scalar:
         return 1.0
     limits = RANGES["float64"]
     one = m.full_like(peak, 1.0)
-    up = m.where(peak < _MINUTE, m.full_like(peak, limits.up), one)
-    return m.where(peak >= _HUGE, m.full_like(peak, limits.down), up)
+    return m.where(peak >= _HUGE, limits.down, m.where(peak < _MINUTE, limits.up, one))
 
 
 def _parts(

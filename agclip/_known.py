@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agclip._dtypes import Kind, kind_of
+from agclip._dtypes import Kind, kind_of, narrower
 from agclip._typing import Access, Array
 
 
@@ -32,6 +33,18 @@ def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:
     if isinstance(leaves, Known):
         return leaves.kinds
     return frozenset(kind_of(leaf.dtype) for leaf in leaves)
+
+
+def narrow(leaves: Sequence[Array], wide: str) -> bool:
+    """Tell whether squares of all entries, summed in the dtype named `wide`, stay in its range."""
+    if isinstance(leaves, Known):
+        return _narrow(leaves.kinds, wide)
+    return all(narrower(kind_of(leaf.dtype), wide) for leaf in leaves)
+
+
+@functools.cache
+def _narrow(kinds: frozenset[Kind], wide: str) -> bool:
+    return all(narrower(kind, wide) for kind in kinds)
 
 
 def entries(leaves: Sequence[Array]) -> int:

@@ -66,7 +66,9 @@ class Leaves(NamedTuple):
 
     def own(self, x: Array) -> Array:
         """Return a result as an array of the library that the first array of the tree is of."""
-        arrays = [leaf for leaf in self.originals or () if not isinstance(leaf, Literal)]
+        if self.originals is None:
+            return x
+        arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
         return _foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
 
     def access(self) -> Access:

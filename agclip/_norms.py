@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 
 from agclip import _axis_sums, _devices, _floats, _known
 from agclip._backend import Backend
-from agclip._dtypes import kind_of, narrower
+from agclip._dtypes import kind_of
 from agclip._exact import exact_norm
+from agclip._kernels import scaled
 from agclip._norm import RANGES, Norm
 from agclip._rounding import relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
@@ -36,8 +37,10 @@ def group_norms(
     norms of floats carry a bound on their error, for the rounding test.
     """
     wide = backend.wide(backend.xp, leaves[0])
+    name = kind_of(wide).name
+    safe = _known.narrow(leaves, name)
     chosen = [_known.chosen(leaves, group) for group in groups]
-    tested = m is _floats and order == 2 and _safe(leaves, wide)
+    tested = m is _floats and order == 2 and safe
     if reproducible and order in (1, 2) and not tested:
         return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
     if order != 2:
@@ -50,9 +53,9 @@ def group_norms(
             return total(backend, m, _sums_of_squares(backend, members, wide, scale))
 
         plain = total(backend, m, _known.chosen(sums, group))
-        safe = _safe(members, wide)
-        norm = ranged_root(backend, m, plain, squares, wide, safe=safe)
-        if m is _floats and safe and norm.finite and kind_of(wide).precision == 53:
+        narrow = safe or _known.narrow(members, name)
+        norm = ranged_root(backend, m, plain, squares, wide, safe=narrow)
+        if m is _floats and narrow and norm.finite and name == "float64":
             norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
     return norms
@@ -93,7 +96,9 @@ def axis_norms(
     def squares(scale: Scalar) -> Array:
         return _axis_sums.sum_squares(backend, leaves, axes, wide, scale)
 
-    return ranged_root(backend, xp, squares(1.0), squares, wide, safe=_safe(leaves, wide))
+    return ranged_root(
+        backend, xp, squares(1.0), squares, wide, safe=_known.narrow(leaves, kind_of(wide).name)
+    )
 
 
 def ranged_root(
@@ -116,12 +121,11 @@ def ranged_root(
         safe: Whether the plain sum cannot leave the range.
     """
     if safe:
-        return Norm(_root(m, plain), 1.0, m.isfinite(plain))
+        return Norm(_root(m, plain), 1.0, plain < math.inf)
     limits = RANGES[kind_of(wide).name]
     small, big = plain < limits.low, plain == math.inf
     ones = m.full_like(plain, 1.0)
-    up = m.where(small, m.full_like(plain, limits.up), ones)
-    scale = m.where(big, m.full_like(plain, limits.down), up)
+    scale = m.where(big, limits.down, m.where(small, limits.up, ones))
 
     def rescued() -> list[Scalar]:
         return [squares(scale), scale]
@@ -132,29 +136,29 @@ def ranged_root(
     else:
         anywhere = out if plain.ndim == 0 else m.any(out)
         total_, scale = backend.branch(m, anywhere, rescued, lambda: [plain, ones])
-    return Norm(_root(m, total_), scale, m.isfinite(total_))
+    return Norm(_root(m, total_), scale, total_ < math.inf)
 
 
 def _root(m: Namespace, x: Scalar) -> Scalar:
     """Return sqrt(x) with derivative 0, not NaN, at x = 0."""
     positive = x > 0
-    return m.where(positive, m.sqrt(m.where(positive, x, m.full_like(x, 1.0))), x)
+    return m.where(positive, m.sqrt(m.where(positive, x, 1.0)), x)
 
 
 def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
     """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
     xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    if order == 1 and _safe(leaves, wide):
+    if order == 1 and _known.narrow(leaves, kind_of(wide).name):
         sums = _devices.scalars(
             backend, m, leaves, backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
         )
         norm = total(backend, m, sums)
-        return Norm(norm, 1.0, m.isfinite(norm))
+        return Norm(norm, 1.0, norm < math.inf)
     peak = _maximum(
         backend, m, _devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, wide))
     )
     if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
-        return Norm(peak, 1.0, m.isfinite(peak))
+        return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(m, peak, leaves, wide)
     unit = _unit(m, peak, scale)
 
@@ -180,7 +184,7 @@ def _axis_power_norm(
     xp = backend.xp
     peak = _axis_sums.abs_max(backend, leaves, axes, wide)
     if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
-        return Norm(peak, 1.0, xp.isfinite(peak))
+        return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(xp, peak, leaves, wide)
     unit = _unit(xp, peak, scale)
     total_ = _axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit)
@@ -189,36 +193,31 @@ def _axis_power_norm(
 
 def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DType) -> Scalar:
     """Return the power of two that brings the largest entry to the middle of the range."""
-    if _safe(leaves, wide):
+    if _known.narrow(leaves, kind_of(wide).name):
         return 1.0
     limits = RANGES[kind_of(wide).name]
-    small = m.where(peak < limits.up**-0.5, m.full_like(peak, limits.up), m.full_like(peak, 1.0))
-    return m.where(peak > limits.down**-0.5, m.full_like(peak, limits.down), small)
+    small = m.where(peak < limits.up**-0.5, limits.up, m.full_like(peak, 1.0))
+    return m.where(peak > limits.down**-0.5, limits.down, small)
 
 
 def _unit(m: Namespace, peak: Scalar, scale: Scalar) -> Scalar:
-    ordinary = m.isfinite(peak) & (peak > 0)
-    return m.where(ordinary, peak, m.full_like(peak, 1.0)) * scale
+    ordinary = (peak < math.inf) & (peak > 0)
+    return scaled(m.where(ordinary, peak, 1.0), scale)
 
 
 def _power_root(
     m: Namespace, total_: Scalar, peak: Scalar, unit: Scalar, scale: Scalar, order: float
 ) -> Norm:
     positive = total_ > 0
-    base = m.where(positive, total_, m.full_like(total_, 1.0))
+    base = m.where(positive, total_, 1.0)
     root = base if order == math.inf else _power(m, base, 1.0 / order)
-    finite = m.isfinite(peak)
+    finite = peak < math.inf
     root = m.where(finite, m.where(positive, root * unit, total_), peak)
     return Norm(root, scale, finite)
 
 
 def _power(m: Namespace, base: Scalar, exponent: float) -> Scalar:
     return _floats.power(base, exponent) if m is _floats else base**exponent
-
-
-def _safe(leaves: Sequence[Array], wide: DType) -> bool:
-    name = kind_of(wide).name
-    return all(narrower(kind, name) for kind in _known.kinds(leaves))
 
 
 def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:

@@ -6,13 +6,14 @@ that a backend's `run` can key a cache of compiled programs on it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _devices, _floats, _kernels, _known
 from agclip._backend import Backend
-from agclip._coefficient import Decision, decide, strict_shrink
-from agclip._dtypes import kind_of
+from agclip._coefficient import Decision, Terms, decide, strict_shrink
+from agclip._dtypes import Kind, kind_of, narrower
 from agclip._norm import Norm
 from agclip._norms import axis_norms, group_norms
 from agclip._rounding import certain_range, same_float32, settle_norm
@@ -130,10 +131,10 @@ def decisions(
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Compare every group with its bound; return the decisions, and the norms they rest on."""
-    groups = [_known.chosen(arrays, group) for group in call.plan.groups(len(arrays))]
+    groups = call.plan.groups(len(arrays))
     pairs = [
-        _decision(call, members, norm, limit, loss_scale)
-        for members, norm, limit in zip(groups, norms, limits, strict=True)
+        _decision(call, _known.chosen(arrays, group), norm, limit, loss_scale)
+        for group, norm, limit in zip(groups, norms, limits, strict=True)
     ]
     return [decision for decision, _ in pairs], [norm for _, norm in pairs]
 
@@ -141,24 +142,41 @@ def decisions(
 def _decision(
     call: Call, members: Sequence[Array], norm: Norm, limit: Scalar, loss_scale: Scalar | None
 ) -> tuple[Decision, Norm]:
-    wide = kind_of(call.wide(members)).name
+    backend, plan = call.backend, call.plan
+    settings = (
+        _known.kinds(members),
+        kind_of(call.wide(members)).name,
+        plan.strict,
+        plan.nonfinite,
+    )
     if not call.host:
-        device = call.backend.device(members[0])
-        limit = _devices.to_device(call.backend, limit, device)
-        loss_scale = _devices.to_device(call.backend, loss_scale, device)
-    shrink = strict_shrink(_known.kinds(members), wide) if call.plan.strict else 1.0
-
-    def decided(norm: Norm) -> Decision:
-        return decide(call.m, norm, limit, loss_scale, shrink, wide, call.plan.nonfinite)
-
-    decision = decided(norm)
-    if not call.host or norm.error == 0:
+        device = backend.device(members[0])
+        limit = _devices.to_device(backend, limit, device)
+        loss_scale = _devices.to_device(backend, loss_scale, device)
+        return decide(backend.xp, norm, limit, loss_scale, _terms(*settings)), norm
+    terms = _known_terms(*settings)
+    decision = decide(_floats, norm, limit, loss_scale, terms)
+    if norm.error == 0:
         return decision, norm
     certain = _surely_decided(decision, norm) and (
-        not call.plan.joint or _surely_reported(norm, loss_scale)
+        not plan.joint or _surely_reported(norm, loss_scale)
     )
-    settled = settle_norm(call.backend, members, norm, certain=certain)
-    return (decision, norm) if settled is norm else (decided(settled), settled)
+    settled = settle_norm(backend, members, norm, certain=certain)
+    if settled is norm:
+        return decision, norm
+    return decide(_floats, settled, limit, loss_scale, terms), settled
+
+
+def _terms(kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite) -> Terms:
+    return Terms(
+        wide=wide,
+        narrow=all(narrower(kind, wide) for kind in kinds),
+        shrink=strict_shrink(kinds, wide) if strict else 1.0,
+        policy=nonfinite,
+    )
+
+
+_known_terms = functools.cache(_terms)
 
 
 def _surely_decided(decision: Decision, norm: Norm) -> bool:
@@ -204,4 +222,4 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
         value = float("inf")
     device = backend.device(arrays[0])
     where: dict[str, Any] = {} if device is None else {"device": device}
-    return xp.asarray(value, dtype=dtype, **where)
+    return xp.full((), value, dtype=dtype, **where)

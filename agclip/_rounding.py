@@ -34,12 +34,12 @@ tally = Tally()
 def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
     """Return a bound on |n / norm - 1| for a norm n from plain sums of the leaves' squares.
 
-    A backend adds at most `block` squares, and then the sums of the blocks, one after the other;
-    each addition contributes 2**-53. Rounding to the grid contributes 2**-63 an entry.
+    A backend adds at most `chain` squares, and then the sums of as many, one after the other; each
+    addition contributes 2**-53. Rounding to the grid contributes 2**-63 an entry.
     """
     count = _known.entries(leaves)
-    chain = count if backend.block is None else backend.block + count // backend.block
-    squares: float = (min(chain, count) + 8) * 2.0**-53 + count * 2.0**-62
+    chain = backend.chain or backend.block or count
+    squares: float = (min(chain + count // max(chain, 1), count) + 8) * 2.0**-53 + count * 2.0**-63
     return squares / 2 + 2.0**-51
 
 

@@ -45,7 +45,7 @@ class Leaves(Known):
     They are held for as long as the table lives.
     """
 
-    __slots__ = ("kernels", "library", "table")
+    __slots__ = ("blocks", "kernels", "library", "table")
 
     def __init__(
         self,
@@ -55,15 +55,12 @@ class Leaves(Known):
         kernels: Any,
         library: Library,
     ) -> None:
-        super().__init__(leaves, kinds, int(table[kernels.COUNT, :-1].sum()), "free")
+        entries, _, blocks = table[kernels.COUNT :, -1].tolist()
+        super().__init__(leaves, kinds, entries, "free")
+        self.blocks: int = blocks
         self.kernels = kernels
         self.library = library
         self.table = table
-
-    @property
-    def blocks(self) -> int:
-        """Return the number of blocks of all leaves."""
-        return int(self.table[self.kernels.FIRST, -1])
 
     def per_block(self, kernel: Callable[..., None], *arguments: Any) -> Any:
         """Return the number that a kernel writes for each block."""

@@ -235,8 +235,9 @@ def _block_clip(x: Any, low: Any, high: Any) -> None:
         x[k] = low if below < low else below
 
 
-# All blocks of a range. A table has a column a leaf, and one more: its rows are the addresses, the
-# numbers of entries, the formats, and the number of the first block; at its end that of all blocks.
+# All blocks of a range. A table has a column a leaf: its rows are the addresses, the numbers of
+# entries, the formats, and the number of the first block. One more column has the number of all
+# entries, and that of all blocks.
 
 
 @_compiled()
@@ -417,11 +418,12 @@ def clip(table: Any, start: Any, stop: Any, target: Any, lows: Any, highs: Any) 
 
 @_compiled()
 def complete(table: Any, written: Any) -> Any:
-    """Fill in the numbers of the first blocks; tell whether leaves may be overwritten, if asked."""
-    table[FIRST, 0] = 0
+    """Fill in the first blocks and the end; tell whether leaves may be overwritten, if asked."""
+    table[FIRST, 0] = table[COUNT, -1] = 0
     for leaf in range(table.shape[1] - 1):
         blocks = (table[COUNT, leaf] + BLOCK - 1) // BLOCK
         table[FIRST, leaf + 1] = table[FIRST, leaf] + blocks
+        table[COUNT, -1] += table[COUNT, leaf]
     return not (written and _overlap(table))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 
-from agclip import Backend, _floats, _kernels
+from agclip import Backend, _floats, _kernels, _known
 from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
@@ -17,9 +17,12 @@ from agclip_backends import _small_leaves, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
 
 PIECE = 1 << 18
-"""Entries that are widened at a time, by all threads: 2 MiB of float64, which stay in cache."""
+"""Entries that are widened at a time, by all threads: 2 MiB of float64, which stay in cache.
+
+Their squares are added in one dot product: several smaller ones wait for all threads each time.
+"""
 BLOCK = 1 << 15
-"""Entries whose squares are added one after the other."""
+"""Entries that one thread works on at a time."""
 
 
 _DOUBLES = (torch.float64, torch.complex128)
@@ -52,14 +55,15 @@ def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Seque
 def _sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
-    if _on_devices(leaves):
-        return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
-    if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
-        return _kernels.sum_squares(namespace, leaves, wide, scale)
+    if not isinstance(leaves, Known):
+        if _on_devices(leaves):
+            return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
+        if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
+            return _kernels.sum_squares(namespace, leaves, wide, scale)
     sizes = [leaf.numel() for leaf in leaves]
     buffer = torch.empty(min(max(sizes, default=0) * 2, PIECE), dtype=wide)
     with torch.no_grad():
-        if scale != 1.0 or any(leaf.is_complex() for leaf in leaves):
+        if scale != 1.0 or any(kind.family == "complex" for kind in _known.kinds(leaves)):
             return [_of_leaf(leaf, buffer, scale) for leaf in leaves]
         return _small_leaves.sum_squares(
             leaves, sizes, _gathered, lambda leaf: _of_leaf(leaf, buffer, 1.0)
@@ -86,8 +90,7 @@ def _of_leaf(leaf: torch.Tensor, buffer: torch.Tensor, scale: float) -> float:
             y.mul_(scale)
         # A square of float32 is exact in float64, so any order of summation will do; squares of
         # float64 are not, and torch's cascade loses less than a running sum.
-        blocks = [y.mul_(y).sum()] if double else [torch.dot(b, b) for b in torch.split(y, BLOCK)]
-        sums += (float(block) for block in blocks)
+        sums.append(float(y.mul_(y).sum() if double else torch.dot(y, y)))
     return _floats.total(sums)
 
 
@@ -103,9 +106,10 @@ def _total(namespace: Any, values: Sequence[torch.Tensor]) -> Any:
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor
 ) -> Sequence[torch.Tensor]:
-    if _on_devices(leaves):
+    known = isinstance(leaves, Known)
+    if not known and _on_devices(leaves):
         return _torch_cuda.scale(namespace, leaves, factor)
-    if not isinstance(leaves, Known) or not _whole(factor):
+    if not known or not _whole(factor):
         return _kernels.scale(namespace, leaves, factor)
     new = [torch.empty_like(leaf) for leaf in leaves]
     for leaf, target in zip(leaves, new, strict=True):
@@ -122,7 +126,7 @@ def _scale(
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
-    if _on_devices(leaves):
+    if not isinstance(leaves, Known) and _on_devices(leaves):
         _torch_cuda.scale_(xp, leaves, factor)
         return
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
@@ -248,5 +252,6 @@ _plain = Backend(
     # DLPack (torch 2.13) refuses the one bit and loses the other.
     export=lambda x: x.resolve_conj().resolve_neg(),
     block=BLOCK,
+    chain=PIECE,
 )
 backend = accelerated(_plain)
