@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,12 @@ def sum_squares(
     return sums
 
 
+def joined(arrays: Sequence[Any]) -> Any:
+    """Return the entries of arrays, one after the other, as float64."""
+    flat = [np.ravel(array) for array in arrays]
+    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
+
+
 def _add(
     leaves: Sequence[Any],
     sizes: Sequence[int],
@@ -53,7 +60,7 @@ def _add(
     sums: list[float],
 ) -> None:
     squares = gathered([leaves[i] for i in batch])
-    starts = np.cumsum([0, *(sizes[i] for i in batch[:-1])])
+    starts = [0, *itertools.accumulate(sizes[i] for i in batch[:-1])]
     with np.errstate(all="ignore"):
         np.multiply(squares, squares, out=squares)
         totals = np.add.reduceat(squares, starts)

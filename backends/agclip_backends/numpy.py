@@ -31,13 +31,11 @@ def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[f
     if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
         return [_of_leaf(leaf, scale) for leaf in leaves]
     return _small_leaves.sum_squares(
-        leaves, [leaf.size for leaf in leaves], _gathered, lambda leaf: _of_leaf(leaf, 1.0)
+        leaves,
+        [leaf.size for leaf in leaves],
+        _small_leaves.joined,
+        lambda leaf: _of_leaf(leaf, 1.0),
     )
-
-
-def _gathered(leaves: Sequence[Any]) -> Any:
-    flat = [np.ravel(leaf) for leaf in leaves]
-    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
 
 
 def _of_leaf(leaf: Any, scale: float) -> float:

@@ -26,6 +26,9 @@ BLOCK = 1 << 15
 
 
 _DOUBLES = (torch.float64, torch.complex128)
+_TINY = 1 << 10
+"""Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
+_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def _access(x: torch.Tensor) -> Access:
@@ -71,6 +74,10 @@ def _sum_squares(
 
 
 def _gathered(leaves: Sequence[torch.Tensor]) -> Any:
+    large = sum(leaf.numel() for leaf in leaves) > len(leaves) * _TINY
+    if large and all(leaf.dtype in _OF_NUMPY for leaf in leaves):
+        plain = (leaf.detach() if leaf.requires_grad else leaf for leaf in leaves)
+        return _small_leaves.joined([leaf.resolve_neg().numpy() for leaf in plain])
     flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
     return torch.cat(flat).to(torch.float64).numpy()
 
