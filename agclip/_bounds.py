@@ -1,17 +1,18 @@
-"""Bounds of a value clip: checked, and fitted to the dtype and shape of each leaf."""
+"""Bounds of a value clip: checked, and fitted to the dtypes of the leaves."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from agclip import _foreign, _registry
+from agclip import _foreign, _kernels, _registry, _thresholds
 from agclip._dtypes import Kind, kind_of
-from agclip._kernels import cast
+from agclip._known import Known
 from agclip._leaves import Leaves
 from agclip._tree import describe
-from agclip._typing import Array
+from agclip._typing import Array, DType
 
 _FAMILIES = ("real", "integer")
 _NAMES = ("clip_value_min", "clip_value_max")
@@ -31,8 +32,49 @@ def _crossed(found: str) -> str:
     return f"`clip_value_min` must be <= `clip_value_max`; got {found}. Swap them?"
 
 
-def of_leaves(name: str, bound: Any, leaves: Leaves, *, copy: bool) -> list[Array | None]:
-    """Return a bound for each leaf, in its dtype; None where there is no bound.
+class Groups(NamedTuple):
+    """Leaves grouped by dtype and device: each group has a bound of its own."""
+
+    first: list[int]
+    """The position of the first leaf of each group."""
+    group: list[int]
+    """The group of each leaf."""
+
+    def spread(self, values: Sequence[Any]) -> list[Any]:
+        """Return the value of its group for each leaf."""
+        return [values[k] for k in self.group]
+
+
+def grouped(leaves: Leaves) -> Groups:
+    """Group leaves by dtype and device."""
+    backend, arrays = leaves.backend, leaves.arrays
+    if isinstance(arrays, Known) and arrays.access == "free":
+        # Ordinary arrays of the host: a dtype of theirs is a kind.
+        backwards = reversed(range(len(arrays)))
+        positions = dict(zip(reversed(leaves.kinds), backwards, strict=True))
+        places = {kind: k for k, kind in enumerate(positions)}
+        return Groups(list(positions.values()), [places[kind] for kind in leaves.kinds])
+    first: list[int] = []
+    group: list[int] = []
+    devices: list[Any] = []
+    known: dict[DType, list[int]] = {}
+    for i, leaf in enumerate(arrays):
+        device, alike = backend.device(leaf), known.setdefault(leaf.dtype, [])
+        # The standard lets devices be compared, but not hashed.
+        found = [k for k in alike if devices[k] == device]
+        if not found:
+            found = [len(first)]
+            alike += found
+            first.append(i)
+            devices.append(device)
+        group.append(found[0])
+    return Groups(first, group)
+
+
+def of_groups(
+    name: str, bound: Any, leaves: Leaves, groups: Groups, *, copy: bool
+) -> list[Array | None]:
+    """Return a bound for each group of leaves, in its dtype; None where there is no bound.
 
     With `copy` a bound that is an array is copied: it may be one of the leaves to be overwritten.
 
@@ -42,9 +84,9 @@ def of_leaves(name: str, bound: Any, leaves: Leaves, *, copy: bool) -> list[Arra
         ValueError: If the bound would enlarge a leaf.
     """
     if bound is None:
-        return [None] * len(leaves.arrays)
+        return [None] * len(groups.first)
     if isinstance(bound, numbers.Real) and not isinstance(bound, bool):
-        return [_number(name, bound, leaves, i) for i in range(len(leaves.arrays))]
+        return _numbers(name, bound, leaves, groups)
     owner = _registry.resolve(bound)
     if owner is None or owner.refuse(bound) or kind_of(bound.dtype).family not in _FAMILIES:
         dense = owner is not None and not owner.refuse(bound)
@@ -59,27 +101,38 @@ def of_leaves(name: str, bound: Any, leaves: Leaves, *, copy: bool) -> list[Arra
             f"got one of {owner.name}. Convert it first."
         )
         raise TypeError(msg)
-    return [_array(name, bound, leaves, i, copy=copy) for i in range(len(leaves.arrays))]
+    for i in range(len(leaves.arrays)):
+        _check_array(name, bound, leaves, i)
+    return [_fitted(bound, leaves, i, copy=copy) for i in groups.first]
 
 
-def _number(name: str, bound: Any, leaves: Leaves, i: int) -> Array:
-    kind, leaf = leaves.kinds[i], leaves.arrays[i]
-    integral = isinstance(bound, numbers.Integral)
-    _require_kind(name, "an integer" if integral else "a float", integral, leaves, i)
-    value: Any = bound
+def _numbers(name: str, bound: Any, leaves: Leaves, groups: Groups) -> list[Array | None]:
+    integers = [i for i in groups.first if leaves.kinds[i].family == "integer"]
+    if integers and not isinstance(bound, numbers.Integral):
+        raise TypeError(_not_integral(name, "a float", leaves, min(integers)))
+    return [_number(bound, leaves, i) for i in groups.first]
+
+
+def _number(bound: Any, leaves: Leaves, i: int) -> Array:
+    kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
+    # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
+    value = int(bound) if isinstance(bound, numbers.Integral) else _thresholds.as_float(bound)
     if -math.inf < bound < math.inf:
-        value = min(max(bound, kind.lowest), kind.largest)
-    device = leaves.backend.device(leaf)
-    where = {} if device is None else {"device": device}
+        value = min(max(value, kind.lowest), kind.largest)
     value = float(value) if kind.family == "real" else int(value)
-    made: Array = leaves.backend.xp.asarray(value, dtype=leaf.dtype, **where)
-    return made
+    xp, device = backend.xp, backend.device(leaf)
+    if backend.access(leaf) != "never" or backend.run is not _kernels.run:
+        return _kernels.number(xp, value, leaf.dtype, device)
+    # A product: torch.compile would compile anew for every number that `asarray` is given. A
+    # library that compiles by itself sees a constant, and might flush the product to zero.
+    wide = backend.wide(xp, leaf) if kind.family == "real" else leaf.dtype
+    return _kernels.cast(xp, _kernels.number(xp, 1, wide, device) * value, leaf.dtype)
 
 
-def _array(name: str, bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
-    kind, leaf, xp = leaves.kinds[i], leaves.arrays[i], leaves.backend.xp
-    given = kind_of(bound.dtype)
-    _require_kind(name, f"an array of {given.name}", given.family == "integer", leaves, i)
+def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
+    leaf, given = leaves.arrays[i], kind_of(bound.dtype)
+    if leaves.kinds[i].family == "integer" and given.family != "integer":
+        raise TypeError(_not_integral(name, f"an array of {given.name}", leaves, i))
     lengths = zip(reversed(bound.shape), reversed(leaf.shape), strict=False)
     if bound.ndim > leaf.ndim or any(b not in (1, n) for b, n in lengths):
         msg = (
@@ -87,9 +140,13 @@ def _array(name: str, bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Arra
             f"{tuple(leaf.shape)} at {leaves.path(i)}. A bound never enlarges a leaf."
         )
         raise ValueError(msg)
-    fitted = _saturated(xp, bound, given, kind)
+
+
+def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
+    leaf, xp = leaves.arrays[i], leaves.backend.xp
+    fitted = _saturated(xp, bound, kind_of(bound.dtype), leaves.kinds[i])
     # A cast in the standard always copies.
-    return xp.astype(fitted, leaf.dtype) if copy else cast(xp, fitted, leaf.dtype)
+    return xp.astype(fitted, leaf.dtype) if copy else _kernels.cast(xp, fitted, leaf.dtype)
 
 
 def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
@@ -102,19 +159,17 @@ def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
     return xp.where(finite & (bound < low), xp.full_like(bound, low), bound)
 
 
-def _require_kind(name: str, found: str, integral: bool, leaves: Leaves, i: int) -> None:
-    if leaves.kinds[i].family == "integer" and not integral:
-        msg = (
-            f"`{name}` must be an integer for {leaves.kinds[i].name} at {leaves.path(i)}; got "
-            f"{found}. Round it, convert the leaf, or pass None for no bound."
-        )
-        raise TypeError(msg)
+def _not_integral(name: str, found: str, leaves: Leaves, i: int) -> str:
+    return (
+        f"`{name}` must be an integer for {leaves.kinds[i].name} at {leaves.path(i)}; got "
+        f"{found}. Round it, convert the leaf, or pass None for no bound."
+    )
 
 
 def check_order(leaves: Leaves, lows: list[Array | None], highs: list[Array | None]) -> None:
-    """Check bounds that are arrays, if they can be read for nothing."""
+    """Check the bounds of each group, if they can be read for nothing."""
     backend, xp = leaves.backend, leaves.backend.xp
-    for low, high in {(id(a), id(b)): (a, b) for a, b in zip(lows, highs, strict=True)}.values():
+    for low, high in zip(lows, highs, strict=True):
         pair = zip(_NAMES, (low, high), strict=True)
         readable = [(n, b) for n, b in pair if b is not None and _free(backend.access(b))]
         for name, bound in readable:

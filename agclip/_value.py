@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
-from agclip import _bounds, _kernels, _known, _thresholds
+from agclip import _bounds, _kernels, _thresholds
 from agclip._backend import Backend
+from agclip._distinct import key_of
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._typing import Array, Scalar, T
@@ -72,6 +73,15 @@ def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale
     return t
 
 
+class Way(NamedTuple):
+    """The hashable part of a program's arguments."""
+
+    backend: Backend
+    block: int | None
+    """How many entries are clipped at a time, to stay in cache, where arrays are worked on at once
+    and bounds are numbers; None for whole leaves."""
+
+
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
     _bounds.check_numbers(low, high)
@@ -79,103 +89,128 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
-    with leaves.backend.context():
-        lows = _bounds.of_leaves("clip_value_min", low, leaves, copy=inplace)
-        highs = _bounds.of_leaves("clip_value_max", high, leaves, copy=inplace)
+    backend = leaves.backend
+    with backend.context():
+        groups = _bounds.grouped(leaves)
+        lows = _bounds.of_groups("clip_value_min", low, leaves, groups, copy=inplace)
+        highs = _bounds.of_groups("clip_value_max", high, leaves, groups, copy=inplace)
         _bounds.check_order(leaves, lows, highs)
     if loss_scale is not None:
         _bounds.require_real(leaves)
-    backend = leaves.backend
-    foreign = leaves.originals is not None
+    foreign, free = leaves.originals is not None, leaves.access() == "free"
     scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
-    if scalars and loss_scale is None and leaves.access() == "free":
-        new = _by_kernel(leaves, lows, highs, inplace and not foreign)
-        if new is not None:
-            if inplace and foreign:
-                leaves.overwrite(new)
-            return new
-    whole = backend.block is None or not scalars or leaves.access() != "free"
-    program = _overwritten if inplace and not foreign else _clipped if whole else _copied
-    block = backend.block if scalars else None
-    arrays: Sequence[Array] = backend.run(
-        program, (backend, block), (leaves.arrays, lows, highs, loss_scale)
-    )
+    new = None
+    if scalars and free and loss_scale is None:
+        new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
+    if new is None:
+        way = Way(backend, backend.block if scalars and free else None)
+        copied = _clipped if way.block is None else _copied
+        program = _overwritten if inplace and not foreign else copied
+        ends = groups.spread(lows), groups.spread(highs)
+        new = backend.run(program, (way,), (leaves.arrays, *ends, loss_scale))
     if inplace and foreign:
-        leaves.overwrite(arrays)
-    return leaves.arrays if inplace else arrays
+        leaves.overwrite(new)
+    return new
 
 
 def _by_kernel(
-    leaves: Leaves, lows: Sequence[Array | None], highs: Sequence[Array | None], inplace: bool
+    leaves: Leaves,
+    groups: _bounds.Groups,
+    lows: Sequence[Array | None],
+    highs: Sequence[Array | None],
+    inplace: bool,
 ) -> Sequence[Array] | None:
-    if any(kind.family != "real" for kind in _known.kinds(leaves.arrays)):
+    if any(leaves.kinds[i].family != "real" for i in groups.first):
         return None
     ends = (
-        [infinity if bound is None else float(bound) for bound in bounds]
+        groups.spread([infinity if bound is None else float(bound) for bound in bounds])
         for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
     )
     return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
 
 
 def _clipped(
-    backend: Backend,
-    _: int | None,
+    way: Way,
     arrays: Sequence[Array],
     lows: Sequence[Array | None],
     highs: Sequence[Array | None],
     loss_scale: Scalar | None,
 ) -> Sequence[Array]:
+    arrays = _unscaled(way.backend, arrays, loss_scale)
+    triples = zip(arrays, lows, highs, strict=True)
+    return [_within(way, leaf, low, high) for leaf, low, high in triples]
+
+
+def _unscaled(
+    backend: Backend, arrays: Sequence[Array], loss_scale: Scalar | None
+) -> Sequence[Array]:
+    if loss_scale is None:
+        return arrays
     xp = backend.xp
-    if loss_scale is not None:
-        arrays = backend.scale(xp, arrays, _unscaling(backend, arrays, loss_scale))
-    clipped = []
-    for leaf, low, high in zip(arrays, lows, highs, strict=True):
-        # An entry that is not ordered with itself is NaN and stays; one that is not ordered with
-        # the bound meets a NaN bound, and becomes NaN.
-        y: Any = leaf
-        if high is not None:
-            y = xp.where((y <= high) | (y != y), y, high)
-        if low is not None:
-            y = xp.where((y >= low) | (y != y), y, low)
-        clipped.append(y)
-    return clipped
-
-
-def _unscaling(backend: Backend, arrays: Sequence[Array], loss_scale: Scalar) -> Factor:
     if not isinstance(loss_scale, float):
-        xp = backend.xp
         loss_scale = _kernels.cast(xp, loss_scale, backend.wide(xp, arrays[0]))
     part = (None, 1.0 / loss_scale)
-    return Factor(narrow=part, wide=part)
+    return backend.scale(xp, arrays, Factor(narrow=part, wide=part))
+
+
+def _within(way: Way, y: Any, low: Array | None, high: Array | None) -> Array:
+    xp = way.backend.xp
+    if way.block is not None:
+        # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
+        # an instruction for the minimum, which may flush subnormal entries to zero.
+        y = y if high is None else xp.where(y > high, high, y)
+        return y if low is None else xp.where(y < low, low, y)
+    # An entry that is not ordered with itself is NaN and stays; one that is not ordered with the
+    # bound meets a NaN bound, and becomes NaN.
+    if high is not None:
+        y = xp.where((y <= high) | (y != y), y, high)
+    if low is not None:
+        y = xp.where((y >= low) | (y != y), y, low)
+    return y
 
 
 def _copied(
-    backend: Backend,
-    block: int | None,
+    way: Way,
     arrays: Sequence[Array],
     lows: Sequence[Array | None],
     highs: Sequence[Array | None],
     loss_scale: Scalar | None,
 ) -> Sequence[Array]:
-    """Return new leaves, clipped block by block: what is compared stays in cache."""
-    new = [backend.xp.asarray(leaf, copy=True) for leaf in arrays]
-    return _overwritten(backend, block, new, lows, highs, loss_scale)
+    """Return new leaves; large ones are clipped piece by piece."""
+    assert way.block is not None, "there is a limit to the pieces"
+    new: list[Array] = []
+    for leaf, low, high in zip(arrays, lows, highs, strict=True):
+        unchanged = low is None and high is None and loss_scale is None
+        if unchanged or math.prod(leaf.shape) > way.block:
+            new.append(way.backend.xp.asarray(leaf, copy=True))
+            _overwrite(way, new[-1], low, high, loss_scale)
+        else:
+            (y,) = _unscaled(way.backend, [leaf], loss_scale)
+            new.append(_within(way, y, low, high))
+    return new
 
 
 def _overwritten(
-    backend: Backend,
-    block: int | None,
+    way: Way,
     arrays: Sequence[Array],
     lows: Sequence[Array | None],
     highs: Sequence[Array | None],
     loss_scale: Scalar | None,
 ) -> Sequence[Array]:
-    written: set[int] = set()
+    key = key_of(way.backend, arrays)
+    written: set[Hashable] = set()
     for leaf, low, high in zip(arrays, lows, highs, strict=True):
-        if id(leaf) in written:
-            continue
-        written.add(id(leaf))
-        for piece in _kernels.pieces(leaf, block or math.prod(leaf.shape)):
-            (new,) = _clipped(backend, None, [piece], [low], [high], loss_scale)
-            _kernels.write(piece, new)
+        if key(leaf) not in written:
+            written.add(key(leaf))
+            _overwrite(way, leaf, low, high, loss_scale)
     return arrays
+
+
+def _overwrite(
+    way: Way, leaf: Array, low: Array | None, high: Array | None, loss_scale: Scalar | None
+) -> None:
+    size = math.prod(leaf.shape)
+    block = way.block or size
+    for piece in (leaf,) if size <= block else _kernels.pieces(leaf, block):
+        (y,) = _unscaled(way.backend, [piece], loss_scale)
+        _kernels.write(piece, _within(way, y, low, high))

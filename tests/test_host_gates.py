@@ -11,6 +11,7 @@ import pytest
 import agclip
 import arrays
 import hosts
+from agclip import _kernels
 from agclip_backends import _host
 
 pytest_plugins = ["host_fixtures"]
@@ -113,6 +114,17 @@ def test_entries_of_all_leaves_are_clipped_in_one_call(host, counted, count):
     assert counted == {"clip": 1}
 
 
+@pytest.mark.parametrize("count", LEAVES)
+def test_a_number_becomes_one_array_for_all_leaves_of_a_dtype(host, count, monkeypatch):
+    made = []
+    number = _kernels.number
+    monkeypatch.setattr(_kernels, "number", lambda *a: made.append(1) or number(*a))
+    tree = [host.array([3.0], dtype) for dtype in ("float32", "float64") for _ in range(count)]
+    agclip.clip_by_value(tree, -1.0, 1.0)
+    agclip.clip_by_value_(tree, -1.0, 1.0)
+    assert len(made) == 2 * 2 * 2
+
+
 def test_a_reproducible_norm_of_narrow_leaves_is_rarely_summed_twice(host, counted):
     for seed in range(20):
         leaf = host.copy(hosts.drawn("float32", 1000, seed=seed))
@@ -147,7 +159,7 @@ class Counting:
     """A namespace that counts the calls of its functions."""
 
     def __init__(self, xp):
-        self.xp, self.calls = xp, 0
+        self.xp, self.names = xp, collections.Counter()
 
     def __getattr__(self, name):
         found = getattr(self.xp, name)
@@ -155,7 +167,7 @@ class Counting:
             return found
 
         def call(*arguments, **options):
-            self.calls += 1
+            self.names[name] += 1
             return found(*arguments, **options)
 
         return call
@@ -164,11 +176,13 @@ class Counting:
 PORTABLE = {
     "global": (lambda t: agclip.clip_by_global_norm(t, 1.0), 4),
     "leaf": (lambda t: agclip.clip_by_norm(t, 1.0), 40),
-    "value": (lambda t: agclip.clip_by_value(t, -1.0, 1.0), 5),
+    "value": (lambda t: agclip.clip_by_value(t, -1.0, 1.0), 2),
+    "value in place": (lambda t: agclip.clip_by_value_(t, -1.0, 1.0), 2),
+    "value, one bound": (lambda t: agclip.clip_by_value(t, None, 1.0), 1),
 }
 
 
-@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize("name", PORTABLE, ids=lambda name: name.replace(" ", "-"))
 def test_array_calls_of_the_default_kernels_grow_by_few_a_leaf(name, tmp_path):
     function, limit = PORTABLE[name]
     with arrays.registry(tmp_path):
@@ -177,8 +191,19 @@ def test_array_calls_of_the_default_kernels_grow_by_few_a_leaf(name, tmp_path):
             xp = Counting(array_api_compat.numpy)
             agclip.register_backend(agclip.Backend(name="numpy", xp=xp))
             function([np.ones(3) for _ in range(count)])
-            counts.append(xp.calls)
+            counts.append(xp.names.total())
     assert counts[0] < counts[1] <= counts[0] + 20 * limit
+
+
+@pytest.mark.parametrize(("access", "wanted"), [("free", 50), ("graph", 2), ("sync", 2)])
+def test_leaves_are_cut_in_pieces_only_where_arrays_are_worked_on_at_once(access, wanted, tmp_path):
+    xp, leaf = Counting(array_api_compat.numpy), np.linspace(-3, 3, 100)
+    with arrays.registry(tmp_path):
+        backend = agclip.Backend(name="numpy", xp=xp, access=lambda _: access, block=4)
+        agclip.register_backend(backend)
+        agclip.clip_by_value_(leaf, -1.0, 1.0)
+    assert np.abs(leaf).max() == 1
+    assert xp.names["where"] == wanted
 
 
 PYTHON = {
@@ -186,6 +211,8 @@ PYTHON = {
     "global in place": (lambda t: agclip.clip_by_global_norm_(t, 1.0), {"off": 7, "numba": 0}),
     "within": (lambda t: agclip.clip_by_global_norm_(t, 1e9), {"off": 7, "numba": 0}),
     "leaf": (lambda t: agclip.clip_by_norm(t, 1.0), {"off": 110, "numba": 100}),
+    "value": (lambda t: agclip.clip_by_value(t, -1.0, 1.0), {"off": 14, "numba": 2}),
+    "value in place": (lambda t: agclip.clip_by_value_(t, -1.0, 1.0), {"off": 14, "numba": 0}),
 }
 
 

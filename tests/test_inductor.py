@@ -88,6 +88,47 @@ def test_a_number_that_changes_becomes_a_symbol(compiled):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_bounds_of_a_value_clip_that_change_are_rounded_as_in_eager_calls(compiled, dtype):
+    def step(x, c):
+        return agclip.clip_by_value(x, -c, c / 3)
+
+    program, x = compiled(step), of_many_sizes(1, dtype, (33, 7))
+    torch._dynamo.utils.counters.clear()
+    bounds = np.exp(np.linspace(-9, 1, 40)).tolist()
+    assert [bits(program(x, c)) for c in bounds] == [bits(step(x, c)) for c in bounds]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+IN_PLACE = {
+    "global": agclip.clip_by_global_norm_,
+    "leaf": agclip.clip_by_norm_,
+    "value": lambda leaves, c: agclip.clip_by_value_(leaves, -c, c),
+    "value, divided": lambda leaves, c: agclip.clip_by_value_(leaves, -1.0, 1.0, loss_scale=c),
+    "value, whole": lambda leaves, c: agclip.clip_by_value_(leaves, None, round(10 * c)),
+    "value, arrays": lambda leaves, c: agclip.clip_by_value(leaves, leaves[0] - c, leaves[0] + c),
+    "twice": lambda leaves, c: agclip.clip_by_global_norm_([*leaves, *leaves], c),
+    "value, twice": lambda leaves, c: agclip.clip_by_value_([*leaves, *leaves], -1.0, 1.0 / c),
+}
+
+
+@pytest.mark.parametrize("bounds", [(0.3,) * 5, (0.3, 0.7, 1.9, 0.2, 2.6)], ids=["same", "new"])
+@pytest.mark.parametrize("name", IN_PLACE, ids=lambda name: name.replace(", ", "-"))
+def test_new_arrays_in_each_step_are_not_compiled_for_anew(name, bounds):
+    """Dynamo alone: a guard on which arrays they are, or on a number, shows before Inductor."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    clip = IN_PLACE[name]
+    program = torch.compile(clip, fullgraph=True, backend=counter)
+    for seed, bound in enumerate(bounds):
+        leaves, others = ([of_many_sizes(seed + k, "float32", 5) for k in (0, 9)] for _ in "ab")
+        clip(others, bound)
+        program(leaves, bound)
+        assert bits(leaves) == bits(others)
+    torch._dynamo.reset()
+    assert counter.frame_count == len(set(bounds[:2]))
+
+
 # What Inductor does to IEEE arithmetic.
 
 

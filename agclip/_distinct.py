@@ -1,0 +1,25 @@
+"""What tells arrays apart: a tree may hold an array twice, which is overwritten once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from agclip._backend import Backend
+from agclip._typing import Array
+
+
+def key_of(backend: Backend, arrays: Sequence[Array]) -> Callable[[Array], Hashable]:
+    """Return a function that gives one and the same key for an array, and for no other of them.
+
+    A compiler that traces Python takes the `id` of an array for a constant, and compiles anew for
+    the arrays of the next step; that two are one it knows by itself. Elsewhere many libraries have
+    no hash of an array, or a slow one.
+    """
+    first = arrays[0]
+    traced = backend.access(first) == "never" and isinstance(first, Hashable)
+    return _itself if traced else id
+
+
+def _itself(x: Any) -> Any:
+    return x
