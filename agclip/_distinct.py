@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from agclip._backend import Backend
+from agclip._known import Known
 from agclip._typing import Array
 
 
@@ -16,6 +17,8 @@ def key_of(backend: Backend, arrays: Sequence[Array]) -> Callable[[Array], Hasha
     the arrays of the next step; that two are one it knows by itself. Elsewhere many libraries have
     no hash of an array, or a slow one.
     """
+    if isinstance(arrays, Known):
+        return id
     first = arrays[0]
     traced = backend.access(first) == "never" and isinstance(first, Hashable)
     return _itself if traced else id

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from agclip import _devices, _kernels, _value
 from agclip._backend import Backend
 from agclip._details import Details
+from agclip._distinct import key_of
 from agclip._leaves import Leaves
 from agclip._programs import Plan
 from agclip._stages import measured
@@ -73,8 +74,9 @@ def write(leaves: Leaves, after: Sequence[Array]) -> None:
     if leaves.originals is not None:
         leaves.overwrite(after)
         return
-    written: set[int] = set()
+    key = key_of(leaves.backend, leaves.arrays)
+    written: set[Hashable] = set()
     for leaf, new in zip(leaves.arrays, after, strict=True):
-        if id(leaf) not in written:
-            written.add(id(leaf))
+        if key(leaf) not in written:
+            written.add(key(leaf))
             _kernels.write(leaf, new)
