@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from agclip import _devices, _kernels, _known
 from agclip._coefficient import Decision
-from agclip._distinct import key_of
+from agclip._distinct import once
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor
 from agclip._programs import Call
@@ -67,16 +67,11 @@ def _applier(call: Call) -> Any:
 def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
     backend = call.backend
-    key = key_of(backend, arrays)
-    written: set[Hashable] = set()
+    unwritten = once(backend, arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         if _known_idle(call, decision.active):
             continue
-        members = _known.chosen(arrays, group)
-        new = set(map(key, members)) - written
-        if len(new) < len(members):
-            members = list({key(leaf): leaf for leaf in members if key(leaf) in new}.values())
-        written |= new
+        members = unwritten(_known.chosen(arrays, group))
         if not members:
             continue
         if call.host and call.plan.nonfinite == "zero" and not decision.finite:

@@ -47,9 +47,10 @@ class Backend:
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
-        survey: `(leaves, inplace)` → the leaves as `Known`, if all are ordinary arrays that can be
-            read, and overwritten if `inplace`; None, and each leaf is asked for itself. Those that
-            it knows are not asked for `refuse`, `unwritable` and `access`.
+        survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
+            ordinary arrays that can be read, and overwritten if `inplace`; None, and each leaf is
+            asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
+            `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.
@@ -89,7 +90,7 @@ class Backend:
     sqrt: Callable[[Namespace, Array], Array] = _kernels.sqrt
     branch: Callable[..., Sequence[Array]] = _kernels.select
     access: Callable[[Array], Access] = _kernels.access
-    survey: Callable[[Sequence[Array], bool], Known | None] = _kernels.nothing
+    survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
     usable: Callable[[], str | None] = _kernels.usable

@@ -10,7 +10,23 @@ from agclip._known import Known
 from agclip._typing import Array
 
 
-def key_of(backend: Backend, arrays: Sequence[Array]) -> Callable[[Array], Hashable]:
+def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]], Sequence[Array]]:
+    """Return a function of some of the arrays that leaves out those it has returned before."""
+    if isinstance(arrays, Known) and arrays.distinct:
+        return _itself
+    key, seen = _key_of(backend, arrays), set[Hashable]()
+
+    def unseen(some: Sequence[Array]) -> Sequence[Array]:
+        keys = set(map(key, some)) - seen
+        if len(keys) < len(some):
+            some = list({key(x): x for x in some if key(x) in keys}.values())
+        seen.update(keys)
+        return some
+
+    return unseen
+
+
+def _key_of(backend: Backend, arrays: Sequence[Array]) -> Callable[[Array], Hashable]:
     """Return a function that gives one and the same key for an array, and for no other of them.
 
     A compiler that traces Python takes the `id` of an array for a constant, and compiles anew for

@@ -7,7 +7,7 @@ through the default backend, whose arrays every library can be made of.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_compat
@@ -19,13 +19,13 @@ from agclip._typing import Array, Device
 from agclip_backends import DEFAULT
 
 
-def among(arrays: Sequence[Array]) -> bool:
-    """Tell whether one of several arrays is of another library than the configured one."""
+def among(types: set[type]) -> bool:
+    """Tell whether one of the types of arrays is of another library than the configured one."""
     asked = config.current().backend
     if asked == "auto":
         return False
     name = asked if isinstance(asked, str) else _home.home.backend.name
-    return any(_registry.BY_TYPE[cls].name != name for cls in set(map(type, arrays)))
+    return any(_registry.BY_TYPE[cls].name != name for cls in types)
 
 
 def converts() -> bool:

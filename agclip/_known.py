@@ -14,10 +14,16 @@ from agclip._typing import Access, Array
 class Known(list[Any]):
     """A list of leaves that are ordinary arrays of one library, and what they have in common."""
 
-    __slots__ = ("access", "entries", "kinds")
+    __slots__ = ("access", "distinct", "entries", "kinds")
 
     def __init__(
-        self, leaves: Iterable[Array], kinds: frozenset[Kind], entries: int, access: Access
+        self,
+        leaves: Iterable[Array],
+        kinds: frozenset[Kind],
+        entries: int,
+        access: Access,
+        *,
+        distinct: bool = False,
     ) -> None:
         super().__init__(leaves)
         self.kinds = kinds
@@ -26,6 +32,8 @@ class Known(list[Any]):
         """The number of real entries of all leaves; a complex one counts as two."""
         self.access = access
         """What reading a value costs."""
+        self.distinct = distinct
+        """Whether it is certain that no two share memory."""
 
 
 def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:

@@ -147,13 +147,14 @@ def _gathered(
     *,
     inplace: bool,
 ) -> Leaves:
-    if Literal not in set(map(type, found)):
+    types = set(map(type, found))
+    if Literal not in types:
         if not found:
             return Leaves(name, _home.home.backend, found, [], structure)
-        if _foreign.among(found):
+        if _foreign.among(types):
             return _taken_over(found, structure, name, families, inplace=inplace)
-        backend = backend_for(found, lambda i: _path(structure, name, i))
-        return _checked(name, backend, found, structure, families, inplace=inplace)
+        backend = backend_for(found, types, lambda i: _path(structure, name, i))
+        return _checked(name, backend, found, types, structure, families, inplace=inplace)
     literal = [isinstance(leaf, Literal) for leaf in found]
     if inplace:
         msg = (
@@ -164,10 +165,11 @@ def _gathered(
         raise TypeError(msg)
     arrays = [leaf for leaf, is_literal in zip(found, literal, strict=True) if not is_literal]
     places = [i for i, is_literal in enumerate(literal) if not is_literal]
-    if arrays and _foreign.among(arrays):
+    types.remove(Literal)
+    if arrays and _foreign.among(types):
         return _taken_over(found, structure, name, families, inplace=inplace)
     if arrays:
-        backend = backend_for(arrays, lambda i: _path(structure, name, places[i]))
+        backend = backend_for(arrays, types, lambda i: _path(structure, name, places[i]))
         device = backend.device(arrays[0])
     else:
         backend, device = _home.home
@@ -178,7 +180,8 @@ def _gathered(
             else leaf
             for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
         ]
-    return _checked(name, backend, found, structure, families, inplace=inplace)
+    types = set(map(type, found))
+    return _checked(name, backend, found, types, structure, families, inplace=inplace)
 
 
 def _taken_over(
@@ -197,7 +200,7 @@ def _taken_over(
             brought.append(leaf)
             continue
         alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF], "{}")
-        _checked(name, owner, [leaf], alone, families, inplace=inplace)
+        _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)
@@ -211,12 +214,13 @@ def _checked(
     name: str,
     backend: Backend,
     found: list[Array],
+    types: set[type],
     structure: _tree.Structure,
     families: tuple[str, str],
     *,
     inplace: bool,
 ) -> Leaves:
-    known = backend.survey(found, inplace)
+    known = backend.survey(found, types, inplace)
     if known is not None and all(kind.family in families for kind in known.kinds):
         kinds: Sequence[Kind] = (
             [*known.kinds] * len(known)

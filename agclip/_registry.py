@@ -113,11 +113,11 @@ def _standard(x: Any) -> Backend | None:
     return owner or Backend(name=type(x).__module__.partition(".")[0], xp=xp)
 
 
-def backend_for(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
+def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int], str]) -> Backend:
     """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
     first = resolve(leaves[0])
     assert first is not None, "the tree holds arrays only"
-    for cls in set(map(type, leaves)):
+    for cls in types:
         other = BY_TYPE[cls]
         if other is not first and other != first:
             odd = next(i for i, leaf in enumerate(leaves) if type(leaf) is cls)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _bounds, _kernels, _thresholds
 from agclip._backend import Backend
-from agclip._distinct import key_of
+from agclip._distinct import once
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._typing import Array, Scalar, T
@@ -197,12 +197,10 @@ def _overwritten(
     highs: Sequence[Array | None],
     loss_scale: Scalar | None,
 ) -> Sequence[Array]:
-    key = key_of(way.backend, arrays)
-    written: set[Hashable] = set()
+    unwritten = once(way.backend, arrays)
     for leaf, low, high in zip(arrays, lows, highs, strict=True):
-        if key(leaf) not in written:
-            written.add(key(leaf))
-            _overwrite(way, leaf, low, high, loss_scale)
+        for new in unwritten([leaf]):
+            _overwrite(way, new, low, high, loss_scale)
     return arrays
 
 

@@ -157,7 +157,10 @@ def test_two_classes_of_a_library_without_an_adapter_are_one_library(registry):
     orphan = importlib.import_module("orphanlib")
     leaves = [orphan.Dense([3.0]), orphan.Diagonal([4.0])]
     assert [_registry.resolve(leaf).name for leaf in leaves] == ["orphanlib", "orphanlib"]
-    assert _registry.backend_for(leaves, lambda i: f"t[{i}]").name == "orphanlib"
+    assert (
+        _registry.backend_for(leaves, set(map(type, leaves)), lambda i: f"t[{i}]").name
+        == "orphanlib"
+    )
 
 
 def test_a_library_that_inherits_from_numpy_is_one_of_its_own(registry):

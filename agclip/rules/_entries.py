@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from agclip import _devices, _kernels, _value
 from agclip._backend import Backend
 from agclip._details import Details
-from agclip._distinct import key_of
+from agclip._distinct import once
 from agclip._leaves import Leaves
 from agclip._programs import Plan
 from agclip._stages import measured
@@ -74,9 +74,7 @@ def write(leaves: Leaves, after: Sequence[Array]) -> None:
     if leaves.originals is not None:
         leaves.overwrite(after)
         return
-    key = key_of(leaves.backend, leaves.arrays)
-    written: set[Hashable] = set()
+    unwritten = once(leaves.backend, leaves.arrays)
     for leaf, new in zip(leaves.arrays, after, strict=True):
-        if key(leaf) not in written:
-            written.add(key(leaf))
-            _kernels.write(leaf, new)
+        for one in unwritten([leaf]):
+            _kernels.write(one, new)

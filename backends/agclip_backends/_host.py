@@ -54,9 +54,11 @@ class Leaves(Known):
         table: Any,
         kernels: Any,
         library: Library,
+        *,
+        distinct: bool,
     ) -> None:
         entries, _, blocks = table[kernels.COUNT :, -1].tolist()
-        super().__init__(leaves, kinds, entries, "free")
+        super().__init__(leaves, kinds, entries, "free", distinct=distinct)
         self.blocks: int = blocks
         self.kernels = kernels
         self.library = library

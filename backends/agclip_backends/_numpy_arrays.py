@@ -54,15 +54,15 @@ def _reads_arrays(kernels: Any) -> bool:
     return found == 2 and table[: kernels.FIRST, 0].tolist() == wanted
 
 
-def survey(leaves: Sequence[Any], inplace: bool) -> Known | None:
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
     """Return ordinary arrays as `Known`, with their addresses if there are compiled kernels."""
-    if set(map(type, leaves)) != {np.ndarray}:
+    if types != {np.ndarray}:
         return None
     kernels = loader.kernels()
     if kernels is not None and _reads_arrays(kernels):
         table, found = _table(leaves, kernels, written=inplace)
         if found > 0:
-            return _host.Leaves(leaves, _kinds(found), table, kernels, _LIBRARY)
+            return _host.Leaves(leaves, _kinds(found), table, kernels, _LIBRARY, distinct=inplace)
     if inplace and not all(x.flags.writeable and x.flags.forc for x in leaves):
         return None
     dtypes = {x.dtype for x in leaves}

@@ -24,14 +24,14 @@ _is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
-_is_conj = torch.Tensor.is_conj
+_is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 
-def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
+def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
     """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
     if watched() or torch._C._len_torch_dispatch_stack():
         return None
-    if not _TYPES.issuperset(map(type, leaves)) or not all(map(_is_cpu, leaves)):
+    if not types <= _TYPES or not all(map(_is_cpu, leaves)):
         return None
     dtypes = set(map(_dtype, leaves))
     if not dtypes <= _KINDS.keys():
@@ -51,7 +51,7 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Known | None:
     if kernels is not None:
         table = _table(leaves, dtypes, addresses, counts)
         if kernels.complete(table, inplace):
-            return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY)
+            return _host.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
     entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
     if kernels is None:
         loader.went_without(len(leaves), entries)
@@ -98,7 +98,7 @@ def _not_as_stored(
         return True
     if 0 in addresses and any(n and not a for a, n in zip(addresses, counts, strict=True)):
         return True
-    return 1 in counts and any(n == 1 and x.is_neg() for x, n in zip(leaves, counts, strict=True))
+    return 1 in counts and any(map(_is_neg, leaves))
 
 
 def _dense(x: torch.Tensor) -> bool:
