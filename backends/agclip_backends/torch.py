@@ -24,11 +24,9 @@ Their squares are added in one dot product: several smaller ones wait for all th
 BLOCK = 1 << 15
 """Entries that one thread works on at a time."""
 
-
 _DOUBLES = (torch.float64, torch.complex128)
 _TINY = 1 << 10
 """Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
-_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def _access(x: torch.Tensor) -> Access:
@@ -63,41 +61,44 @@ def _sum_squares(
             return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
             return _kernels.sum_squares(namespace, leaves, wide, scale)
+    kinds = _known.kinds(leaves)
+    if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
+        return [_of_leaf(leaf, scale) for leaf in leaves]
     sizes = [leaf.numel() for leaf in leaves]
-    buffer = torch.empty(min(max(sizes, default=0) * 2, PIECE), dtype=wide)
-    with torch.no_grad():
-        if scale != 1.0 or any(kind.family == "complex" for kind in _known.kinds(leaves)):
-            return [_of_leaf(leaf, buffer, scale) for leaf in leaves]
-        return _small_leaves.sum_squares(
-            leaves, sizes, _gathered, lambda leaf: _of_leaf(leaf, buffer, 1.0)
-        )
+    shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
+    large = sum(sizes) > _TINY * len(sizes)
+    joined = _joined_by_numpy if shared and large else _joined
+    return _small_leaves.sum_squares(leaves, sizes, joined, lambda leaf: _of_leaf(leaf, 1.0))
 
 
-def _gathered(leaves: Sequence[torch.Tensor]) -> Any:
-    large = sum(leaf.numel() for leaf in leaves) > len(leaves) * _TINY
-    if large and all(leaf.dtype in _OF_NUMPY for leaf in leaves):
-        plain = (leaf.detach() if leaf.requires_grad else leaf for leaf in leaves)
-        return _small_leaves.joined([leaf.resolve_neg().numpy() for leaf in plain])
+def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
+    return _small_leaves.joined(list(map(torch.Tensor.numpy, leaves)))
+
+
+@torch.no_grad()
+def _joined(leaves: Sequence[torch.Tensor]) -> Any:
     flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
     return torch.cat(flat).to(torch.float64).numpy()
 
 
-def _of_leaf(leaf: torch.Tensor, buffer: torch.Tensor, scale: float) -> float:
+@torch.no_grad()
+def _of_leaf(leaf: torch.Tensor, scale: float) -> float:
     """Return Σ (scale·|x|)², each piece widened into the same buffer."""
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf.resolve_conj())
-    if leaf.is_contiguous():
-        leaf = leaf.view(-1)
+    whole = leaf.is_contiguous()
+    pieces = torch.split(leaf.view(-1), PIECE) if whole else _kernels.pieces(leaf, PIECE)
     double = leaf.dtype == torch.float64
+    buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64)
     sums: list[float] = []
-    for piece in _kernels.pieces(leaf, PIECE):
+    for piece in pieces:
         y = buffer[: piece.numel()]
-        y.view(piece.shape).copy_(piece)
+        (y if whole else y.view(piece.shape)).copy_(piece)
         if scale != 1.0:
             y.mul_(scale)
         # A square of float32 is exact in float64, so any order of summation will do; squares of
         # float64 are not, and torch's cascade loses less than a running sum.
-        sums.append(float(y.mul_(y).sum() if double else torch.dot(y, y)))
+        sums.append((y.mul_(y).sum() if double else torch.dot(y, y)).item())
     return _floats.total(sums)
 
 
