@@ -14,7 +14,8 @@ def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]
     """Return a function of some of the arrays that leaves out those it has returned before."""
     if isinstance(arrays, Known) and arrays.distinct:
         return _itself
-    key, seen = _key_of(backend, arrays), set[Hashable]()
+    key = _key_of(backend, arrays)
+    seen: set[Hashable] = set()
 
     def unseen(some: Sequence[Array]) -> Sequence[Array]:
         keys = set(map(key, some)) - seen
