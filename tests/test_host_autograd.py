@@ -48,12 +48,13 @@ def test_a_tensor_that_requires_grad_is_differentiated(accelerate):
     assert x.grad.tolist() == pytest.approx([0.032, -0.024], abs=1e-6)
 
 
-def test_without_grad_it_is_clipped_as_any_other(accelerate):
-    x = torch.tensor([3.0, 4.0], requires_grad=True)
+@pytest.mark.parametrize("size", [2, 4000, 20_000])
+def test_without_grad_it_is_clipped_as_any_other(accelerate, size):
+    x = torch.tensor([3.0, 4.0]).repeat(size // 2).requires_grad_()
     with torch.no_grad():
-        clipped = agclip.clip_by_norm(x, 1.0)
-        assert agclip.clip_by_norm_(x, 1.0) is x
-    assert clipped.tolist() == x.tolist() == pytest.approx([0.6, 0.8])
+        clipped = agclip.clip_by_norm(x, (size / 2) ** 0.5)
+        assert agclip.clip_by_norm_(x, (size / 2) ** 0.5) is x
+    assert clipped.tolist() == x.tolist() == pytest.approx([0.6, 0.8] * (size // 2))
     assert not clipped.requires_grad
 
 
