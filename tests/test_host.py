@@ -124,6 +124,23 @@ def test_leaves_of_many_sizes_are_clipped_each_by_its_own_norm(host):
     assert all(map(matches, got, wanted))
 
 
+@pytest.mark.parametrize("inplace", [False, True], ids=["new", "in-place"])
+@pytest.mark.parametrize("policy", ["propagate", "zero", "skip"])
+def test_a_leaf_in_a_list_is_clipped_as_it_is_alone(host, policy, inplace):
+    """Some beyond the bound, some within, some not finite, empty, tiny or of several blocks."""
+    special = [np.asarray(x, "float32") for x in ([np.nan, 1], [np.inf, -1], [], [1e-39, 1e-45])]
+    values = [*(hosts.drawn(*row) for row in MIXED), *special, np.asarray([1e300, 2.0])]
+    clip = agclip.clip_by_norm_ if inplace else agclip.clip_by_norm
+    leaves = [host.copy(x) for x in values]
+    together = clip(leaves, 0.25, nonfinite=policy)
+    alone = [clip(host.copy(x), 0.25, nonfinite=policy) for x in values]
+    got, wanted = ([hosts.bits(host.entries(x)) for x in each] for each in (together, alone))
+    assert got == wanted
+    assert [a is b for a, b in zip(together, leaves, strict=True)] == [
+        inplace or bits == hosts.bits(x) for bits, x in zip(got, values, strict=True)
+    ]
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_small_mixed_tree_agrees_with_the_oracle(host, order):
     names = ("float32", "float64", "float16", "bfloat16", "complex64")

@@ -8,6 +8,8 @@ import agclip
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+import agclip_backends.torch  # noqa: E402 - PyTorch is optional
+
 FUNCTIONS = {
     "norm": lambda v: agclip.clip_by_norm(v, 1.0),
     "norm of order 1": lambda v: agclip.clip_by_norm(v, 1.0, ord=1),
@@ -152,6 +154,21 @@ def test_gradients_of_parameters_are_clipped_in_their_own_memory():
 def test_the_norm_is_right_where_torch_sums_in_float32():
     x = torch.full((10**7,), 0.1)
     assert agclip.global_norm([x]).item() == pytest.approx(math.sqrt(1e7) * 0.1, rel=1e-7)
+
+
+@pytest.mark.parametrize("few", [0, 1000], ids=["all threads", "one thread"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+def test_large_tensors_are_summed_by_one_thread_or_by_all(monkeypatch, few, dtype):
+    monkeypatch.setattr(agclip_backends.torch, "_FEW", few)
+    x = torch.randn(700_001, generator=torch.Generator().manual_seed(1), dtype=dtype)[1:]
+    squares = torch.view_as_real(x.to(torch.complex128)).square().flatten()
+    exact = math.sqrt(math.fsum(squares.tolist()))
+    precision = 2.0**-51 if dtype == torch.float64 else 2.0**-23
+    assert agclip.global_norm([x]).item() == pytest.approx(exact, rel=precision)
+    strided = x.reshape(700, 1000)[:, ::2]
+    assert agclip.global_norm([strided, strided]).item() == pytest.approx(
+        agclip.global_norm([strided.contiguous()]).item() * math.sqrt(2), rel=precision
+    )
 
 
 @pytest.mark.parametrize("layout", ["transposed", "channels last", "strided"])

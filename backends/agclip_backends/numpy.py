@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,57 +13,15 @@ from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor, is_one
 from agclip._typing import Access
-from agclip_backends import _numpy_arrays, _small_leaves
+from agclip_backends import _array_sums, _numpy_arrays
+from agclip_backends._array_sums import BLOCK, joined, of_leaf
 from agclip_backends._host import accelerated
-
-BLOCK = 1 << 13
-"""Entries whose squares are added in one dot product, one after the other.
-
-OpenBLAS (0.3.31) splits a dot product of more than 10,000 entries over threads, whose start costs
-more than the product.
-"""
-_PIECE = 3 << 16
-"""Entries that are widened at a time: 1.5 MiB of float64. Fewer take longer, for an entry."""
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
     if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
-        return [_of_leaf(leaf, scale) for leaf in leaves]
-    return _small_leaves.sum_squares(
-        leaves,
-        [leaf.size for leaf in leaves],
-        _small_leaves.joined,
-        lambda leaf: _of_leaf(leaf, 1.0),
-    )
-
-
-def _of_leaf(leaf: Any, scale: float) -> float:
-    kind = kind_of(leaf.dtype)
-    flat = np.asarray(leaf)
-    if kind.family == "complex":
-        return math.fsum((_of_leaf(flat.real, scale), _of_leaf(flat.imag, scale)))
-    sums: list[float] = []
-    pieces: Any = np.nditer(
-        flat,
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_dtypes=[np.float64],
-        casting="unsafe",
-        buffersize=_PIECE,
-    )
-    for piece in pieces:
-        y = piece if is_one(scale) else piece * scale
-        # A square of float32 is exact in float64, so any order of summation will do; squares of
-        # float64 are not, and pairwise summation loses least.
-        sums += [float(np.add.reduce(y * y))] if kind.precision == 53 else _dots(y)
-    return _total(sums)
-
-
-def _dots(x: Any) -> list[float]:
-    """Return the sums of squares of blocks, all but the last in one call."""
-    whole = x.size - x.size % BLOCK
-    blocks, rest = x[:whole].reshape(-1, BLOCK), x[whole:]
-    sums: list[float] = np.matmul(blocks[:, None, :], blocks[:, :, None]).ravel().tolist()
-    return [*sums, float(np.dot(rest, rest))]
+        return [of_leaf(leaf, scale) for leaf in leaves]
+    return _array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, of_leaf)
 
 
 def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
@@ -72,13 +29,6 @@ def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
         np.max([_kernels.abs_max(xp, [piece], wide)[0] for piece in _kernels.pieces(leaf, BLOCK)])
         for leaf in leaves
     ]
-
-
-def _total(sums: list[float]) -> float:
-    try:
-        return math.fsum(sums)
-    except OverflowError:
-        return math.inf
 
 
 @functools.cache

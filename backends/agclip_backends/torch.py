@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat.torch as xp
+import numpy as np
 import torch
 
 from agclip import Backend, _floats, _kernels, _known
 from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
-from agclip_backends import _small_leaves, _torch_cuda, _torch_tensors
+from agclip_backends import _array_sums, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
 
 PIECE = 3 << 16
@@ -23,7 +24,8 @@ Their squares are added in one dot product: several smaller ones wait for all th
 """
 BLOCK = 1 << 15
 """Entries that one thread works on at a time."""
-
+_FEW = 2
+"""Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _DOUBLES = (torch.float64, torch.complex128)
 _TINY = 1 << 10
 """Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
@@ -68,12 +70,12 @@ def _sum_squares(
     shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
     large = sum(sizes) > _TINY * len(sizes)
     joined = _joined_by_numpy if shared and large else _joined
-    return _small_leaves.sum_squares(leaves, sizes, joined, lambda leaf: _of_leaf(leaf, 1.0))
+    return _array_sums.of_leaves(leaves, sizes, joined, _of_leaf)
 
 
 def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
     plain = [leaf.detach() if leaf.requires_grad else leaf for leaf in leaves]
-    return _small_leaves.joined(list(map(torch.Tensor.numpy, plain)))
+    return _array_sums.joined(list(map(torch.Tensor.numpy, plain)))
 
 
 @torch.no_grad()
@@ -82,11 +84,14 @@ def _joined(leaves: Sequence[torch.Tensor]) -> Any:
     return torch.cat(flat).to(torch.float64).numpy()
 
 
-@torch.no_grad()
-def _of_leaf(leaf: torch.Tensor, scale: float) -> float:
-    """Return Σ (scale·|x|)², each piece widened into the same buffer."""
+def _of_leaf(leaf: torch.Tensor, scale: float = 1.0) -> float:
+    """Return Σ (scale·|x|)²."""
+    leaf = leaf.detach().resolve_conj().resolve_neg()
+    if leaf.itemsize > 2 and torch.get_num_threads() <= _FEW:
+        with np.errstate(all="ignore"):
+            return _array_sums.of_leaf(leaf.numpy(), scale)
     if leaf.is_complex():
-        leaf = torch.view_as_real(leaf.resolve_conj())
+        leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
     pieces = torch.split(leaf.view(-1), PIECE) if whole else _kernels.pieces(leaf, PIECE)
     double = leaf.dtype == torch.float64

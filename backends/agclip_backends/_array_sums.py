@@ -1,4 +1,8 @@
-"""Sums over many small leaves at once: calls cost more than their arithmetic there."""
+"""Sums of squares by NumPy's array calls, of arrays and of tensors that are arrays in host memory.
+
+Small leaves are gathered, for calls cost more than their arithmetic; large ones are widened piece
+by piece.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from agclip import _floats
+from agclip._dtypes import kind_of
+from agclip._kernels import is_one
+
+BLOCK = 1 << 13
+"""Entries whose squares are added in one dot product, one after the other.
+
+OpenBLAS (0.3.31) splits a dot product of more than 10,000 entries over threads, whose start costs
+more than the product.
+"""
+_PIECE = 3 << 16
+"""Entries that are widened at a time: 1.5 MiB of float64. Fewer take longer, for an entry."""
 SMALL = 1 << 12
 """Entries up to which a leaf is gathered with others."""
 _BATCH = 1 << 15
 """Entries that are gathered at a time."""
 
 
-def sum_squares(
+def of_leaves(
     leaves: Sequence[Any],
     sizes: Sequence[int],
     gathered: Callable[[Sequence[Any]], Any],
@@ -66,3 +82,33 @@ def _add(
         totals = np.add.reduceat(squares, starts)
     for i, value in zip(batch, totals.tolist(), strict=True):
         sums[i] = value
+
+
+def of_leaf(leaf: Any, scale: float = 1.0) -> float:
+    """Return Σ (scale·|x|)² of an array."""
+    kind = kind_of(leaf.dtype)
+    flat = np.asarray(leaf)
+    if kind.family == "complex":
+        return _floats.total((of_leaf(flat.real, scale), of_leaf(flat.imag, scale)))
+    sums: list[float] = []
+    pieces: Any = np.nditer(
+        flat,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=[np.float64],
+        casting="unsafe",
+        buffersize=_PIECE,
+    )
+    for piece in pieces:
+        y = piece if is_one(scale) else piece * scale
+        # A square of float32 is exact in float64, so any order of summation will do; squares of
+        # float64 are not, and pairwise summation loses least.
+        sums += [float(np.add.reduce(y * y))] if kind.precision == 53 else _dots(y)
+    return _floats.total(sums)
+
+
+def _dots(x: Any) -> list[float]:
+    """Return the sums of squares of blocks, all but the last in one call."""
+    whole = x.size - x.size % BLOCK
+    blocks, rest = x[:whole].reshape(-1, BLOCK), x[whole:]
+    sums: list[float] = np.matmul(blocks[:, None, :], blocks[:, :, None]).ravel().tolist()
+    return [*sums, float(np.dot(rest, rest))]
