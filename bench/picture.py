@@ -139,7 +139,7 @@ def _curves(contests: Sequence[tuple[Contest, list[Result]]]) -> Figure:
         axes.set_yscale("log")
         axes.grid(color=_GRID, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(contest.title, fontsize=10, loc="left")
+        axes.set_title(contest.title, fontsize=9, loc="left")
         axes.set_xlabel(contest.axis)
         axes.set_ylabel("µs a call")
     handles, labels = panels[0].get_legend_handles_labels()
