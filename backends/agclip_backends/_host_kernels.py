@@ -246,9 +246,12 @@ def _leaf_of(table: Any, block: Any) -> Any:
 
 
 @_compiled()
-def _extent(table: Any, leaf: Any, block: Any) -> Any:
+def _place(table: Any, leaf: Any, block: Any) -> Any:
+    """Return the leaf of a block, the given one or one after it, where it begins, and its size."""
+    while block >= table[FIRST, leaf + 1]:
+        leaf += 1
     begin = (block - table[FIRST, leaf]) * BLOCK
-    return begin, min(BLOCK, table[COUNT, leaf] - begin)
+    return leaf, begin, min(BLOCK, table[COUNT, leaf] - begin)
 
 
 @_compiled()
@@ -312,10 +315,8 @@ def sum_squares(table: Any, start: Any, stop: Any, scale: Any, out: Any) -> None
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             out[block] = _squares(_double(address, begin, size), scale, 256)
         else:
@@ -328,10 +329,8 @@ def sum_magnitudes(table: Any, start: Any, stop: Any, out: Any) -> None:
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             out[block] = _magnitudes(_double(address, begin, size), 256)
         else:
@@ -344,10 +343,8 @@ def peaks(table: Any, start: Any, stop: Any, out: Any) -> None:
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             out[block] = _block_peak64(_double(address, begin, size))
         else:
@@ -362,10 +359,8 @@ def exact_parts(
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             _block_parts(_double(address, begin, size), scale, anchors, square, out[block])
         else:
@@ -383,10 +378,8 @@ def scale(table: Any, start: Any, stop: Any, target: Any, factor: Any) -> None:
     leaf = _leaf_of(table, start)
     pre, rest = np.float32(factor[0]), np.float32(factor[1])
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code, to = table[ADDRESS, leaf], table[CODE, leaf], target[leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             _block_scale(_copied_double(address, to, begin, size), factor[2], factor[3])
         else:
@@ -401,10 +394,8 @@ def clip(table: Any, start: Any, stop: Any, target: Any, lows: Any, highs: Any) 
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
-        while block >= table[FIRST, leaf + 1]:
-            leaf += 1
+        leaf, begin, size = _place(table, leaf, block)
         address, code, to = table[ADDRESS, leaf], table[CODE, leaf], target[leaf]
-        begin, size = _extent(table, leaf, block)
         if code == FLOAT64:
             _block_clip(_copied_double(address, to, begin, size), lows[leaf], highs[leaf])
         else:
