@@ -1,5 +1,6 @@
 """What PyTorch's tensors on a device go through: run on the CPU, without data, and on a GPU."""
 
+import dataclasses
 import math
 
 import pytest
@@ -248,6 +249,48 @@ class TestConformance(BackendConformance):
         _registry._registered.clear()
         _registry._registered.update(before)
         _registry.BY_TYPE.clear()
+
+
+@pytest.fixture
+def on_a_device(monkeypatch):
+    """Have CPU tensors go the way of tensors on a device."""
+    own = agclip.get_backend("torch")
+    kernels = ("sum_squares", "scale", "scale_", "total")
+    made = dataclasses.replace(
+        own,
+        access=lambda _: "sync",
+        survey=lambda *_: None,
+        branch=_kernels.select,
+        **{name: getattr(_torch_cuda, name) for name in kernels},
+    )
+    monkeypatch.setitem(_registry._registered, "torch", made)
+    _registry.BY_TYPE.clear()
+    yield
+    _registry.BY_TYPE.clear()
+
+
+LAUNCHES = {
+    "global_norm": (agclip.global_norm, 12),
+    "clip_by_global_norm_": (lambda leaves: agclip.clip_by_global_norm_(leaves, 0.5), 38),
+    "clip_by_global_norm_, strict": (
+        lambda leaves: agclip.clip_by_global_norm_(leaves, 0.5, strict=True),
+        40,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHES, ids=lambda name: name.replace(", ", "-"))
+def test_a_call_takes_as_few_launches_for_many_leaves_as_for_two(on_a_device, name):
+    call, most = LAUNCHES[name]
+    counts = []
+    for count in (2, 200):
+        leaves = [entries((100, 7), torch.float32, seed) for seed in range(count)]
+        with Watch() as watch:
+            call(leaves)
+        assert not watch.reads
+        counts.append(len(watch.calls))
+    assert counts == [counts[0]] * 2
+    assert counts[0] <= most
 
 
 @pytest.fixture
