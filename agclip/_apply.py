@@ -54,14 +54,33 @@ def _applier(call: Call) -> Any:
             new = backend.scale(xp, members, factor)
             if call.plan.nonfinite == "zero":
                 new = [xp.where(finite, leaf, xp.zeros_like(leaf)) for leaf in new]
-            if active.ndim:
-                new = [xp.where(active, a, b) for a, b in zip(new, members, strict=True)]
             return new
 
+        def picked() -> Sequence[Array]:
+            if not active.ndim:
+                return scaled()
+            return [xp.where(active, a, b) for a, b in zip(scaled(), members, strict=True)]
+
+        if _multiplied_anyway(call, members):
+            return scaled()
         anywhere = xp.any(active) if active.ndim else active
-        return backend.branch(xp, anywhere, scaled, lambda: list(members))
+        return backend.branch(xp, anywhere, picked, lambda: list(members))
 
     return applied
+
+
+def _multiplied_anyway(call: Call, members: Sequence[Array]) -> bool:
+    """Tell whether leaves within the bound may as well be multiplied by one.
+
+    That is so where nobody can know that they are, and the product has their bits: of finite real
+    numbers, and of those of a group that becomes NaN or zero if one is not finite.
+    """
+    backend = call.backend
+    return (
+        call.plan.nonfinite != "skip"
+        and all(kind.family == "real" for kind in _known.kinds(members))
+        and all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
+    )
 
 
 def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:

@@ -47,6 +47,8 @@ class Backend:
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
+        keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
+            then nothing has to be picked for leaves that may be within the bound.
         survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
             ordinary arrays that can be read, and overwritten if `inplace`; None, and each leaf is
             asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
@@ -90,6 +92,7 @@ class Backend:
     sqrt: Callable[[Namespace, Array], Array] = _kernels.sqrt
     branch: Callable[..., Sequence[Array]] = _kernels.select
     access: Callable[[Array], Access] = _kernels.access
+    keeps_bits: Callable[[Array], bool] = _kernels.keeps_bits
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
     unwritable: Callable[[Array], str | None] = _kernels.unwritable

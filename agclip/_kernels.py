@@ -153,6 +153,11 @@ def access(_: Array) -> Access:
     return "sync"
 
 
+def keeps_bits(_: Array) -> bool:
+    """Return the cautious answer: a product with one may flush a subnormal number to zero."""
+    return False
+
+
 def nothing(*_: Any) -> None:
     """Return None: there is no better way than the general one."""
 

@@ -51,6 +51,7 @@ def backend(adapter):
         sum_squares=adapter.backend.sum_squares,
         scale=adapter.backend.scale,
         scale_=adapter.backend.scale_,
+        keeps_bits=adapter.backend.keeps_bits,
         wide=own.wide,
         unwritable=own.unwritable,
         refuse=own.refuse,

@@ -170,6 +170,7 @@ backend = Backend(
     total=lambda _, values: cupy.sum(cupy.stack(list(values))),
     scale=_scale,
     scale_=_scale_in_place,
+    keeps_bits=lambda _: True,
     unwritable=_unwritable,
     named_device=_named_device,
     usable=_usable,

@@ -257,6 +257,8 @@ _plain = Backend(
     sqrt=_sqrt,
     branch=_branch,
     access=_access,
+    # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
+    keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
     unwritable=_unwritable,
     usable=_usable,
