@@ -64,8 +64,9 @@ def clip(
     bound = float("inf") if bound is None else bound
     numbers = (bound, loss_scale, use_norm)
     known = all(x is None or isinstance(x, float) for x in numbers)
-    host = known and plan.axes is None and leaves.access() == "free"
-    call = (Call(backend, plan, host),)
+    free = known and leaves.access() == "free"
+    tested = free and plan.axes is not None and plan.reproducible and not plan.details
+    call = (Call(backend, plan, free and plan.axes is None, tested),)
     if plan.nonfinite != "error":
         whole = _clipped_in_place if inplace else _clipped
         return Clipped(*backend.run(whole, call, (arrays, *numbers)))

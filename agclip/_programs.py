@@ -16,7 +16,7 @@ from agclip._coefficient import Decision, Terms, decide, strict_shrink
 from agclip._dtypes import Kind, kind_of, narrower
 from agclip._norm import Norm
 from agclip._norms import axis_norms, group_norms
-from agclip._rounding import certain_range, same_float32, settle_norm
+from agclip._rounding import certain_range, same_float32, settle_axis_norm, settle_norm
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
@@ -56,6 +56,8 @@ class Call(NamedTuple):
     plan: Plan
     host: bool = False
     """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
+    tested: bool = False
+    """Whether reproducible norms along axes may be left to the rounding test."""
 
     @property
     def m(self) -> Namespace:
@@ -82,6 +84,7 @@ def measure(call: Call, arrays: Sequence[Array]) -> list[Norm]:
             [_all_axes(leaf, axes)],
             plan.order,
             reproducible=plan.reproducible,
+            tested=call.tested,
         )
         for leaf, axes in zip(arrays, plan.axes, strict=True)
     ]
@@ -133,38 +136,49 @@ def decisions(
     """Compare every group with its bound; return the decisions, and the norms they rest on."""
     groups = call.plan.groups(len(arrays))
     pairs = [
-        _decision(call, _known.chosen(arrays, group), norm, limit, loss_scale)
+        _decision(call, group[0], _known.chosen(arrays, group), norm, limit, loss_scale)
         for group, norm, limit in zip(groups, norms, limits, strict=True)
     ]
     return [decision for decision, _ in pairs], [norm for _, norm in pairs]
 
 
 def _decision(
-    call: Call, members: Sequence[Array], norm: Norm, limit: Scalar, loss_scale: Scalar | None
+    call: Call,
+    first: int,
+    members: Sequence[Array],
+    norm: Norm,
+    limit: Scalar,
+    loss_scale: Scalar | None,
 ) -> tuple[Decision, Norm]:
-    backend, plan = call.backend, call.plan
+    """Decide on a group, whose first leaf is given by its position."""
+    plan = call.plan
     settings = (
         _known.kinds(members),
         kind_of(call.wide(members)).name,
         plan.strict,
         plan.nonfinite,
     )
-    if not call.host:
-        device = backend.device(members[0])
-        limit = _devices.to_device(backend, limit, device)
-        loss_scale = _devices.to_device(backend, loss_scale, device)
-        return decide(backend.xp, norm, limit, loss_scale, _terms(*settings)), norm
-    terms = _known_terms(*settings)
-    decision = decide(_floats, norm, limit, loss_scale, terms)
-    if norm.error == 0:
+    if call.host:
+        terms = _known_terms(*settings)
+    else:
+        terms = _terms(*settings)
+        device = call.backend.device(members[0])
+        limit = _devices.to_device(call.backend, limit, device)
+        loss_scale = _devices.to_device(call.backend, loss_scale, device)
+    decision = decide(call.m, norm, limit, loss_scale, terms)
+    if not (call.host or call.tested) or norm.error == 0:
         return decision, norm
-    certain = _surely_decided(decision, norm) and (
-        not plan.joint or _surely_reported(norm, loss_scale)
-    )
-    settled = settle_norm(backend, members, norm, certain=certain)
+    if plan.axes is not None:
+        axes, certain = _all_axes(members[0], plan.axes[first]), _surely_along(call, decision, norm)
+        settled = settle_axis_norm(call.backend, members[0], axes, norm, certain=certain)
+    else:
+        certain = _surely_decided(decision, norm) and (
+            not plan.joint or _surely_reported(norm, loss_scale)
+        )
+        settled = settle_norm(call.backend, members, norm, certain=certain)
     if settled is norm:
         return decision, norm
-    return decide(_floats, settled, limit, loss_scale, terms), settled
+    return decide(call.m, settled, limit, loss_scale, terms), settled
 
 
 def _terms(kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite) -> Terms:
@@ -185,7 +199,19 @@ def _surely_decided(decision: Decision, norm: Norm) -> bool:
     if (low <= decision.limit) != (high <= decision.limit):
         return False
     pre, rest = decision.factor.narrow
-    return low <= decision.limit or (pre is None and same_float32(rest, norm.error))
+    if low <= decision.limit or rest == 0:
+        return True
+    return pre is None and same_float32(rest, norm.error)
+
+
+def _surely_along(call: Call, decision: Decision, norm: Norm) -> bool:
+    """Tell the same of norms along axes: of every one, reading one value."""
+    xp = call.backend.xp
+    low, high = (end <= decision.limit for end in certain_range(norm.root, norm.error))
+    pre, rest = decision.factor.narrow
+    least, most = (xp.astype(end, xp.float32) for end in certain_range(rest, norm.error))
+    same = (low == high) & (low | (rest == 0) | ((least == most) & (pre == 1)))
+    return bool(xp.all(same | xp.logical_not(decision.finite)))
 
 
 def _surely_reported(norm: Norm, loss_scale: Scalar | None) -> bool:

@@ -10,11 +10,14 @@ the reproducible norm is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agclip import _floats, _known
 from agclip._backend import Backend
+from agclip._dtypes import kind_of
 from agclip._exact import exact_norm
 from agclip._norm import Norm
 from agclip._typing import Array
@@ -34,16 +37,27 @@ tally = Tally()
 def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
     """Return a bound on |n / norm - 1| for a norm n from plain sums of the leaves' squares.
 
-    A backend adds at most `chain` squares, and then the sums of as many, one after the other; each
-    addition contributes 2**-53. Rounding to the grid contributes 2**-63 an entry.
+    A backend adds at most `chain` squares, and then the sums of as many, one after the other.
     """
     count = _known.entries(leaves)
     chain = backend.chain or backend.block or count
-    squares: float = (min(chain + count // max(chain, 1), count) + 8) * 2.0**-53 + count * 2.0**-63
+    return _error(min(chain + count // max(chain, 1), count), count)
+
+
+def error_along(leaf: Array, axes: tuple[int, ...]) -> float:
+    """Return a bound as `relative_error`, for plain sums along axes in any order."""
+    parts = 2 if kind_of(leaf.dtype).family == "complex" else 1
+    count = parts * math.prod(leaf.shape[axis] for axis in axes)
+    return _error(count, count)
+
+
+def _error(additions: int, count: int) -> float:
+    """Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an entry."""
+    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
     return squares / 2 + 2.0**-51
 
 
-def certain_range(value: float, error: float) -> tuple[float, float]:
+def certain_range(value: Any, error: float) -> tuple[Any, Any]:
     """Return the ends of what a value with a relative error may be.
 
     The error is that of a norm; four times the roundoff of float64 more is what the few operations
@@ -57,6 +71,17 @@ def same_float32(value: float, error: float) -> bool:
     """Tell whether all that a value may be is rounded to the same float32."""
     low, high = certain_range(value, error)
     return _floats.float32(low) == _floats.float32(high)
+
+
+def settle_axis_norm(
+    backend: Backend, leaf: Array, axes: tuple[int, ...], norm: Norm, *, certain: bool
+) -> Norm:
+    """Return norms along axes that lead where the reproducible ones do, as `settle_norm`."""
+    tally.tests += 1
+    if certain:
+        return norm
+    tally.fallbacks += 1
+    return exact_norm(backend, backend.xp, [leaf], [axes], 2)
 
 
 def settle_norm(backend: Backend, leaves: Sequence[Array], norm: Norm, *, certain: bool) -> Norm:

@@ -484,3 +484,51 @@ def test_the_bound_covers_every_addition_that_torch_may_make(layout):
     additions = max(sizes) - 1 + len(sizes) - 1
     # Each addition contributes 2^-53 to the sum, half of that to its root.
     assert _rounding.relative_error(backend, [x]) >= additions * 2.0**-54
+
+
+# Along axes a reproducible clip is tested slice by slice, and read once.
+
+
+def along(name, leaf, bound, axes, **options):
+    """Return the bytes of a leaf whose slices have been clipped, reproducibly."""
+    x = converted(name, leaf)
+    out = agclip.clip_by_norm(x, bound, axes=axes, reproducible=True, **options)
+    return arrays.library(name).entries(out).tobytes()
+
+
+@pytest.fixture(params=TESTED)
+def table(request):
+    rng = np.random.default_rng(17)
+    return typed(powers(-9, 2), rng, (60, 35), request.param)
+
+
+@pytest.mark.parametrize("options", [{}, {"strict": True}, {"loss_scale": 3.0}], ids=str)
+@pytest.mark.parametrize("axes", [0, 1])
+def test_along_axes_the_plain_sums_give_the_answer_of_the_exact_ones(
+    eager, table, axes, options, tally, monkeypatch
+):
+    norms = np.sqrt((np.abs(table.astype("complex128")) ** 2).sum(axis=axes))
+    bounds = [0.0, 1e-3, *(1.01 * np.quantile(norms, [0.1, 0.5, 0.9])).tolist(), math.inf]
+    plain = [along(eager, table, bound, axes, **options) for bound in bounds]
+    assert tally.tests == len(bounds)
+    assert tally.fallbacks == 0
+    monkeypatch.setattr(_norms, "error_along", lambda *_: 0.5)  # next to nothing is sure
+    assert [along(eager, table, bound, axes, **options) for bound in bounds] == plain
+    assert tally.fallbacks >= 1
+
+
+def test_a_slice_on_its_bound_is_left_to_the_exact_norms(eager, tally):
+    leaf = np.asarray([[3.0, 4.0], [1.0, 0.0], [6.0, 8.0]], dtype="float32")
+    expected = np.asarray([[3.0, 4.0], [1.0, 0.0], [3.0, 4.0]], dtype="float32")
+    assert along(eager, leaf, 5.0, 1) == expected.tobytes()
+    assert (tally.tests, tally.fallbacks) == (1, 1)
+
+
+def test_slices_that_are_not_finite_need_no_exact_norms(eager, tally):
+    leaf = np.asarray([[3.0, 4.0], [math.nan, 0.0], [math.inf, 8.0], [0.0, 0.0]], dtype="float32")
+    out = agclip.clip_by_norm(converted(eager, leaf), 1.0, axes=1, reproducible=True)
+    found = arrays.library(eager).entries(out)
+    assert found[0].tolist() == pytest.approx([0.6, 0.8])
+    assert np.isnan(found[1:3]).all()
+    assert found[3].tolist() == [0.0, 0.0]
+    assert (tally.tests, tally.fallbacks) == (1, 0)

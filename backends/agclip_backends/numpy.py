@@ -131,6 +131,7 @@ _plain = Backend(
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
     context=_context,
     run=_run,
-    block=BLOCK,
+    block=1 << 15,
+    chain=BLOCK,
 )
 backend = accelerated(_plain)
