@@ -78,10 +78,13 @@ def decide(
 def _quotient(
     m: Namespace, bound: Scalar, scale: Scalar, root: Scalar, terms: Terms
 ) -> tuple[Scalar | None, Scalar]:
-    """Return c·scale/root as a power of two times a number that neither over- nor underflows."""
+    """Return c·scale/root as a power of two times a number that neither over- nor underflows.
+
+    The shrink comes last: a compiler would merge it with a constant that the bound ends with.
+    """
     if terms.narrow and is_one(scale):
         # Where it underflows it takes all entries of such leaves to zero in any case.
-        return None, _shrunk(bound / root, terms.shrink)
+        return None, scaled(bound / root, terms.shrink)
     pre = one = m.full_like(root, 1.0)
     scale = one * scale
     for left, right, power in RANGES[terms.wide].tiny:
@@ -89,12 +92,7 @@ def _quotient(
     tiny = pre < 1.0
     before = m.where(tiny, scale / pre, m.maximum(scale, one))
     after = m.where(tiny | (scale > 1.0), 1.0, scale)
-    return pre, _shrunk((bound * before) / root * after, terms.shrink)
-
-
-def _shrunk(quotient: Scalar, shrink: float) -> Scalar:
-    # The shrink comes last: a compiler would merge it with a constant that the bound ends with.
-    return scaled(quotient, shrink)
+    return pre, scaled((bound * before) / root * after, terms.shrink)
 
 
 def _factor(m: Namespace, pre: Scalar | None, rest: Scalar, wide: str) -> Factor:

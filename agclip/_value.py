@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from agclip import _bounds, _kernels, _thresholds
@@ -82,6 +82,18 @@ class Way(NamedTuple):
     and bounds are numbers; None for whole leaves."""
 
 
+class Ends(NamedTuple):
+    """The bounds of each leaf, None where there is none, and what all come in multiplied by."""
+
+    lows: Sequence[Array | None]
+    highs: Sequence[Array | None]
+    loss_scale: Scalar | None
+
+    def of(self, arrays: Sequence[Array]) -> Iterator[tuple[Array, Array | None, Array | None]]:
+        """Return each leaf with its bounds."""
+        return zip(arrays, self.lows, self.highs, strict=True)
+
+
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
     _bounds.check_numbers(low, high)
@@ -106,8 +118,8 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
         way = Way(backend, backend.block if scalars and free else None)
         copied = _clipped if way.block is None else _copied
         program = _overwritten if inplace and not foreign else copied
-        ends = groups.spread(lows), groups.spread(highs)
-        new = backend.run(program, (way,), (leaves.arrays, *ends, loss_scale))
+        ends = Ends(groups.spread(lows), groups.spread(highs), loss_scale)
+        new = backend.run(program, (way,), (leaves.arrays, ends))
     if inplace and foreign:
         leaves.overwrite(new)
     return new
@@ -129,16 +141,9 @@ def _by_kernel(
     return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
 
 
-def _clipped(
-    way: Way,
-    arrays: Sequence[Array],
-    lows: Sequence[Array | None],
-    highs: Sequence[Array | None],
-    loss_scale: Scalar | None,
-) -> Sequence[Array]:
-    arrays = _unscaled(way.backend, arrays, loss_scale)
-    triples = zip(arrays, lows, highs, strict=True)
-    return [_within(way, leaf, low, high) for leaf, low, high in triples]
+def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
+    arrays = _unscaled(way.backend, arrays, ends.loss_scale)
+    return [_within(way, leaf, low, high) for leaf, low, high in ends.of(arrays)]
 
 
 def _unscaled(
@@ -169,38 +174,26 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None) -> Array:
     return y
 
 
-def _copied(
-    way: Way,
-    arrays: Sequence[Array],
-    lows: Sequence[Array | None],
-    highs: Sequence[Array | None],
-    loss_scale: Scalar | None,
-) -> Sequence[Array]:
+def _copied(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
     """Return new leaves; large ones are clipped piece by piece."""
     assert way.block is not None, "there is a limit to the pieces"
     new: list[Array] = []
-    for leaf, low, high in zip(arrays, lows, highs, strict=True):
-        unchanged = low is None and high is None and loss_scale is None
+    for leaf, low, high in ends.of(arrays):
+        unchanged = low is None and high is None and ends.loss_scale is None
         if unchanged or math.prod(leaf.shape) > way.block:
             new.append(way.backend.xp.asarray(leaf, copy=True))
-            _overwrite(way, new[-1], low, high, loss_scale)
+            _overwrite(way, new[-1], low, high, ends.loss_scale)
         else:
-            (y,) = _unscaled(way.backend, [leaf], loss_scale)
+            (y,) = _unscaled(way.backend, [leaf], ends.loss_scale)
             new.append(_within(way, y, low, high))
     return new
 
 
-def _overwritten(
-    way: Way,
-    arrays: Sequence[Array],
-    lows: Sequence[Array | None],
-    highs: Sequence[Array | None],
-    loss_scale: Scalar | None,
-) -> Sequence[Array]:
+def _overwritten(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
     unwritten = once(way.backend, arrays)
-    for leaf, low, high in zip(arrays, lows, highs, strict=True):
+    for leaf, low, high in ends.of(arrays):
         for new in unwritten([leaf]):
-            _overwrite(way, new, low, high, loss_scale)
+            _overwrite(way, new, low, high, ends.loss_scale)
     return arrays
 
 

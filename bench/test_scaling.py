@@ -14,24 +14,22 @@ CONTENDERS = (
     *(c for c in FUNCTIONAL if c.compiled and not c.name.startswith("keras")),
     Contender(ROOF, builds.passes(builds.read, builds.scale_)),
 )
-ELEMENTS = Contest(
-    "scaling",
-    "elements",
-    "one leaf, by number of elements (in jit: not in place)",
-    CONTENDERS,
-    lambda gradients: 0.5 * checks.norm(gradients),
-    checks.norm_is_bound,
-    axis="elements",
-)
-LEAVES = Contest(
-    "scaling",
-    "leaves",
-    "leaves of one element, by number of leaves (in jit: not in place)",
-    CONTENDERS,
-    lambda gradients: 0.5 * checks.norm(gradients),
-    checks.norm_is_bound,
-    axis="leaves",
-)
+
+
+def _against(axis: str, title: str) -> Contest:
+    return Contest(
+        "scaling",
+        axis,
+        f"{title}, by number of {axis} (in jit: not in place)",
+        CONTENDERS,
+        lambda gradients: 0.5 * checks.norm(gradients),
+        checks.norm_is_bound,
+        axis=axis,
+    )
+
+
+ELEMENTS = _against("elements", "one leaf")
+LEAVES = _against("leaves", "leaves of one element")
 
 
 @enter([ELEMENTS], SIZES)

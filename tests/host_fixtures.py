@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,3 +31,9 @@ def compiled_host(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
     arrays.library(request.param)
     with hosts.accelerated("numba"):
         yield hosts.Host(request.param, "numba")
+
+
+@pytest.fixture
+def leaf(request: pytest.FixtureRequest, layout: str) -> Any:
+    """An array of one of the module's layouts."""
+    return request.module.LAYOUTS[layout]()

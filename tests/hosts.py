@@ -7,7 +7,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,3 +141,28 @@ def run(
         check=False,
         timeout=300,
     )
+
+
+CLIPS = {
+    "norm": (lambda t: agclip.clip_by_norm(t, 0.5), lambda t: agclip.clip_by_norm_(t, 0.5)),
+    "value": (
+        lambda t: agclip.clip_by_value(t, -0.1, 0.2),
+        lambda t: agclip.clip_by_value_(t, -0.1, 0.2),
+    ),
+}
+"""Clips of one array: into new memory, and in place."""
+
+
+def kebab(name: str) -> str:
+    """Return a name as the id of a test."""
+    return name.replace(" ", "-")
+
+
+def one_of(names: Iterable[str]) -> Any:
+    """Make a fixture with each of some names."""
+
+    @pytest.fixture(params=names, ids=kebab)
+    def name(request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    return name

@@ -52,11 +52,7 @@ LAYOUTS = {
 }
 COMPILED = ("C order", "F order", "one number", "one row")
 CLIPS = {
-    "norm": (lambda t: agclip.clip_by_norm(t, 0.5), lambda t: agclip.clip_by_norm_(t, 0.5)),
-    "value": (
-        lambda t: agclip.clip_by_value(t, -0.1, 0.2),
-        lambda t: agclip.clip_by_value_(t, -0.1, 0.2),
-    ),
+    **hosts.CLIPS,
     "largest": (
         lambda t: agclip.clip_by_global_norm([t], 0.01, ord=np.inf)[0][0],
         lambda t: agclip.clip_by_global_norm_([t], 0.01, ord=np.inf)[0][0],
@@ -68,18 +64,7 @@ CLIPS = {
 }
 
 
-def kebab(name):
-    return name.replace(" ", "-")
-
-
-@pytest.fixture(params=LAYOUTS, ids=kebab)
-def layout(request):
-    return request.param
-
-
-@pytest.fixture
-def leaf(layout):
-    return LAYOUTS[layout]()
+layout = hosts.one_of(LAYOUTS)
 
 
 @pytest.fixture(params=CLIPS)
@@ -196,7 +181,7 @@ def aliases(kind):
 ALIASES = ("overlapping", "the same memory", "the same array", "within", "side by side")
 
 
-@pytest.mark.parametrize("kind", ALIASES, ids=kebab)
+@pytest.mark.parametrize("kind", ALIASES, ids=hosts.kebab)
 @pytest.mark.parametrize("name", ["global", "leaf", "value"])
 def test_leaves_that_share_memory_are_overwritten_as_without_kernels(kind, name):
     results = [overwritten(kind, name, mode) for mode in hosts.MODES]

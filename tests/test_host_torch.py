@@ -39,30 +39,15 @@ COMPILED = ("contiguous", "transposed", "channels last", "one number", "paramete
 MAYBE = ("one column", "one conjugate", "conjugate")
 """Whether the kernels take these is a matter of speed alone."""
 CLIPS = {
-    "norm": (lambda t: agclip.clip_by_norm(t, 0.5), lambda t: agclip.clip_by_norm_(t, 0.5)),
+    **hosts.CLIPS,
     "global": (
         lambda t: agclip.clip_by_global_norm([t], 0.5, reproducible=True)[0][0],
         lambda t: agclip.clip_by_global_norm_([t], 0.5, reproducible=True)[0][0],
     ),
-    "value": (
-        lambda t: agclip.clip_by_value(t, -0.1, 0.2),
-        lambda t: agclip.clip_by_value_(t, -0.1, 0.2),
-    ),
 }
 
 
-def kebab(name):
-    return name.replace(" ", "-")
-
-
-@pytest.fixture(params=LAYOUTS, ids=kebab)
-def layout(request):
-    return request.param
-
-
-@pytest.fixture
-def leaf(layout):
-    return LAYOUTS[layout]()
+layout = hosts.one_of(LAYOUTS)
 
 
 @pytest.fixture(params=CLIPS)
@@ -98,12 +83,12 @@ def test_any_layout_is_clipped_in_its_own_memory(accelerate, leaf, clips):
     assert (leaf.data_ptr(), leaf.stride()) == (address, strides)
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels last"], ids=kebab)
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "channels last"], ids=hosts.kebab)
 def test_dense_memory_keeps_its_order_of_axes(accelerate, leaf):
     assert agclip.clip_by_norm(leaf, 0.5).stride() == leaf.stride()
 
 
-@pytest.mark.parametrize("layout", [n for n in LAYOUTS if n not in MAYBE], ids=kebab)
+@pytest.mark.parametrize("layout", [n for n in LAYOUTS if n not in MAYBE], ids=hosts.kebab)
 def test_which_layouts_the_compiled_kernels_take(layout, leaf):
     with hosts.accelerated("numba"):
         assert hosts.compiled([leaf]) is (layout in COMPILED)
