@@ -10,6 +10,7 @@ from agclip import _thresholds
 from agclip._leaves import Leaves, gather
 from agclip._per_leaf import clip_each
 from agclip._programs import Plan
+from agclip._tree import materialised
 from agclip._typing import Array, NonFinite, T
 
 
@@ -87,6 +88,7 @@ def clip_by_average_norm_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm_`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
@@ -163,6 +165,7 @@ def clip_by_rms_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm_`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)

@@ -27,6 +27,12 @@ def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]
     return unseen
 
 
+def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
+    """Return for each array the position of the first one that is in the same memory."""
+    key, first = _key_of(backend, arrays), dict[Hashable, int]()
+    return [first.setdefault(key(x), i) for i, x in enumerate(arrays)]
+
+
 def _key_of(backend: Backend, arrays: Sequence[Array]) -> Callable[[Array], Hashable]:
     """Return a function that gives one and the same key for an array, and for no other of them.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from agclip import _thresholds
-from agclip._clip import clip, norm_of
+from agclip._clip import clip, norm_of, write
 from agclip._home import make
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
+from agclip._tree import materialised
 from agclip._typing import Array, NonFinite, T, Tree
 
 
@@ -152,6 +153,7 @@ def clip_by_global_norm_(
         FloatingPointError: As `clip_by_global_norm`.
         NotImplementedError: As `clip_by_global_norm`.
     """
+    t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
     return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=True)
@@ -193,8 +195,12 @@ def _clip(
         warn_empty(leaves.name, "nothing is clipped, and the norm is 0")
         return t_list if inplace else leaves.rebuild([]), _zero()
     clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
-    result: T = t_list if inplace else leaves.rebuild(clipped.arrays)
-    return result, leaves.own(clipped.norms[0])
+    norm = leaves.own(clipped.norms[0])
+    if inplace:
+        write(leaves, clipped)
+        return t_list, norm
+    result: T = leaves.rebuild(clipped.arrays)
+    return result, norm
 
 
 def _zero() -> Array:

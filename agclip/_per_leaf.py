@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agclip import _axes, _thresholds
-from agclip._clip import clip
+from agclip._clip import clip, write
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
+from agclip._tree import materialised
 from agclip._typing import NonFinite, T
 
 
@@ -104,6 +105,7 @@ def clip_by_norm_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
@@ -146,6 +148,7 @@ def clip_each(
         return t if inplace else leaves.rebuild([])
     clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
     if inplace:
+        write(leaves, clipped)
         return t
     result: T = leaves.rebuild(clipped.arrays)
     return result

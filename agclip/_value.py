@@ -12,6 +12,7 @@ from agclip._backend import Backend
 from agclip._distinct import once
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
+from agclip._tree import materialised
 from agclip._typing import Array, Scalar, T
 
 
@@ -68,6 +69,7 @@ def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale
         TypeError: As `clip_by_value`, and if a leaf cannot be overwritten.
         ValueError: As `clip_by_value`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", families=("real", "integer"), inplace=True)
     clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
     return t

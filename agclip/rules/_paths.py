@@ -28,13 +28,23 @@ def paths(leaves: Leaves) -> list[str]:
     return found
 
 
-def _steps(structure: Structure, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the keys that lead to every leaf, such as `("['layers']", "[0]")`, in order."""
+def absent(leaves: Leaves) -> list[str]:
+    """Return the path of every place that holds None."""
+    return [_dotted(path) for path in _steps(leaves.structure, (), absent=True)]
+
+
+def _steps(
+    structure: Structure, above: tuple[str, ...], *, absent: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Yield the keys that lead to every leaf, such as `("['layers']", "[0]")`, in order.
+
+    With `absent` those that lead to every None instead.
+    """
     if isinstance(structure, Node):
         for position, child in enumerate(structure.children):
             key = structure.keys[position] if structure.keys else f"[{position}]"
-            yield from _steps(child, (*above, key))
-    elif structure is not None:
+            yield from _steps(child, (*above, key), absent=absent)
+    elif (structure is None) == absent:
         yield above
 
 
