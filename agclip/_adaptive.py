@@ -14,20 +14,20 @@ from agclip._leaves import Leaves, gather, gather_like, warn_empty
 from agclip._norm import Norm
 from agclip._programs import Call, Plan, decisions, measure, widened
 from agclip._tree import materialised
-from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
+from agclip._typing import Array, Bound, NonFinite, Number, Scalar, T, Tree, UnitAxes
 
 
 def adaptive_grad_clip(
     grads: T,
     params: Tree,
-    clipping: Any = 0.01,
-    eps: Any = 1e-3,
+    clipping: Bound = 0.01,
+    eps: Bound = 1e-3,
     *,
     unit_axes: UnitAxes,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of the norm of the unit's parameters (AGC).
 
@@ -79,14 +79,14 @@ def adaptive_grad_clip(
 def adaptive_grad_clip_(
     grads: T,
     params: Tree,
-    clipping: Any = 0.01,
-    eps: Any = 1e-3,
+    clipping: Bound = 0.01,
+    eps: Bound = 1e-3,
     *,
     unit_axes: UnitAxes,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of its parameters' norm, in place.
 

@@ -10,7 +10,7 @@ from agclip._home import make
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
 from agclip._tree import materialised
-from agclip._typing import Array, NonFinite, T, Tree
+from agclip._typing import Array, Bound, NonFinite, Number, T, Tree
 
 
 def global_norm(
@@ -61,14 +61,14 @@ def global_norm(
 
 def clip_by_global_norm(
     t_list: T,
-    clip_norm: Any,
-    use_norm: Any = None,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, so that their global norm is within a bound.
 
@@ -120,14 +120,14 @@ def clip_by_global_norm(
 
 def clip_by_global_norm_(
     t_list: T,
-    clip_norm: Any,
-    use_norm: Any = None,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, in place.
 
@@ -161,7 +161,7 @@ def clip_by_global_norm_(
 
 def _plan(
     leaves: Leaves,
-    clip_norm: Any,
+    clip_norm: Bound,
     ord: float,
     nonfinite: NonFinite | None,
     strict: bool | None,
@@ -180,7 +180,7 @@ def _plan(
 def _clip(
     leaves: Leaves,
     plan: Plan,
-    clip_norm: Any,
+    clip_norm: Bound,
     use_norm: Any,
     loss_scale: Any,
     t_list: T,

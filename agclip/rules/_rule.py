@@ -11,7 +11,7 @@ from agclip import _thresholds
 from agclip._leaves import Leaves, gather
 from agclip._programs import Plan
 from agclip._tree import describe, materialised
-from agclip._typing import NonFinite, Scalar, T, Tree
+from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo
 from agclip.rules._resolve import configured
@@ -126,7 +126,7 @@ class Options(Steps):
     nonfinite: NonFinite | None = None
     strict: bool | None = None
     reproducible: bool | None = None
-    loss_scale: Any = None
+    loss_scale: Number | None = None
 
     def __post_init__(self) -> None:
         """Check the options as far as they can be read."""

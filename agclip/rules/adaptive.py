@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _adaptive, _axes, _thresholds
-from agclip._typing import Tree, UnitAxes
+from agclip._typing import Bound, Tree, UnitAxes
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -33,8 +33,8 @@ class AdaptiveGradClip(Options):
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
     """
 
-    clipping: Any = 0.01
-    eps: Any = 1e-3
+    clipping: Bound = 0.01
+    eps: Bound = 1e-3
     unit_axes: UnitAxes = field(kw_only=True)
 
     def __post_init__(self) -> None:

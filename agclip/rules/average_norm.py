@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -29,7 +29,7 @@ class ClipByAverageNorm(Options):
     Source: TensorFlow's `tf.clip_by_average_norm`.
     """
 
-    clip_norm: Any
+    clip_norm: Bound
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""

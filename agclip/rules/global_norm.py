@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _thresholds
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -30,7 +30,7 @@ class ClipByGlobalNorm(Options):
     networks", 2013, arXiv:1211.5063.
     """
 
-    clip_norm: Any
+    clip_norm: Bound
     ord: float = field(default=2, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -30,7 +30,7 @@ class ClipByRMS(Options):
     2018, arXiv:1804.04235, section 6.
     """
 
-    clip_rms: Any
+    clip_rms: Bound
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from agclip import _bounds, _kernels, _thresholds, _value
 from agclip._leaves import Leaves, gather
-from agclip._typing import Array, Tree
+from agclip._typing import Array, Bound, Number, Tree
 from agclip.rules import _apply, _checks, _entries
 from agclip.rules._rule import State, Step, Steps
 
@@ -38,9 +38,9 @@ class ClipByValue(Steps):
     Source: TensorFlow's `tf.clip_by_value`.
     """
 
-    clip_value_min: Any
-    clip_value_max: Any
-    loss_scale: Any = None
+    clip_value_min: Bound
+    clip_value_max: Bound
+    loss_scale: Number | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
@@ -63,7 +63,7 @@ class ClipByValue(Steps):
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair = (self.clip_value_min, self.clip_value_max)
+        pair: tuple[Any, Any] = (self.clip_value_min, self.clip_value_max)
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):
