@@ -14,6 +14,40 @@ import matrix
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 NO_CLIPS = {"Clipper", "ClipInfo", "Rule"}
+IMMUTABLE = sorted(set(arrays.LIBRARIES) - set(arrays.WRITABLE))
+QUICK = ("nested", "nan, zero")
+"""The kinds of trees for which `make test` compiles and computes lazily; `make test-all`: all."""
+
+
+def cells(libraries):
+    return [
+        pytest.param(
+            (name, kind),
+            id=f"{name}-{kind}",
+            marks=pytest.mark.whole if name in IMMUTABLE and kind not in QUICK else (),
+        )
+        for name in libraries
+        for kind in matrix.KINDS
+    ]
+
+
+@pytest.fixture(params=cells(arrays.LIBRARIES))
+def cell(request):
+    """A library and a kind of tree."""
+    name, kind = request.param
+    return arrays.library(name), matrix.KINDS[kind]
+
+
+@pytest.fixture(params=cells(arrays.WRITABLE))
+def writable_cell(request):
+    name, kind = request.param
+    return arrays.library(name), matrix.KINDS[kind]
+
+
+@pytest.fixture(params=cells(IMMUTABLE))
+def immutable_cell(request):
+    name, kind = request.param
+    return arrays.library(name), matrix.KINDS[kind]
 
 
 @pytest.fixture(params=arrays.LIBRARIES)
@@ -26,11 +60,6 @@ def writable(request):
     return arrays.library(request.param)
 
 
-@pytest.fixture(params=sorted(set(arrays.LIBRARIES) - set(arrays.WRITABLE)))
-def immutable(request):
-    return arrays.library(request.param)
-
-
 @pytest.fixture(params=matrix.SUBJECTS)
 def subject(request):
     return matrix.SUBJECTS[request.param]
@@ -39,11 +68,6 @@ def subject(request):
 @pytest.fixture(params=[name for name, one in matrix.SUBJECTS.items() if one.inplace])
 def twin(request):
     return matrix.SUBJECTS[request.param]
-
-
-@pytest.fixture(params=matrix.KINDS)
-def kind(request):
-    return matrix.KINDS[request.param]
 
 
 def entries(lib, tree):
@@ -76,7 +100,8 @@ def test_no_public_clip_or_rule_is_missing():
     assert functions | rules - NO_CLIPS == known | (twins & set(agclip.__all__))
 
 
-def test_new_arrays_are_what_the_oracle_says(lib, subject, kind):
+def test_new_arrays_are_what_the_oracle_says(cell, subject):
+    lib, kind = cell
     wanted = subject.oracle(matrix.run_of(kind), kind.policy)
     trees, params = matrix.trees_of(kind, lib)
     before = [entries(lib, tree) for tree in trees]
@@ -89,7 +114,8 @@ def test_new_arrays_are_what_the_oracle_says(lib, subject, kind):
     np.testing.assert_equal([entries(lib, tree) for tree in trees], before)
 
 
-def test_in_place_is_new_to_the_bit_and_so_are_states_and_records(writable, twin, kind):
+def test_in_place_is_new_to_the_bit_and_so_are_states_and_records(writable_cell, twin):
+    writable, kind = writable_cell
     new, facts, _ = taken(twin, kind, writable, inplace=False)
     trees, params = matrix.trees_of(kind, writable)
     held = [matrix.leaves_of(tree) for tree in trees]
@@ -105,7 +131,8 @@ def test_in_place_is_new_to_the_bit_and_so_are_states_and_records(writable, twin
     assert repr(found) == facts
 
 
-def test_arrays_that_cannot_be_written_are_refused_and_kept(immutable, twin, kind):
+def test_arrays_that_cannot_be_written_are_refused_and_kept(immutable_cell, twin):
+    immutable, kind = immutable_cell
     trees, params = matrix.trees_of(kind, immutable)
     before = [entries(immutable, tree) for tree in trees]
     with matrix.setting(kind, immutable), pytest.raises(TypeError, match="written in place"):

@@ -72,12 +72,11 @@ class ClipInfo(NamedTuple):
         )
 
 
-class HostClipInfo(ClipInfo):
-    """A record of Python's floats and bools."""
+if TYPE_CHECKING:
 
-    __slots__ = ()
+    class HostClipInfo(ClipInfo):
+        """A record of Python's floats and bools: the same class to everyone but type checkers."""
 
-    if TYPE_CHECKING:
         norm: float
         scale: float
         threshold: float
@@ -85,6 +84,9 @@ class HostClipInfo(ClipInfo):
         nonfinite: bool
         leaf_norms: Mapping[str, float]
         skip: bool
+
+else:
+    HostClipInfo = ClipInfo
 
 
 def _read(backend: Backend, scalars: Sequence[Array]) -> list[float]:
