@@ -47,6 +47,8 @@ class Backend:
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
+        replays: `()` → whether code is being compiled that will repeat, whenever it runs, what it
+            now assigns to objects outside of it.
         keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
             then nothing has to be picked for leaves that may be within the bound.
         survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
@@ -92,6 +94,7 @@ class Backend:
     sqrt: Callable[[Namespace, Array], Array] = _kernels.sqrt
     branch: Callable[..., Sequence[Array]] = _kernels.select
     access: Callable[[Array], Access] = _kernels.access
+    replays: Callable[[], bool] = _kernels.replays
     keeps_bits: Callable[[Array], bool] = _kernels.keeps_bits
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse

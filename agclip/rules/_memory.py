@@ -13,21 +13,108 @@ from typing import Any
 from agclip import _devices, _kernels
 from agclip._backend import Backend
 from agclip._leaves import Leaves, gather
+from agclip._registry import resolve
 from agclip._stages import decided, measured
+from agclip._tree import describe
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
 from agclip.rules import _apply
-from agclip.rules._rule import Options, State, Step
+from agclip.rules._layout import JOINED, ByPath, Layout
+from agclip.rules._rule import Options, State, Step, Steps
 
 Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
 """`(xp, …)` → the bound, the threshold to report, and the new state."""
 
 
-def start(params: Tree, counts: Sequence[str], numbers: dict[str, float]) -> dict[str, Array]:
-    """Return a state of counts at 0 and numbers, on the device of the first parameter."""
-    leaves = gather(params, "params", listed=True)
+class Remembers(Steps):
+    """A rule whose state is made of the leaves of the first step that has any."""
+
+    def init(self, params: Tree) -> State:
+        """Return the state before the first step; `()`, none yet, of a tree without arrays."""
+        leaves = gather(params, "params", listed=True)
+        return self._fresh(leaves) if leaves.arrays else ()
+
+    def _fresh(self, leaves: Leaves) -> dict[str, Any]:
+        """Return the state before the first step, on the device of the first leaf."""
+        raise NotImplementedError
+
+    def _layout(self) -> dict[str, Layout]:
+        """Return what a state is made of."""
+        raise NotImplementedError
+
+
+def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
+    """Return the state that a step starts from, its 0-d arrays on the device of the first leaf.
+
+    A state that is not made yet, `()`, is made of the leaves.
+
+    Raises:
+        TypeError: If the state is of another kind, or its arrays are of another library.
+        ValueError: If it is that of another rule.
+    """
+    if isinstance(state, tuple) and not state:
+        return rule._fresh(leaves)
+    layout = rule._layout()
+    if not isinstance(state, dict) or not all(key in state for key in layout):
+        kind = ValueError if isinstance(state, dict) else TypeError
+        found = ", ".join(map(repr, state)) or "none" if kind is ValueError else describe(state)
+        msg = (
+            f"`state` must be one of {type(rule).__name__}, with the keys "
+            f"{', '.join(map(repr, layout))}; got {found}. Pass what init(params) or the last step "
+            f"of this rule returned."
+        )
+        raise kind(msg)
+    single = [key for key, made_of in layout.items() if not isinstance(made_of, ByPath)]
+    return {**state, **{key: here(leaves, state[key], f"state[{key!r}]") for key in single}}
+
+
+def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
+    """Return an array of a state on the device of a leaf.
+
+    Raises:
+        TypeError: If it is no array of the library of the leaves.
+    """
+    backend, owner = leaves.backend, resolve(value)
+    if owner is not backend and owner != backend:
+        found = describe(value) if owner is None else f"one of {owner.name}"
+        msg = (
+            f"`state` must hold arrays of {backend.name}, as `{leaves.name}` does; got {found} at "
+            f"{path}. Convert it, make a new one with init(params), or load the state_dict() of a "
+            f"Clipper into a new one, which goes on in any library."
+        )
+        raise TypeError(msg)
+    return _devices.to_device(backend, value, backend.device(leaves.arrays[place]))
+
+
+def joined(
+    state: dict[str, Any], key: str, paths: Sequence[str], make: Callable[[int], Array]
+) -> dict[str, Any]:
+    """Return a state that knows every leaf: those that had no gradient yet join at this step."""
+    new = {path: make(i) for i, path in enumerate(paths) if path not in state[key]}
+    if not new:
+        return state
+    steps = {**state.get(JOINED, {}), **dict.fromkeys(new, state["count"])}
+    return {**state, key: {**state[key], **new}, JOINED: steps}
+
+
+def since(leaves: Leaves, state: dict[str, Any], paths: Sequence[str]) -> list[Array | None]:
+    """Return for each leaf the count at its first step; None if that was the first of all."""
+    found = state.get(JOINED, {})
+    return [
+        here(leaves, found[path], f"state[{JOINED!r}][{path!r}]") if path in found else None
+        for path in paths
+    ]
+
+
+def start(leaves: Leaves, counts: Sequence[str], numbers: dict[str, float]) -> dict[str, Array]:
+    """Return a state of counts at 0 and numbers, on the device of the first leaf."""
     return {name: integer(leaves) for name in counts} | {
         name: real(leaves, value) for name, value in numbers.items()
     }
+
+
+def array(leaves: Leaves, values: Any, *, integer: bool) -> Array:
+    """Return saved numbers as an array of a state."""
+    return _made(leaves, values, leaves.backend.xp.int32 if integer else _wide(leaves))
 
 
 def integer(leaves: Leaves) -> Array:
@@ -46,7 +133,7 @@ def widened(leaves: Leaves, value: Array) -> Array:
     return _kernels.cast(xp, value, _wide(leaves))
 
 
-def _made(leaves: Leaves, value: float, dtype: DType) -> Array:
+def _made(leaves: Leaves, value: Any, dtype: DType) -> Array:
     backend = leaves.backend
     device = backend.device(leaves.arrays[0]) if leaves.arrays else None
     with backend.context():
@@ -81,7 +168,7 @@ def settled(state: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class OfGlobalNorm(Options):
+class OfGlobalNorm(Remembers, Options):
     """A rule whose bound on the global norm follows from the norms of earlier steps."""
 
     def _advance(self) -> tuple[Advance, tuple[float, ...]]:
@@ -90,7 +177,7 @@ class OfGlobalNorm(Options):
 
     def _checked(self, leaves: Leaves, state: State) -> State:
         """Return the state that a step starts from."""
-        return state
+        return ready(self, leaves, state)
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)

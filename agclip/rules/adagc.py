@@ -9,16 +9,17 @@ from typing import Any
 
 from agclip import _devices
 from agclip._backend import Backend
-from agclip._leaves import Leaves, gather
+from agclip._leaves import Leaves
 from agclip._stages import decided, measured
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _checks, _memory, _paths
+from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average, times
 from agclip.rules._rule import Options, State, Step
 
 
 @dataclass(frozen=True, repr=False)
-class AdaGC(Options):
+class AdaGC(_memory.Remembers, Options):
     """Clip each leaf by the moving average of its own norms.
 
     ```
@@ -29,9 +30,10 @@ class AdaGC(Options):
     ```
 
     A norm that is zero, NaN or infinite does not enter γ: a leaf whose bound had become zero could
-    never move again. A leaf that has had no other norm yet is clipped by the global norm. In the
-    record `threshold` is √Σ c_i², the largest norm that could have come out (`absolute` before the
-    end of the warm-up), and `scale` the smallest coefficient.
+    never move again. A leaf that has had no other norm yet is clipped by the global norm. One that
+    gets its first gradient after the first step has a warm-up of its own from there. In the record
+    `threshold` is √Σ c_i², the largest norm that could have come out (`absolute` before the end of
+    the warm-up), and `scale` the smallest coefficient.
 
     Attributes:
         relative: λ_rel, by what factor a norm may exceed its average: a number > 0.
@@ -56,30 +58,42 @@ class AdaGC(Options):
         _checks.fraction("decay", self.decay)
         _checks.count("warmup", self.warmup)
 
-    def init(self, params: Tree) -> State:
+    def _fresh(self, leaves: Leaves) -> State:
         """Return the count at 0, and for each leaf an average of 0: none yet."""
-        leaves = gather(params, "params", listed=True)
         zeros = {path: _memory.real(leaves, 0.0) for path in _paths.paths(leaves)}
         return {"count": _memory.integer(leaves), "average": zeros}
+
+    def _layout(self) -> dict[str, Layout]:
+        return {"count": COUNT, "average": ByPath(SIZE)}
+
+    def _known(self, leaves: Leaves, state: State, paths: Sequence[str]) -> State:
+        """Return the state that a step starts from, in which every leaf has an average."""
+        state = _memory.ready(self, leaves, state)
+        return _memory.joined(state, "average", paths, lambda _: _memory.real(leaves, 0.0))
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)
         if not leaves.arrays:
             return _apply.nothing(leaves, None, state)
-        paths = _paths.known(leaves, state["average"])
+        paths = _paths.paths(leaves)
+        state = self._known(leaves, state, paths)
         scale = self._scale_of(leaves)
         plan = self._plan(leaves, 1.0, joint=False)
         norms, norm, values = measured(leaves, plan, scale)
         numbers = (self.relative, self.absolute, self.decay, self.warmup)
-        averages = [state["average"][path] for path in paths]
+        averages = [
+            _memory.here(leaves, state["average"][path], f"state['average'][{path!r}]")
+            for path in paths
+        ]
+        late = _memory.since(leaves, state, paths)
         bounds, threshold, count, averages = leaves.backend.run(
-            _advance, (leaves.backend, numbers), (state["count"], averages, values, norm)
+            _advance, (leaves.backend, numbers), (state["count"], late, averages, values, norm)
         )
         limits = _limits(leaves, bounds)
         clipped = decided(leaves, plan, norms, limits, scale, inplace=inplace)
         # Leaves that have no gradient in this step keep their averages.
         kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
-        state = _memory.settled({"count": count, "average": kept})
+        state = _memory.settled({**state, "count": count, "average": kept})
         return _apply.result(leaves, clipped, threshold, plan.nonfinite, state, inplace=inplace)
 
 
@@ -87,6 +101,7 @@ def _advance(
     backend: Backend,
     numbers: tuple[float, ...],
     count: Array,
+    late: Sequence[Array | None],
     averages: Sequence[Array],
     norms: Sequence[Array],
     norm: Array,
@@ -96,14 +111,17 @@ def _advance(
     old = _memory.gathered(backend, averages, averages[0])
     n = _memory.gathered(backend, norms, averages[0])
     (whole,) = _memory.gathered(backend, [norm], averages[0])[:1]
-    warming = count < int(warmup)
-    unknown = old == 0
-    bound = xp.where(warming | unknown, _by_all(xp, n, whole, absolute), times(xp, old, relative))
+    early = warming = count < int(warmup)
+    if any(one is not None for one in late):
+        warming = xp.stack([count if one is None else count - one for one in late]) < int(warmup)
+    usual = times(xp, old, relative)
+    unknown = usual == 0
+    bound = xp.where(warming | unknown, _by_all(xp, n, whole, absolute), usual)
     left = xp.minimum(n, bound)
     moved = xp.where(warming, xp.minimum(old, left), average(xp, old, left, decay))
     enters = xp.isfinite(n) & (left > 0)
     new = xp.where(enters, xp.where(unknown, left, moved), old)
-    most = xp.where(warming, xp.full_like(whole, absolute), xp.sqrt(xp.sum(bound * bound)))
+    most = xp.where(early, xp.full_like(whole, absolute), xp.sqrt(xp.sum(bound * bound)))
     every = range(len(norms))
     return [bound[i, ...] for i in every], most, count + 1, [new[i, ...] for i in every]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from agclip._backend import Backend
 from agclip._kernels import cast, number
-from agclip._leaves import Leaves, gather
-from agclip._typing import Array, Namespace, Tree
+from agclip._leaves import Leaves
+from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
+from agclip.rules._layout import COUNT, GROWING, SIZE, Layout
 from agclip.rules._memory import times
-from agclip.rules._plain import GROWING
 from agclip.rules._rule import State
 
 FIRST = 16
@@ -24,13 +24,14 @@ class AutoClip(_memory.OfGlobalNorm):
     """Clip the global norm at a percentile of the norms so far.
 
     ```
-    H_t = the last `window` finite norms, n_t included
+    H_t = the last `window` norms that are finite and not zero, n_t included
     c_t = the percentile of H_t, interpolated linearly
     out = g · c_t / n_t  if n_t > c_t  else  g
     ```
 
-    Norms enter as they came in, before clipping, so the bound rises and falls with them. A NaN or
-    an infinity never enters. In the record `threshold` is c_t and `scale` the coefficient.
+    Norms enter as they came in, before clipping, so the bound rises and falls with them. A norm of
+    zero, a NaN and an infinity never enter. In the record `threshold` is c_t and `scale` the
+    coefficient.
 
     Without a window the history grows: its arrays are made anew whenever it is full, which takes a
     library whose values can be read for nothing (NumPy; PyTorch and JAX on the CPU, not compiled).
@@ -55,17 +56,21 @@ class AutoClip(_memory.OfGlobalNorm):
         _checks.count("window", self.window, 1, none="None for all norms")
         _checks.count("warmup", self.warmup)
 
-    def init(self, params: Tree) -> State:
+    def _fresh(self, leaves: Leaves) -> State:
         """Return counts at 0 and an empty history."""
-        leaves = gather(params, "params", listed=True)
-        state = _memory.start(params, ("count", "seen"), {})
+        state = _memory.start(leaves, ("count", "seen"), {})
         xp, zero = leaves.backend.xp, _memory.real(leaves, 0.0)
         with leaves.backend.context():
             norms = zero + xp.broadcast_to(zero, (self.window or FIRST,))
         return {**state, "norms" if self.window else GROWING: norms}
 
+    def _layout(self) -> dict[str, Layout]:
+        key = "norms" if self.window else GROWING
+        return {"count": COUNT, "seen": COUNT, key: SIZE._replace(shape=(self.window,))}
+
     def _checked(self, leaves: Leaves, state: State) -> State:
-        """Make room for one norm more."""
+        """Return the state that a step starts from, with room for one norm more."""
+        state = super()._checked(leaves, state)
         if self.window is not None:
             return state
         backend, norms = leaves.backend, state[GROWING]
@@ -94,12 +99,14 @@ def _advance(
     size = norms.shape[0]
     device = backend.device(norms)
     places = xp.arange(size, dtype=xp.int32, **({} if device is None else {"device": device}))
-    finite = xp.isfinite(norm)
+    enters = xp.isfinite(norm) & (norm > 0)
     room = number(xp, size, xp.int32, device)
-    norms = xp.where((places == xp.remainder(seen, room)) & finite, norm, norms)
-    seen = seen + cast(xp, finite, xp.int32)
-    filled = xp.minimum(seen, room)
-    ranked = xp.sort(xp.where(places < filled, norms, xp.full_like(norms, math.inf)))
+    norms = xp.where((places == xp.remainder(seen, room)) & enters, norm, norms)
+    seen = seen + cast(xp, enters, xp.int32)
+    # An entry of zero is one that has not been filled yet: no norm of zero is remembered.
+    held = norms > 0
+    filled = xp.sum(cast(xp, held, xp.int32), dtype=xp.int32)
+    ranked = xp.sort(xp.where(held, norms, xp.full_like(norms, math.inf)))
     threshold = _interpolated(xp, ranked, places, filled, share)
     known = (filled > 0) & (state["count"] >= int(warmup))
     threshold = xp.where(known, threshold, xp.full_like(threshold, math.inf))

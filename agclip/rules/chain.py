@@ -12,6 +12,7 @@ from agclip._registry import resolve
 from agclip._typing import Tree
 from agclip.rules import _apply, _members
 from agclip.rules._info import ClipInfo
+from agclip.rules._layout import Layout, layout_of
 from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
 
 
@@ -56,6 +57,9 @@ class Chain(Steps):
     def init(self, params: Tree) -> State:
         """Return the states of the rules, by position."""
         return {str(i): rule.init(params) for i, rule in enumerate(self.rules)}
+
+    def _layout(self) -> Layout:
+        return {str(i): layout_of(rule) for i, rule in enumerate(self.rules)}
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from agclip._leaves import gather
+from agclip._literals import Literal
+from agclip._registry import resolve
+from agclip._tree import flatten, materialised
 from agclip._typing import T, Tree
 from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
 from agclip.config._settings import Layer
 from agclip.rules import names
+from agclip.rules._arguments import arguments, differences
 from agclip.rules._info import ClipInfo
-from agclip.rules._plain import plain, restored
+from agclip.rules._layout import COUNT, holds_arrays, layout_of
+from agclip.rules._plain import checked, made, plain, restored
 from agclip.rules._rule import Rule, State, check_rule, resolved, step
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
-_FORM = ("rule", "state")
+_STATE = "state_dict['state']"
+_NEEDED, _FORM = {"rule", "state"}, {"rule", "arguments", "step", "state"}
 
 
 class Clipper:
@@ -32,13 +40,18 @@ class Clipper:
 
     What the rule leaves to the settings (`nonfinite`, `reproducible`, `strict`) is looked up once,
     when the clipper is made. It is for plain loops: inside of a function that is compiled, call
-    `rule.update` and pass the state through.
+    `rule.update` and pass the state through. Only PyTorch's Dynamo follows what a clipper keeps.
 
     Attributes:
         rule: The rule, with the settings filled in.
         inplace: Whether gradients are overwritten.
-        state: The state; None before the first call.
+        state: The state; None before the first step with gradients, and after loading until then.
+        step: The number of steps so far; what is compiled is not counted.
     """
+
+    state: State | None
+    step: int
+    _saved: Any
 
     def __init__(self, rule: Rule, *, inplace: bool = False) -> None:
         """Keep a rule.
@@ -53,25 +66,38 @@ class Clipper:
         check_rule("rule", rule)
         self.rule = resolved(rule)
         self.inplace = inplace
-        self.state: State | None = None
-        self._saved: Any = None
+        self.reset()
 
     def __repr__(self) -> str:
-        return f"Clipper({self.rule!r}{', inplace=True' if self.inplace else ''})"
+        inplace = ", inplace=True" if self.inplace else ""
+        return f"Clipper({self.rule!r}{inplace}, step={self.step})"
 
     def __call__(self, grads: T, params: Tree | None = None) -> tuple[T, ClipInfo]:
         """Clip the gradients of one step.
 
         Args:
-            grads: A tree of gradients. In the first call the state is made from it.
+            grads: A tree of gradients. The state is made from the first ones that hold an array.
             params: The parameters, for rules that look at them.
 
         Returns:
-            The clipped tree, `grads` itself in place, and a record of what has been done.
+            The clipped tree, `grads` itself in place, and a record of what has been done. A
+            generator comes back as a list.
+
+        Raises:
+            ValueError: If the rule has a memory and the gradients are traced: what a compiled
+                function assigns to the clipper would be lost, or leak.
         """
-        if self.state is None:
-            self.init(grads)
-        clipped, self.state, info = step(self.rule, grads, self.state, params, inplace=self.inplace)
+        grads = materialised(grads)
+        state = self._begun(grads, "grads") if self.state is None else self.state
+        started = state is not None
+        if not started:  # no state is made from a step without arrays
+            state = self.rule.init(grads)
+        _refuse_traced(grads, state)
+        clipped, state, info = step(self.rule, grads, state, params, inplace=self.inplace)
+        if started:
+            self.state, self._saved = state, None
+        if not _is_traced(info.norm):  # a compiler would compile anew for every number
+            self.step += 1
         return clipped, info
 
     def init(self, params: Tree) -> None:
@@ -80,47 +106,67 @@ class Clipper:
         Args:
             params: The parameters, or gradients: a tree of the structure of the gradients.
         """
-        state = self.rule.init(params)
-        if self._saved is not None:
-            state = restored(state, self._saved, "state_dict['state']")
-        self.state, self._saved = state, None
+        params = materialised(params)
+        state = self._begun(params, "params")
+        if self._saved is None:
+            self.reset()
+        if state is not None:
+            self.state, self._saved = state, None
+
+    def _begun(self, tree: Tree, name: str) -> State | None:
+        """Return the state to begin with, as loaded or new; None of a tree without arrays."""
+        leaves = gather(tree, name, listed=True)
+        if not leaves.arrays:
+            return None
+        state = self.rule.init(tree)
+        if self._saved is None:
+            return state
+        return made(layout_of(self.rule), self._saved, leaves, state, _STATE)
+
+    def reset(self) -> None:
+        """Forget the state, and what has been loaded: the next step is the first one."""
+        self.state, self.step, self._saved = None, 0, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data: dicts with string keys, lists and numbers.
 
         It reads all values, so a device is waited for. The data is the same for every library, and
-        survives JSON.
+        survives JSON. Before the first step the state in it is empty, and loads as none.
 
-        Raises:
-            ValueError: If there is no state yet.
+        Returns:
+            `rule`, its name; `arguments`, what its memory is formed with; `step`; and `state`.
         """
-        if self.state is None and self._saved is None:
-            msg = (
-                "the clipper must have a state to save; got none yet. Call it on gradients first, "
-                "or init(params)."
-            )
-            raise ValueError(msg)
         saved = self._saved if self.state is None else plain(self.state)
-        return {"rule": type(self.rule).__name__, "state": saved}
+        return {
+            "rule": type(self.rule).__name__,
+            "arguments": arguments(self.rule),
+            "step": self.step,
+            "state": copy.deepcopy(saved) or {},
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state, on whatever library the gradients will be of.
 
-        Before the first call the data is kept, and checked against the gradients of that call.
+        All is checked at once but the shapes of arrays that are as large as leaves; these are
+        checked at the next step. The arrays are made then.
 
         Args:
-            state_dict: What `state_dict` returned.
+            state_dict: What `state_dict` returned. `arguments` and `step` may be left out.
 
         Raises:
             TypeError: If the data, or a part of it, is of a wrong kind.
-            ValueError: If it belongs to another rule, or its keys or shapes differ.
+            ValueError: If it belongs to another rule, or to one with other arguments, or its keys,
+                shapes or values are wrong.
         """
         if not isinstance(state_dict, Mapping):
             msg = f"`state_dict` must be a dict; got {type(state_dict).__name__}."
             raise TypeError(msg)
-        if set(state_dict) != set(_FORM):
+        if not _NEEDED <= set(state_dict) <= _FORM:
             found = ", ".join(map(repr, state_dict)) or "none"
-            msg = f"`state_dict` must have the keys 'rule', 'state'; got {found}."
+            msg = (
+                f"`state_dict` must have the keys 'rule' and 'state', and may have 'arguments' and "
+                f"'step'; got {found}."
+            )
             raise ValueError(msg)
         own = type(self.rule).__name__
         if state_dict["rule"] != own:
@@ -129,11 +175,14 @@ class Clipper:
                 f"Make the clipper with that rule."
             )
             raise ValueError(msg)
-        saved = state_dict["state"]
-        if self.state is None:
-            self._saved = saved
-        else:
-            self.state = restored(self.state, saved, "state_dict['state']")
+        _check_arguments(arguments(self.rule), state_dict.get("arguments", {}))
+        steps = checked(COUNT, state_dict.get("step", 0), "state_dict['step']")
+        layout = layout_of(self.rule)
+        saved = checked(layout, state_dict["state"], _STATE)
+        state = None
+        if layout is None and self.state is not None:
+            state = restored(self.state, saved, _STATE)
+        self.state, self.step, self._saved = state, steps, saved or None
 
     @classmethod
     def from_config(
@@ -180,6 +229,44 @@ class Clipper:
             )
             raise ValueError(msg)
         return cls(names.build(tables, place, defaults), inplace=inplace)
+
+
+def _check_arguments(own: Mapping[str, Any], saved: Any) -> None:
+    if not isinstance(saved, Mapping):
+        msg = f"`state_dict['arguments']` must be a dict; got {type(saved).__name__}."
+        raise TypeError(msg)
+    for path, wanted, found in differences(own, saved, "state_dict['arguments']"):
+        msg = (
+            f"`{path}` must be {wanted!r}, as in the rule of this clipper; got {found!r}. Make the "
+            f"clipper with that argument, or take 'arguments' out of the data to go on with this "
+            f"one."
+        )
+        raise ValueError(msg)
+
+
+def _refuse_traced(grads: Tree, state: State) -> None:
+    """Raise if a state of arrays would be kept by code that is being compiled.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if not holds_arrays(state):
+        return
+    for leaf in flatten(grads, "grads", listed=True)[0]:
+        backend = None if isinstance(leaf, Literal) else resolve(leaf)
+        if backend is None or backend.access(leaf) != "never" or backend.replays():
+            continue
+        msg = (
+            f"`grads` must hold values where a clipper keeps the state; got traced arrays of "
+            f"{backend.name}. Inside of a compiled function call rule.update(grads, state), and "
+            f"pass the state through."
+        )
+        raise ValueError(msg)
+
+
+def _is_traced(x: Any) -> bool:
+    backend = resolve(x)
+    return backend is not None and backend.access(x) == "never"
 
 
 def _layer(source: Any) -> Layer:

@@ -18,6 +18,7 @@ from agclip._leaves import Leaves, gather, gather_like
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _members, _paths
 from agclip.rules._info import ClipInfo
+from agclip.rules._layout import Layout, layout_of
 from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
 
 
@@ -84,6 +85,9 @@ class PerGroup(Steps):
             pattern: rule.init({path: arrays[path] for path in group}) if rule and group else ()
             for (pattern, rule), group in zip(self._pairs, groups, strict=True)
         }
+
+    def _layout(self) -> Layout:
+        return {pattern: layout_of(rule) for pattern, rule in self._pairs}
 
     def _assigned(self, paths: Sequence[str], absent: Sequence[str], name: str) -> list[list[str]]:
         """Return the paths of each group; those of places that hold None are in no group.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip._backend import Backend
-from agclip._typing import Array, Tree
+from agclip._leaves import Leaves
+from agclip._typing import Array
 from agclip.rules import _checks, _memory
+from agclip.rules._layout import BOUND, Layout
 from agclip.rules._rule import State
 
 
@@ -44,9 +46,12 @@ class QuantileClip(_memory.OfGlobalNorm):
         _checks.fraction("quantile", self.quantile)
         _checks.positive("rate", self.rate)
 
-    def init(self, params: Tree) -> State:
+    def _fresh(self, leaves: Leaves) -> State:
         """Return the first bound."""
-        return _memory.start(params, (), {"threshold": float(self.initial)})
+        return _memory.start(leaves, (), {"threshold": float(self.initial)})
+
+    def _layout(self) -> dict[str, Layout]:
+        return {"threshold": BOUND}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
         down = math.exp(-self.rate * (1.0 - self.quantile))
@@ -61,5 +66,6 @@ def _advance(
     down, up = numbers
     threshold = state["threshold"]
     moved = xp.where(norm <= threshold, threshold * down, threshold * up)
-    counts = xp.isfinite(norm) & (norm > 0)
+    # A bound that had become zero or infinite could never move again.
+    counts = xp.isfinite(norm) & (norm > 0) & xp.isfinite(moved) & (moved > 0)
     return threshold, threshold, {"threshold": xp.where(counts, moved, threshold)}

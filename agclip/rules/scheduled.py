@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._leaves import gather
+from agclip._leaves import Leaves, gather
 from agclip._typing import Array, Tree
-from agclip.rules import _apply, _members, _memory
+from agclip.rules import _apply, _memory
+from agclip.rules._layout import COUNT, Layout
 from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Step, Steps
+from agclip.rules._rule import State, Step
 from agclip.rules.adaptive import AdaptiveGradClip
 from agclip.rules.average_norm import ClipByAverageNorm
 from agclip.rules.global_norm import ClipByGlobalNorm
@@ -28,7 +29,7 @@ THRESHOLDS: dict[type[Any], str] = {
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Scheduled(Steps):
+class Scheduled(_memory.Remembers):
     """Give a rule another threshold in every step.
 
     ```
@@ -86,17 +87,18 @@ class Scheduled(Steps):
         options |= configured(*open_)._asdict()
         return Scheduled(self.rule_class, self.schedule, **options)
 
-    def init(self, params: Tree) -> State:
-        """Return the number of the first step, 0; nothing of a tree without arrays."""
-        leaves = gather(params, "params", listed=True)
-        return {"step": _memory.integer(leaves)} if leaves.arrays else ()
+    def _fresh(self, leaves: Leaves) -> dict[str, Any]:
+        """Return the number of the first step, 0."""
+        return {"step": _memory.integer(leaves)}
+
+    def _layout(self) -> dict[str, Layout]:
+        return {"step": COUNT}
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True)
         if not leaves.arrays:
             return _apply.nothing(leaves, None, state)
-        step = _members.states(state).get("step", None)
-        step = _memory.integer(leaves) if step is None else step
+        step = _memory.ready(self, leaves, state)["step"]
         grads = leaves.rebuild(leaves.arrays)
         with leaves.backend.context():
             rule = self._made(self.schedule(_memory.widened(leaves, step)))

@@ -10,16 +10,17 @@ from typing import Any
 from agclip import _devices, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._dtypes import kind_of, real_dtype
-from agclip._leaves import gather
+from agclip._leaves import Leaves, gather
 from agclip._typing import Array, NonFinite, Tree
 from agclip.rules import _apply, _checks, _entries, _memory, _paths
+from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average
 from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Step, Steps
+from agclip.rules._rule import State, Step
 
 
 @dataclass(frozen=True, repr=False)
-class SpikeClip(Steps):
+class SpikeClip(_memory.Remembers):
     """Clip entries that are large against their own second moment (the spike rule of SPAM).
 
     ```
@@ -28,9 +29,10 @@ class SpikeClip(Steps):
     ```
 
     For complex entries sign(g) is g/|g|. An entry with v = 0 is not clipped: it could never move
-    again. A NaN or an infinity does not enter v. The state holds an array of the size of each leaf.
-    In the record `threshold` is the argument, `norm` the L2 norm of all leaves, and `scale` the
-    least |out|/|in|. SPAM's resets of the momentum are a matter of the optimiser.
+    again. A zero, a NaN and an infinity do not enter v. A leaf that gets its first gradient after
+    the first step has a warm-up of its own from there. The state holds an array of the size of each
+    leaf. In the record `threshold` is the argument, `norm` the L2 norm of all leaves, and `scale`
+    the least |out|/|in|. SPAM's resets of the momentum are a matter of the optimiser.
 
     Attributes:
         threshold: θ, the largest allowed ratio of g² to v: a number > 0.
@@ -65,33 +67,67 @@ class SpikeClip(Steps):
         """Return the rule with the settings in the place of None."""
         return replace(self, nonfinite=configured(self.nonfinite).nonfinite)
 
-    def init(self, params: Tree) -> State:
+    def _fresh(self, leaves: Leaves) -> State:
         """Return the count at 0, and for each leaf an array of zeros."""
-        leaves = gather(params, "params", listed=True)
         backend = leaves.backend
         zeros = backend.run(_zeros, (backend,), (leaves.arrays,))
         moments = dict(zip(_paths.paths(leaves), zeros, strict=True))
         return {"count": _memory.integer(leaves), "second_moment": moments}
+
+    def _layout(self) -> dict[str, Layout]:
+        return {"count": COUNT, "second_moment": ByPath(SIZE._replace(shape=None))}
+
+    def _known(self, leaves: Leaves, state: State, paths: Sequence[str]) -> State:
+        """Return the state that a step starts from, in which every leaf has second moments."""
+
+        def zeros(i: int) -> Array:
+            (made,) = leaves.backend.run(_zeros, (leaves.backend,), (leaves.arrays[i : i + 1],))
+            return made
+
+        return _memory.joined(_memory.ready(self, leaves, state), "second_moment", paths, zeros)
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         if not leaves.arrays:
             return _apply.nothing(leaves, self.threshold, state)
         policy = configured(self.nonfinite).nonfinite
-        paths = _paths.known(leaves, state["second_moment"])
+        paths = _paths.paths(leaves)
+        state = self._known(leaves, state, paths)
         scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
         before = _entries.unscaled(leaves, scale)
-        moments = [state["second_moment"][path] for path in paths]
+        moments = [_moment(leaves, state, paths, i) for i in range(len(paths))]
+        late = _memory.since(leaves, state, paths)
         numbers = (self.threshold, self.decay, self.warmup, policy == "zero")
         after, count, moments = leaves.backend.run(
-            _advance, (leaves.backend, numbers), (before, state["count"], moments)
+            _advance, (leaves.backend, numbers), (before, state["count"], late, moments)
         )
         info = _entries.info(leaves, before, after, self.threshold, scale, policy)
         kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
-        state = _memory.settled({"count": count, "second_moment": kept})
+        state = _memory.settled({**state, "count": count, "second_moment": kept})
         if inplace:
             return Step(None, state, info, functools.partial(_entries.write, leaves, after))
         return Step(leaves.rebuild(after), state, info)
+
+
+def _moment(leaves: Leaves, state: State, paths: Sequence[str], i: int) -> Array:
+    """Return the second moments of a leaf, in its real dtype and on its device.
+
+    Raises:
+        TypeError: If they are no array of the library of the leaves.
+        ValueError: If they are of another shape.
+    """
+    backend, leaf = leaves.backend, leaves.arrays[i]
+    path = f"state['second_moment'][{paths[i]!r}]"
+    moment = _memory.here(leaves, state["second_moment"][paths[i]], path, i)
+    if tuple(moment.shape) != tuple(leaf.shape):
+        msg = (
+            f"`{leaves.name}` must have the shapes that the state was made for; got "
+            f"{tuple(leaf.shape)} at {leaves.path(i)} and {tuple(moment.shape)} at {path}. Make a "
+            f"new state with init(params)."
+        )
+        raise ValueError(msg)
+    with backend.context():
+        return _kernels.cast(backend.xp, moment, real_dtype(backend.xp, kind_of(leaf.dtype)))
 
 
 def _zeros(backend: Backend, arrays: Sequence[Array]) -> list[Array]:
@@ -104,18 +140,19 @@ def _advance(
     numbers: tuple[float, float, int, bool],
     arrays: Sequence[Array],
     count: Array,
+    late: Sequence[Array | None],
     moments: Sequence[Array],
 ) -> tuple[list[Array], Array, list[Array]]:
     threshold, decay, warmup, zeroing = numbers
     xp = backend.xp
-    active = count >= warmup
     results, new = [], []
-    for leaf, moment in zip(arrays, moments, strict=True):
+    for leaf, since, moment in zip(arrays, late, moments, strict=True):
         y = xp.astype(leaf, xp.float32) if kind_of(leaf.dtype).half else leaf
+        active = (count if since is None else count - since) >= warmup
         size, here = xp.abs(y), _devices.to_device(backend, active, backend.device(leaf))
         bound = moment * threshold
         finite = xp.isfinite(y)
-        over = here & finite & (moment > 0) & (size * size > bound)
+        over = here & finite & (bound > 0) & (size * size > bound)
         limit = xp.sqrt(bound)
         if kind_of(leaf.dtype).family == "complex":
             short = y * (limit / xp.where(over, size, xp.ones_like(size)))
@@ -125,7 +162,8 @@ def _advance(
         if zeroing:
             out = xp.where(finite, out, xp.zeros_like(out))
         left = xp.where(over, bound, size * size)
-        entering = xp.where(xp.isfinite(left) & finite, left, moment)
+        # Zeros would pull the moment to zero, and with it the bound on all that comes after.
+        entering = xp.where(xp.isfinite(left) & finite & (left > 0), left, moment)
         new.append(xp.where(entering == moment, moment, average(xp, moment, entering, decay)))
         results.append(_kernels.cast(xp, out, leaf.dtype))
     return results, count + 1, new

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agclip._backend import Backend
-from agclip._typing import Array, Namespace, Tree
+from agclip._leaves import Leaves
+from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
+from agclip.rules._layout import COUNT, SIZE, Layout
 from agclip.rules._memory import average, times
 from agclip.rules._rule import State
 
@@ -27,8 +29,8 @@ class ZClip(_memory.OfGlobalNorm):
     ```
 
     For the first `warmup` steps μ and σ² are mean and variance of the norms so far, and only
-    `max_norm` bounds. A NaN or an infinity counts as a step and leaves μ and σ as they are. In the
-    record `threshold` is the norm above which the step is clipped, the smaller of
+    `max_norm` bounds. A norm that is zero, NaN or infinite counts as a step and leaves μ and σ as
+    they are. In the record `threshold` is the norm above which the step is clipped, the smaller of
     μ + z_threshold·(σ + eps) and `max_norm`; `scale` is the coefficient.
 
     Attributes:
@@ -62,9 +64,12 @@ class ZClip(_memory.OfGlobalNorm):
             msg = f'`target` must be "reciprocal" or "mean"; got {self.target!r}.'
             raise ValueError(msg)
 
-    def init(self, params: Tree) -> State:
+    def _fresh(self, leaves: Leaves) -> State:
         """Return counts and averages at 0."""
-        return _memory.start(params, ("count", "seen"), {"mean": 0.0, "variance": 0.0})
+        return _memory.start(leaves, ("count", "seen"), {"mean": 0.0, "variance": 0.0})
+
+    def _layout(self) -> dict[str, Layout]:
+        return {"count": COUNT, "seen": COUNT, "mean": SIZE, "variance": SIZE}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
         most = math.inf if self.max_norm is None else float(self.max_norm)
@@ -79,17 +84,20 @@ def _advance(
     z_threshold, reach, alpha, warmup, most, eps = numbers
     mean, variance, seen = state["mean"], state["variance"], state["seen"]
     sigma = backend.sqrt(xp, variance)
-    finite = xp.isfinite(norm)
-    warming = (state["count"] < int(warmup)) | (seen < 1)
+    # A norm of zero would pull the mean to zero, and with it the bound on all that comes after.
+    usual = xp.isfinite(norm) & (norm > 0)
+    known = mean > 0
+    warming = (state["count"] < int(warmup)) | xp.logical_not(known)
     z = (norm - mean) / (sigma + eps)
-    spike = finite & xp.logical_not(warming) & (z > z_threshold)
+    spike = usual & xp.logical_not(warming) & (z > z_threshold)
     target = mean + (sigma * reach) / xp.where(spike, z, xp.ones_like(z))
-    taken = xp.where(spike, target, xp.where(finite, norm, mean))
-    sample = _of_sample(xp, mean, variance, taken, xp.astype(seen + 1, mean.dtype))
+    taken = xp.where(spike, target, xp.where(usual, norm, mean))
+    number = xp.where(known, seen, xp.zeros_like(seen)) + 1
+    sample = _of_sample(xp, mean, variance, taken, xp.astype(number, mean.dtype))
     moving = _moving(xp, mean, variance, taken, alpha)
     new_mean, new_variance = (xp.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
     # A norm whose square leaves the range would make σ infinite for ever.
-    enters = finite & xp.isfinite(new_variance)
+    enters = usual & xp.isfinite(new_variance)
     cap = xp.full_like(mean, most)
     level = mean + times(xp, sigma + eps, z_threshold)
     new = {

@@ -257,6 +257,7 @@ _plain = Backend(
     sqrt=_sqrt,
     branch=_branch,
     access=_access,
+    replays=torch.compiler.is_dynamo_compiling,
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,

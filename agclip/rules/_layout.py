@@ -1,0 +1,88 @@
+"""What the states of rules are made of: names, kinds, shapes, and which values make sense.
+
+A state that was saved is judged by it when it is loaded, before there are gradients to make arrays
+like.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from agclip._registry import resolve
+from agclip.rules._rule import Rule, State, Steps
+
+JOINED = "joined"
+"""The key of the steps in which leaves got their first gradient, if that was not the first step."""
+
+GROWING = "history"
+"""The key of an array that grows."""
+
+_MOST = 2**31 - 2
+"""The largest count: states count in int32, and count on."""
+
+
+class Numbers(NamedTuple):
+    """Numbers of a state: an array of them, or one."""
+
+    wanted: str
+    """What they are, in an error; "" for numbers that are not judged."""
+    integer: bool = False
+    positive: bool = False
+    shape: tuple[int | None, ...] | None = ()
+    """None for a length that may be any but 0; None for any shape."""
+
+    def why_not(self, value: float) -> str | None:
+        """Return how a value that cannot be one of these reads in an error; None if it can."""
+        if not self.wanted:
+            return None
+        if self.integer:
+            return None if value % 1 == 0 and 0 <= value <= _MOST else _spelt(value)
+        try:
+            found = float(value)
+        except OverflowError:
+            return _spelt(value)
+        fits = 0 < found < math.inf if self.positive else 0 <= found < math.inf
+        return None if fits else _spelt(value)
+
+
+class ByPath(NamedTuple):
+    """Numbers for each leaf, by its path."""
+
+    of: Numbers
+
+
+Layout: TypeAlias = Numbers | ByPath | dict[str, Any]
+"""Numbers, numbers by path, or layouts by name; None among these for a rule of another's making."""
+
+COUNT = Numbers(f"an integer from 0 to {_MOST}", integer=True)
+SIZE = Numbers("a finite number >= 0")
+BOUND = Numbers("a finite number > 0", positive=True)
+
+
+def layout_of(rule: Rule | None) -> Layout | None:
+    """Return what a state of a rule is made of; None for a rule of another's making."""
+    if rule is None:
+        return {}
+    made = getattr(rule, "_layout", None)
+    if made is None:
+        return {} if isinstance(rule, Steps) else None
+    found: Layout = made()
+    return found
+
+
+def holds_arrays(state: State) -> bool:
+    """Tell whether a state remembers anything."""
+    if isinstance(state, Mapping):
+        return any(map(holds_arrays, state.values()))
+    if isinstance(state, (tuple, list)):
+        return any(map(holds_arrays, state))
+    return resolve(state) is not None
+
+
+def _spelt(value: float) -> str:
+    """Return a number as a text; Python refuses to print integers of more than 4300 digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value}"
