@@ -11,7 +11,7 @@ from fractions import Fraction
 def autoclip(norms, percentile=10.0, window=None, warmup=0):
     thresholds, history = [], []
     for step, norm in enumerate(norms):
-        if math.isfinite(norm):
+        if math.isfinite(norm) and norm > 0:
             history.append(Fraction(norm))
         last = sorted(history if window is None else history[-window:])
         if not last or step < warmup:
@@ -37,7 +37,7 @@ def zclip_bounds(
     for step, norm in enumerate(norms):
         if step < warmup or mean is None:
             bounds.append((cap, cap))
-            if math.isfinite(norm):
+            if math.isfinite(norm) and norm > 0:
                 early.append(Fraction(norm))
                 middle = sum(early) / len(early)
                 mean = float(middle)
@@ -45,7 +45,7 @@ def zclip_bounds(
             continue
         sigma = math.sqrt(variance)
         threshold = min(mean + z_threshold * (sigma + eps), cap)
-        if not math.isfinite(norm):
+        if not math.isfinite(norm) or norm == 0:
             bounds.append((threshold, cap))
             continue
         z = (norm - mean) / (sigma + eps)
@@ -97,7 +97,8 @@ def spike(entries, threshold=5000.0, decay=0.999, warmup=20):
         if math.isfinite(entry):
             if step >= warmup and moment > 0 and entry * entry > threshold * moment:
                 cut = math.copysign(math.sqrt(threshold * moment), entry)
-            moment = decay * moment + (1 - decay) * cut * cut
+            if entry:
+                moment = decay * moment + (1 - decay) * cut * cut
         out.append(cut)
         moments.append(moment)
     return out, moments

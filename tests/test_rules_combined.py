@@ -132,7 +132,7 @@ def test_a_threshold_follows_its_schedule_from_step_zero(lib, rule, first):
 def test_schedules_may_be_numbers_and_states_are_kept(lib):
     clipper = agclip.Clipper(agclip.Scheduled(agclip.ClipByGlobalNorm, lambda _: 2.0))
     assert lib.entries(clipper(lib.array([4.0]))[0]).tolist() == [2.0]
-    assert clipper.state_dict() == {"rule": "Scheduled", "state": {"step": 1}}
+    assert clipper.state_dict()["state"] == {"step": 1}
 
 
 def test_schedules_are_traced_once():

@@ -54,15 +54,19 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
     if isinstance(state, tuple) and not state:
         return rule._fresh(leaves)
     layout = rule._layout()
-    if not isinstance(state, dict) or not all(key in state for key in layout):
-        kind = ValueError if isinstance(state, dict) else TypeError
-        found = ", ".join(map(repr, state)) or "none" if kind is ValueError else describe(state)
+    if not isinstance(state, dict):
         msg = (
-            f"`state` must be one of {type(rule).__name__}, with the keys "
-            f"{', '.join(map(repr, layout))}; got {found}. Pass what init(params) or the last step "
-            f"of this rule returned."
+            f"`state` must be what init(params) or the last step of this rule returned; got "
+            f"{describe(state)}. Begin with init(params)."
         )
-        raise kind(msg)
+        raise TypeError(msg)
+    if not all(key in state for key in layout):
+        wanted, found = (", ".join(map(repr, keys)) or "none" for keys in (layout, state))
+        msg = (
+            f"`state` must be what init(params) or the last step of this rule returned, with the "
+            f"keys {wanted}; got {found}. Begin with init(params)."
+        )
+        raise ValueError(msg)
     single = [key for key, made_of in layout.items() if not isinstance(made_of, ByPath)]
     return {**state, **{key: here(leaves, state[key], f"state[{key!r}]") for key in single}}
 
