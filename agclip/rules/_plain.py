@@ -95,6 +95,15 @@ def made(layout: Layout | None, saved: Any, leaves: Leaves, template: State, pat
     }
 
 
+def paths_in(layout: Layout | None, saved: Any) -> list[str]:
+    """Return the paths of the leaves that checked data speaks of."""
+    if isinstance(layout, ByPath):
+        return list(saved)
+    if not isinstance(layout, dict):
+        return []
+    return [path for key in saved for path in paths_in(_parts(layout)[key], saved[key])]
+
+
 def _parts(layout: dict[str, Any]) -> dict[str, Any]:
     """Return a layout with what may stand beside statistics of leaves."""
     of_leaves = any(isinstance(part, ByPath) for part in layout.values())

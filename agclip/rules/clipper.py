@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agclip._leaves import gather
+from agclip._leaves import Leaves, gather
 from agclip._literals import Literal
 from agclip._registry import resolve
 from agclip._tree import flatten, materialised
@@ -16,11 +16,11 @@ from agclip._typing import T, Tree
 from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
 from agclip.config._settings import Layer
-from agclip.rules import names
+from agclip.rules import _paths, names
 from agclip.rules._arguments import arguments, differences
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
-from agclip.rules._plain import checked, made, plain, restored
+from agclip.rules._plain import checked, made, paths_in, plain, restored
 from agclip.rules._rule import Rule, State, check_rule, resolved, step
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -121,7 +121,9 @@ class Clipper:
         state = self.rule.init(tree)
         if self._saved is None:
             return state
-        return made(layout_of(self.rule), self._saved, leaves, state, _STATE)
+        layout = layout_of(self.rule)
+        _check_leaves(paths_in(layout, self._saved), leaves)
+        return made(layout, self._saved, leaves, state, _STATE)
 
     def reset(self) -> None:
         """Forget the state, and what has been loaded: the next step is the first one."""
@@ -240,6 +242,22 @@ def _check_arguments(own: Mapping[str, Any], saved: Any) -> None:
             f"`{path}` must be {wanted!r}, as in the rule of this clipper; got {found!r}. Make the "
             f"clipper with that argument, or take 'arguments' out of the data to go on with this "
             f"one."
+        )
+        raise ValueError(msg)
+
+
+def _check_leaves(saved: Sequence[str], leaves: Leaves) -> None:
+    """Refuse a saved state none of whose leaves has a place in the tree.
+
+    Raises:
+        ValueError: If it is that of another tree.
+    """
+    places = [*_paths.paths(leaves), *_paths.absent(leaves)]
+    if saved and not set(saved) & set(places):
+        msg = (
+            f"`{_STATE}` must be of the same leaves as `{leaves.name}`; got {saved[0]!r} there, "
+            f"and {places[0]!r} here. Load what state_dict() of the same rule on the same "
+            f"parameters returned, or call reset()."
         )
         raise ValueError(msg)
 
