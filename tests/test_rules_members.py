@@ -179,7 +179,7 @@ REPRS = {
     "ClipByNorm(clip_norm=2, axes=(0, 1), nonfinite='zero')": agclip.ClipByNorm(
         2, [0, 1], nonfinite="zero"
     ),
-    "AdaptiveGradClip(clipping=0.5, unit_axes='in_out', strict=True)": agclip.AdaptiveGradClip(
+    "AdaptiveGradClip(clipping=0.5, strict=True, unit_axes='in_out')": agclip.AdaptiveGradClip(
         0.5, unit_axes="in_out", strict=True
     ),
     "ZClip()": agclip.ZClip(),
