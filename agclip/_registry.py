@@ -22,6 +22,11 @@ from agclip._typing import Array
 
 _registered: dict[str, Backend] = {}
 BY_TYPE: dict[type, Backend] = {}
+"""The backend of each class of arrays that has been seen.
+
+`register_backend` puts a new table in its place: it never takes an entry out of one that a call in
+another thread may be reading, and what such a call still enters is no part of the new one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def register_backend(backend: Backend) -> None:
         msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
         raise TypeError(msg)
     _registered[backend.name] = backend
-    BY_TYPE.clear()
+    globals()["BY_TYPE"] = {}
 
 
 def _looks_like_an_array(x: Any) -> bool:
@@ -67,15 +72,15 @@ def _looks_like_an_array(x: Any) -> bool:
 
 def resolve(x: Any) -> Backend | None:
     """Return the backend of an array; None for an object that is not an array."""
-    cls = type(x)
-    found = BY_TYPE.get(cls)
+    cls, known = type(x), BY_TYPE
+    found = known.get(cls)
     if found is None and _looks_like_an_array(x):
         found = _of_class(cls) or _standard(x)
         if found is None:
             _require_unblocked(cls)
         else:
             learn_dtypes(found.xp)
-            BY_TYPE[cls] = found
+            known[cls] = found
     return found
 
 
@@ -117,10 +122,24 @@ def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int],
     """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
     first = resolve(leaves[0])
     assert first is not None, "the tree holds arrays only"
+    known = BY_TYPE
     for cls in types:
-        other = BY_TYPE[cls]
+        other = known.get(cls)
         if other is not first and other != first:
-            odd = next(i for i, leaf in enumerate(leaves) if type(leaf) is cls)
+            return _agreed(leaves, path)
+    return first
+
+
+def _agreed(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
+    """Return the one backend of all leaves, each asked for itself, or raise the error."""
+    while True:
+        known = BY_TYPE
+        first, *others = (resolve(leaf) for leaf in leaves)
+        if known is BY_TYPE:  # No backend has been registered meanwhile.
+            break
+    assert first is not None, "the tree holds arrays only"
+    for odd, other in enumerate(others, start=1):
+        if other is not None and other is not first and other != first:
             msg = (
                 f"the arrays of one call must come from one library; got {first.name} at "
                 f"{path(0)} and {other.name} at {path(odd)}. Convert one of them first."

@@ -82,7 +82,7 @@ def config_context(**settings: Unpack[Given]) -> AbstractContextManager[Settings
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
     """
-    return _now.context(layer_of(settings, lambda _: "config_context"))
+    return _now.Context(layer_of(settings, lambda _: "config_context"))
 
 
 def load_config(path: str | os.PathLike[str] | None = None) -> Settings:
