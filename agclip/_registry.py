@@ -19,6 +19,7 @@ from agclip import _home, _plugins
 from agclip._backend import Backend
 from agclip._dtypes import learn_dtypes
 from agclip._typing import Array
+from agclip_backends import STANDARD
 
 _registered: dict[str, Backend] = {}
 BY_TYPE: dict[type, Backend] = {}
@@ -204,21 +205,43 @@ def known_names() -> list[str]:
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a name is that of a backend, or of a library that follows the standard."""
+    """Tell whether a name is that of a backend, or of a library that follows the standard.
+
+    A library is imported to find out: ask for names that come from the user only.
+    """
     return name in known_names() or _of_standard(name) is not None
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether a name is known, and importing what it names is no surprise.
+
+    It is for names in files, which may lie in a folder that somebody else has filled.
+    """
+    return name in known_names() or (name in STANDARD and _of_standard(name) is not None)
 
 
 def _of_standard(name: str) -> Backend | None:
     """Return the backend of a library that follows the standard in its top-level package."""
-    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+    if not name.isidentifier() or not _installed(name):
         return None
-    xp = importlib.import_module(name)
+    try:
+        xp = importlib.import_module(name)
+    except Exception as error:
+        msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
+        raise ImportError(msg) from error
     return Backend(name=name, xp=xp) if hasattr(xp, "__array_namespace_info__") else None
+
+
+def _installed(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (OSError, ValueError):
+        return False  # A name too long for a file.
 
 
 def _missing(entry: EntryPoint) -> str:
     """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
-    if entry.name in sys.modules or importlib.util.find_spec(entry.name) is not None:
+    if _installed(entry.name):
         return ""
     extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
     fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]

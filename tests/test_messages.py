@@ -628,6 +628,11 @@ def get_installed(registry, modules, *, extras=(), value="toy_adapter:backend"):
     return agclip.get_backend("toylib")
 
 
+def get_unlisted(registry, modules):
+    registry.install("agclip-toy", {}, modules)
+    return agclip.get_backend("toylib")
+
+
 def get_doubled(registry):
     registry.install("agclip-toy", {"toylib": "toy_adapter:backend"}, {})
     registry.install("other-toy", {"toylib": "other:backend"}, {})
@@ -704,6 +709,11 @@ BACKENDS = {
         "the entry point 'toylib' of agclip-toy must name an agclip.Backend; got dict from "
         "toy_adapter:backend.",
         lambda registry: get_installed(registry, {"toylib": "", "toy_adapter": "backend = {}"}),
+    ),
+    "a library that breaks": Case(
+        ImportError,
+        "the library 'toylib' must load; got ZeroDivisionError: division by zero. Mend it first.",
+        lambda registry: get_unlisted(registry, {"toylib": "1 / 0"}),
     ),
     "an attribute that is no adapter": Case(
         AttributeError,
