@@ -56,9 +56,9 @@ def search() -> Iterator[tuple[Path, Layer | None]]:
         return
     personal = _personal()
     if personal is not None:
-        yield personal, read(personal) if _there(personal.is_file) else None
+        yield personal, read(personal) if there(personal.is_file) else None
     for path in _candidates():
-        found = _settings_in(path) if _there(path.is_file) else None
+        found = _settings_in(path) if there(path.is_file) else None
         yield path, None if found is None else _layer(path, found)
         if found is not None:
             break
@@ -85,7 +85,7 @@ def _personal() -> Path | None:
 
 
 def _named(path: Path) -> Layer:
-    if not _there(path.is_file):
+    if not there(path.is_file):
         msg = (
             f'`{_environment.FILE}` must name a file, or be "none" for no files; got '
             f"{short(str(path))}, which is none."
@@ -94,7 +94,8 @@ def _named(path: Path) -> Layer:
     return read(path)
 
 
-def _there(test: Callable[[], bool]) -> bool:
+def there(test: Callable[[], bool]) -> bool:
+    """Tell what a test of a path says; false where it cannot be asked."""
     try:
         return test()
     except OSError:
@@ -118,7 +119,7 @@ def _working_directory() -> Path | None:
 
 
 def _program() -> Path | None:
-    """Return the folder of the script that runs; None for an installed one, or without one."""
+    """Return the folder of the script that runs; None for an installed one, or where none does."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     if not isinstance(file, str):
         return None
@@ -131,6 +132,7 @@ def _program() -> Path | None:
         installed = [Path(sysconfig.get_path(kind)).resolve() for kind in kinds]
     except OSError:
         return None  # The working directory has been removed.
+    installed.append(Path(__file__).resolve().parents[1])
     return None if any(folder.is_relative_to(place) for place in installed) else folder
 
 
@@ -139,7 +141,7 @@ def _upward(start: Path) -> Iterator[Path]:
     for folder in (start, *start.parents):
         yield folder / NAME
         yield folder / PROJECT
-        if _there((folder / ".git").exists):  # A file in a work tree.
+        if there((folder / ".git").exists):  # A file in a work tree.
             return
 
 
