@@ -18,6 +18,7 @@ from typing import Any
 from agclip import _home, _plugins
 from agclip._backend import Backend
 from agclip._dtypes import learn_dtypes
+from agclip._standard import guarded
 from agclip._typing import Array
 from agclip_backends import STANDARD
 
@@ -62,7 +63,7 @@ def register_backend(backend: Backend) -> None:
     if not isinstance(backend, Backend):
         msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
         raise TypeError(msg)
-    _registered[backend.name] = backend
+    _registered[backend.name] = guarded(backend)
     globals()["BY_TYPE"] = {}
 
 
@@ -116,7 +117,7 @@ def _standard(x: Any) -> Backend | None:
     xp = namespace()
     # A library may define its arrays in a package beside its own.
     owner = _named(getattr(xp, "__name__", "").partition(".")[0])
-    return owner or Backend(name=type(x).__module__.partition(".")[0], xp=xp)
+    return owner or guarded(Backend(name=type(x).__module__.partition(".")[0], xp=xp))
 
 
 def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int], str]) -> Backend:
@@ -229,7 +230,7 @@ def _of_standard(name: str) -> Backend | None:
     except Exception as error:
         msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
         raise ImportError(msg) from error
-    return Backend(name=name, xp=xp) if hasattr(xp, "__array_namespace_info__") else None
+    return guarded(Backend(name=name, xp=xp)) if hasattr(xp, "__array_namespace_info__") else None
 
 
 def _installed(name: str) -> bool:
@@ -270,10 +271,18 @@ def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
         "register_backend" if name in _registered or entry is None else _plugins.source(entry)
     )
     reason = why_not(name)
-    version = getattr(sys.modules.get(name), "__version__", None)
     return BackendInfo(
-        name=name, version=version, usable=not reason, reason=reason, source=brought_by
+        name=name, version=version(name), usable=not reason, reason=reason, source=brought_by
     )
+
+
+def version(name: str) -> str | None:
+    """Return the version of a library that is imported; None where it cannot be told."""
+    try:
+        found = sys.modules[name].__version__
+    except Exception:  # noqa: BLE001 - a library may break in any way; the list must not
+        return None
+    return None if found is None else str(found)
 
 
 def why_not(name: str) -> str:

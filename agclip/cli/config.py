@@ -81,9 +81,7 @@ def _print_places(places: list[tuple[Path, str]]) -> None:
         return
     table = [(str(path), found) for path, found in places]
     print_table(("looked for", "found"), table, left=(0, 1))
-    print(
-        "A program that finds none from its working directory upward looks beside its script too."
-    )
+    print("Where none is found so, a program looks beside its script too.")
 
 
 def _settings_in(path: Path) -> Settings:
