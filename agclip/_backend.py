@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from agclip import _kernels
@@ -109,3 +109,10 @@ class Backend:
     run: Run = _kernels.run
     block: int | None = None
     chain: int | None = None
+
+    def __repr__(self) -> str:
+        """Show the name, the namespace, and the names of the fields that are not the default."""
+        own = [f.name for f in fields(self)[2:] if getattr(self, f.name) is not f.default]
+        xp = getattr(self.xp, "__name__", None) or repr(self.xp)
+        replaced = f", replaced: {', '.join(own)}" if own else ""
+        return f"Backend(name={self.name!r}, xp={xp}{replaced})"

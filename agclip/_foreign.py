@@ -25,7 +25,9 @@ def among(types: set[type]) -> bool:
     if asked == "auto":
         return False
     name = asked if isinstance(asked, str) else _home.home.backend.name
-    return any(_registry.BY_TYPE[cls].name != name for cls in types)
+    known = _registry.BY_TYPE
+    # A class that has left the table, since a backend was registered, is found again leaf by leaf.
+    return any(cls not in known or known[cls].name != name for cls in types)
 
 
 def converts() -> bool:

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agclip._backend import Backend
+from agclip._standard import guarded
 from agclip.config import _environment
 
 BACKENDS = "agclip.backends"
@@ -70,7 +71,14 @@ def load(entry: EntryPoint) -> Backend:
             f"{type(backend).__name__} from {entry.value}."
         )
         raise ImportError(msg)
-    return backend
+    if backend.name != entry.name:
+        msg = (
+            f"the entry point {entry.name!r} of {source(entry)} must name a backend of that name; "
+            f"got one called {backend.name!r} from {entry.value}. Both are the top-level package "
+            f"that defines the array's class."
+        )
+        raise ImportError(msg)
+    return guarded(backend)
 
 
 def _loaded(entry: EntryPoint, kind: str) -> Any:

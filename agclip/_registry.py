@@ -18,10 +18,17 @@ from typing import Any
 from agclip import _home, _plugins
 from agclip._backend import Backend
 from agclip._dtypes import learn_dtypes
+from agclip._standard import guarded
 from agclip._typing import Array
+from agclip_backends import STANDARD
 
 _registered: dict[str, Backend] = {}
 BY_TYPE: dict[type, Backend] = {}
+"""The backend of each class of arrays that has been seen.
+
+`register_backend` puts a new table in its place: it never takes an entry out of one that a call in
+another thread may be reading, and what such a call still enters is no part of the new one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +63,8 @@ def register_backend(backend: Backend) -> None:
     if not isinstance(backend, Backend):
         msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
         raise TypeError(msg)
-    _registered[backend.name] = backend
-    BY_TYPE.clear()
+    _registered[backend.name] = guarded(backend)
+    globals()["BY_TYPE"] = {}
 
 
 def _looks_like_an_array(x: Any) -> bool:
@@ -67,15 +74,15 @@ def _looks_like_an_array(x: Any) -> bool:
 
 def resolve(x: Any) -> Backend | None:
     """Return the backend of an array; None for an object that is not an array."""
-    cls = type(x)
-    found = BY_TYPE.get(cls)
+    cls, known = type(x), BY_TYPE
+    found = known.get(cls)
     if found is None and _looks_like_an_array(x):
         found = _of_class(cls) or _standard(x)
         if found is None:
             _require_unblocked(cls)
         else:
             learn_dtypes(found.xp)
-            BY_TYPE[cls] = found
+            known[cls] = found
     return found
 
 
@@ -110,17 +117,31 @@ def _standard(x: Any) -> Backend | None:
     xp = namespace()
     # A library may define its arrays in a package beside its own.
     owner = _named(getattr(xp, "__name__", "").partition(".")[0])
-    return owner or Backend(name=type(x).__module__.partition(".")[0], xp=xp)
+    return owner or guarded(Backend(name=type(x).__module__.partition(".")[0], xp=xp))
 
 
 def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int], str]) -> Backend:
     """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
     first = resolve(leaves[0])
     assert first is not None, "the tree holds arrays only"
+    known = BY_TYPE
     for cls in types:
-        other = BY_TYPE[cls]
+        other = known.get(cls)
         if other is not first and other != first:
-            odd = next(i for i, leaf in enumerate(leaves) if type(leaf) is cls)
+            return _agreed(leaves, path)
+    return first
+
+
+def _agreed(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
+    """Return the one backend of all leaves, each asked for itself, or raise the error."""
+    while True:
+        known = BY_TYPE
+        first, *others = (resolve(leaf) for leaf in leaves)
+        if known is BY_TYPE:  # No backend has been registered meanwhile.
+            break
+    assert first is not None, "the tree holds arrays only"
+    for odd, other in enumerate(others, start=1):
+        if other is not None and other is not first and other != first:
             msg = (
                 f"the arrays of one call must come from one library; got {first.name} at "
                 f"{path(0)} and {other.name} at {path(odd)}. Convert one of them first."
@@ -185,21 +206,43 @@ def known_names() -> list[str]:
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a name is that of a backend, or of a library that follows the standard."""
+    """Tell whether a name is that of a backend, or of a library that follows the standard.
+
+    A library is imported to find out: ask for names that come from the user only.
+    """
     return name in known_names() or _of_standard(name) is not None
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether a name is known, and importing what it names is no surprise.
+
+    It is for names in files, which may lie in a folder that somebody else has filled.
+    """
+    return name in known_names() or (name in STANDARD and _of_standard(name) is not None)
 
 
 def _of_standard(name: str) -> Backend | None:
     """Return the backend of a library that follows the standard in its top-level package."""
-    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+    if not name.isidentifier() or not _installed(name):
         return None
-    xp = importlib.import_module(name)
-    return Backend(name=name, xp=xp) if hasattr(xp, "__array_namespace_info__") else None
+    try:
+        xp = importlib.import_module(name)
+    except Exception as error:
+        msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
+        raise ImportError(msg) from error
+    return guarded(Backend(name=name, xp=xp)) if hasattr(xp, "__array_namespace_info__") else None
+
+
+def _installed(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (OSError, ValueError):
+        return False  # A name too long for a file.
 
 
 def _missing(entry: EntryPoint) -> str:
     """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
-    if entry.name in sys.modules or importlib.util.find_spec(entry.name) is not None:
+    if _installed(entry.name):
         return ""
     extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
     fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
@@ -228,10 +271,18 @@ def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
         "register_backend" if name in _registered or entry is None else _plugins.source(entry)
     )
     reason = why_not(name)
-    version = getattr(sys.modules.get(name), "__version__", None)
     return BackendInfo(
-        name=name, version=version, usable=not reason, reason=reason, source=brought_by
+        name=name, version=version(name), usable=not reason, reason=reason, source=brought_by
     )
+
+
+def version(name: str) -> str | None:
+    """Return the version of a library that is imported; None where it cannot be told."""
+    try:
+        found = sys.modules[name].__version__
+    except Exception:  # noqa: BLE001 - a library may break in any way; the list must not
+        return None
+    return None if found is None else str(found)
 
 
 def why_not(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,54 @@ def test_settings_as_a_table(capsys):
     assert rows[0] == ["setting", "value", "source"]
     assert ["nonfinite", '"propagate"', "default"] in rows
     assert ["device", "auto", "default"] in rows
+
+
+@pytest.fixture
+def places(project, capsys):
+    """A function that returns what was found in each place below a project."""
+
+    def looked(*arguments):
+        status, document = found(capsys, "config", *arguments)
+        assert status == 0
+        return {Path(row["path"]): row["found"] for row in document["files"]}
+
+    return looked
+
+
+def test_config_tells_where_it_looked(project, places, tmp_path, monkeypatch):
+    project.joinpath("agclip.toml").write_text("strict = true")
+    project.joinpath("a").mkdir()
+    project.joinpath("a/pyproject.toml").write_text("[tool.other]")
+    monkeypatch.chdir(project / "a")
+    assert list(places().items()) == [
+        (tmp_path / "home/agclip/config.toml", "no file"),
+        (project / "a/agclip.toml", "no file"),
+        (project / "a/pyproject.toml", "no table [tool.agclip]"),
+        (project / "agclip.toml", "read"),
+    ]
+
+
+def test_config_tells_the_file_that_a_variable_names(project, places, monkeypatch):
+    project.joinpath("mine.toml").write_text("strict = true")
+    monkeypatch.setenv("AGCLIP_CONFIG", "mine.toml")
+    assert places()[project / "mine.toml"] == "read"
+
+
+def test_config_tells_that_it_did_not_look(places, monkeypatch):
+    monkeypatch.setenv("AGCLIP_CONFIG", "none")
+    assert places() == {}
+
+
+def test_places_as_a_table(project, monkeypatch, capsys):
+    project.joinpath("agclip.toml").write_text("strict = true")
+    assert main(["config"]) == 0
+    out = capsys.readouterr().out
+    assert ["looked", "for", "found"] in [line.split() for line in out.splitlines()]
+    assert [str(project / "agclip.toml"), "read"] in [line.split() for line in out.splitlines()]
+    assert out.endswith("a program looks beside its script too.\n")
+    monkeypatch.setenv("AGCLIP_CONFIG", "none")
+    assert main(["config"]) == 0
+    assert capsys.readouterr().out.endswith("No file is looked for: AGCLIP_CONFIG says so.\n")
 
 
 def test_file_is_checked_and_its_clipper_built(config, capsys):

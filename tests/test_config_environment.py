@@ -23,6 +23,10 @@ WORDS = {
     "NONFINITE": [("zero", "zero")],
     "REPRODUCIBLE": [(w, True) for w in ("1", "true", "yes", "on", "True", "YES", " On ")],
     "STRICT": [(w, False) for w in ("0", "false", "no", "off", "False", "NO", " Off ")],
+    "CLIP": [
+        ('{ rule = "norm", clip_norm = 1.5 }', ({"rule": "norm", "clip_norm": 1.5},)),
+        ("[{rule = 'a'}, {rule = 'b'}]", ({"rule": "a"}, {"rule": "b"})),
+    ],
 }
 
 
@@ -36,8 +40,8 @@ def test_a_variable_sets_a_value(monkeypatch, name, text, value):
     assert settings.source(name.lower()) == f"AGCLIP_{name}"
 
 
-def test_every_setting_but_the_table_has_a_variable():
-    assert {name.lower() for name in WORDS} == {*config.KEYS} - {"clip"}
+def test_every_setting_has_a_variable():
+    assert {name.lower() for name in WORDS} == {*config.KEYS}
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -85,12 +89,56 @@ WRONG = {
     "threads": (
         ("THREADS", "many"),
         ValueError,
-        "`threads` must be a whole number > 0, or \"auto\"; got 'many' (AGCLIP_THREADS).",
+        (
+            '`threads` must be a whole number from 1 to 1024, or "auto"; got '
+            "'many' (AGCLIP_THREADS)."
+        ),
     ),
     "a number of threads": (
         ("THREADS", "-1"),
         ValueError,
-        "`threads` must be a whole number > 0, or \"auto\"; got '-1' (AGCLIP_THREADS).",
+        "`threads` must be a whole number from 1 to 1024, or \"auto\"; got '-1' (AGCLIP_THREADS).",
+    ),
+    "more digits than Python reads": (
+        ("THREADS", "9" * 4301),
+        ValueError,
+        (
+            f'`threads` must be a whole number from 1 to 1024, or "auto"; got \'{"9" * 119}…'
+            f"{'9' * 119}' (AGCLIP_THREADS)."
+        ),
+    ),
+    "a backend with a name too long": (
+        ("BACKEND", "x" * 5000),
+        ValueError,
+        (
+            '`backend` must be "auto", or one or several of cupy, dask, jax, numpy, torch; got '
+            f"'{'x' * 119}…{'x' * 119}' (AGCLIP_BACKEND)."
+        ),
+    ),
+    "a table that is no TOML": (
+        ("CLIP", "{ rule = norm }"),
+        ValueError,
+        (
+            '`clip` must be a table as TOML has it, such as { rule = "global_norm", clip_norm = '
+            "1.0 }; got '{ rule = norm }' (AGCLIP_CLIP). That is no TOML: Invalid value (at line "
+            "1, column 17)."
+        ),
+    ),
+    "more than a table": (
+        ("CLIP", "{ rule = 'norm' }\nstrict = true"),
+        ValueError,
+        (
+            '`clip` must be a table as TOML has it, such as { rule = "global_norm", clip_norm = '
+            """1.0 }; got "{ rule = 'norm' }\\nstrict = true" (AGCLIP_CLIP)."""
+        ),
+    ),
+    "a rule without a table": (
+        ("CLIP", "'norm'"),
+        TypeError,
+        (
+            "`clip` must be a table, or an array of tables, each with the name of a `rule`; got "
+            "'norm' (AGCLIP_CLIP)."
+        ),
     ),
     "a policy": (
         ("NONFINITE", "ZERO"),
@@ -125,7 +173,6 @@ def warned(call):
     ("name", "question"),
     [
         ("AGCLIP_BAKEND", " Did you mean 'AGCLIP_BACKEND'?"),
-        ("AGCLIP_CLIP", ""),
         ("AGCLIP_ZZZ", ""),
     ],
 )

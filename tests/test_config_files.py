@@ -131,6 +131,74 @@ def test_a_folder_that_is_closed_has_no_files(project, monkeypatch):
     assert threads() == (None, "default")
 
 
+# --- beside the program ------------------------------------------------------------------------
+
+PROGRAM = "import agclip; print(agclip.get_config().threads)"
+
+
+@pytest.fixture
+def elsewhere(project, tmp_path):
+    """A function that runs a script of the project in another folder, and returns its threads."""
+    folder = tmp_path / "elsewhere"
+    folder.joinpath(".git").mkdir(parents=True)
+    script = write(project / "tools/train.py", PROGRAM)
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *(command or (str(script),))],
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if key != "AGCLIP_CONFIG"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return done.stdout.strip()
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.parametrize("name", ["tools/agclip.toml", "agclip.toml", "tools/pyproject.toml"])
+def test_a_file_beside_the_program_counts_wherever_it_is_started(project, elsewhere, name):
+    header = "[tool.agclip]\n" if name.endswith("pyproject.toml") else ""
+    write(project / name, f"{header}threads = 5\n")
+    assert elsewhere() == "5"
+
+
+def test_a_file_where_a_program_is_started_counts_more(project, elsewhere):
+    write(project / "tools/agclip.toml", "threads = 5")
+    write(elsewhere.folder / "agclip.toml", "threads = 6")
+    assert elsewhere() == "6"
+
+
+def test_a_file_above_the_repository_of_the_program_does_not_count(tmp_path, elsewhere):
+    write(tmp_path / "agclip.toml", "threads = 5")
+    assert elsewhere() == "None"
+
+
+def test_a_script_that_is_linked_is_where_it_lies(project, elsewhere):
+    write(project / "tools/agclip.toml", "threads = 5")
+    link = elsewhere.folder / "link.py"
+    link.symlink_to(project / "tools/train.py")
+    assert elsewhere(str(link)) == "5"
+
+
+def test_without_a_script_there_is_nothing_beside_it(elsewhere):
+    assert elsewhere("-c", PROGRAM) == "None"
+
+
+def test_an_installed_command_is_no_program_of_a_project(project, monkeypatch):
+    write(project / "agclip.toml", "threads = 5")
+    monkeypatch.chdir(project.parent)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(project / "lib"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "lib/pytest/main.py"))
+    assert threads() == (None, "default")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "train.py"))
+    agclip.load_config()
+    assert threads()[0] == 5
+
+
 # --- when they are read ------------------------------------------------------------------------
 
 SPY = """\

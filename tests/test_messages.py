@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
+import array_api_compat.numpy as xnp
 import numpy as np
 import pytest
 
@@ -628,6 +629,19 @@ def get_installed(registry, modules, *, extras=(), value="toy_adapter:backend"):
     return agclip.get_backend("toylib")
 
 
+def get_unlisted(registry, modules):
+    registry.install("agclip-toy", {}, modules)
+    return agclip.get_backend("toylib")
+
+
+def clip_incompletely(_):
+    lacking = ("isfinite", "where")
+    names = [name for name in dir(xnp) if name not in lacking]
+    xp = SimpleNamespace(**{name: getattr(xnp, name) for name in names})
+    agclip.register_backend(agclip.Backend(name="numpy", xp=xp))
+    return agclip.clip_by_norm(X, 1)
+
+
 def get_doubled(registry):
     registry.install("agclip-toy", {"toylib": "toy_adapter:backend"}, {})
     registry.install("other-toy", {"toylib": "other:backend"}, {})
@@ -704,6 +718,26 @@ BACKENDS = {
         "the entry point 'toylib' of agclip-toy must name an agclip.Backend; got dict from "
         "toy_adapter:backend.",
         lambda registry: get_installed(registry, {"toylib": "", "toy_adapter": "backend = {}"}),
+    ),
+    "an adapter called otherwise": Case(
+        ImportError,
+        "the entry point 'toylib' of agclip-toy must name a backend of that name; got one called "
+        "'other' from toy_adapter:backend. Both are the top-level package that defines the array's "
+        "class.",
+        lambda registry: get_installed(
+            registry, {"toylib": "", "toy_adapter": TOY_ADAPTER.replace("toylib", "other")}
+        ),
+    ),
+    "a namespace without some functions": Case(
+        NotImplementedError,
+        "the namespace of the backend 'numpy' must have the functions of the Python Array API "
+        "standard; got none called isfinite, where. Add them to its `xp`.",
+        clip_incompletely,
+    ),
+    "a library that breaks": Case(
+        ImportError,
+        "the library 'toylib' must load; got ZeroDivisionError: division by zero. Mend it first.",
+        lambda registry: get_unlisted(registry, {"toylib": "1 / 0"}),
     ),
     "an attribute that is no adapter": Case(
         AttributeError,

@@ -1,5 +1,7 @@
 """The pieces of the conformance suite: expectations, checks, and the record of a library."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -36,11 +38,21 @@ def test_numbers_that_are_the_same_pass():
     assert expect_same([nan, -0.0, 1j], [nan, -0.0, 1j], "it") is None
 
 
-def test_a_warning_fails_a_check_unless_the_library_is_known_for_it():
+def test_a_check_returns_what_was_warned_of_unless_the_library_is_known_for_it():
     overflow = Check("overflow", "", lambda _: np.float32(3e38) * np.float32(10))
-    with pytest.raises(RuntimeWarning, match="overflow"):
-        overflow.run(Library("numpy"))
-    assert overflow.run(Library("numpy", ignored_warnings=(RuntimeWarning,))) is None
+    (warning,) = overflow.run(Library("numpy"))
+    assert isinstance(warning, RuntimeWarning)
+    assert str(warning).startswith("overflow encountered")
+    assert overflow.run(Library("numpy", ignored_warnings=(RuntimeWarning,))) == []
+
+
+def test_other_warnings_are_no_matter_of_a_check():
+    deprecated = Check(
+        "deprecated", "", lambda _: warnings.warn("old", FutureWarning, stacklevel=1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert deprecated.run(Library("numpy")) == []
 
 
 # Results against vectors.

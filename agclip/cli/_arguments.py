@@ -46,6 +46,18 @@ def backend_of(args: Namespace, name: str | None) -> agclip.Backend:
         raise CommandError(text) from error
 
 
+def listed() -> list[agclip.BackendInfo]:
+    """List every backend.
+
+    Raises:
+        CommandError: Two distributions bring one of the same name.
+    """
+    try:
+        return agclip.backends()
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+
+
 def count(text: str) -> int:
     """Read a whole number from 1."""
     number = int(text) if text.isdecimal() else 0

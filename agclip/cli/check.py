@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from argparse import ArgumentParser, Namespace
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import agclip
-from agclip.cli._arguments import add_backend, backend_of
+from agclip.cli._arguments import add_backend, backend_of, listed
 from agclip.cli._command import Command, CommandError
 from agclip.cli._json import print_json
 from agclip.cli._tables import print_table
 from agclip.cli._trials import Trial, trials
-
-COMPANIONS = (
-    "array-api-compat", "matplotlib", "ml_dtypes", "rich", "safetensors", "tensorboard",
-)  # fmt: skip
-"""Distributions that agclip works with, besides the backends."""
+from agclip.config import Settings
+from agclip.testing._surroundings import changed, kernels, versions
 
 
 class Checked(NamedTuple):
@@ -48,12 +43,12 @@ def run(args: Namespace) -> None:
     """
     if args.backend is not None:
         backend_of(args, args.backend)
-    rows = [row for row in agclip.backends() if args.backend in (None, row.name)]
-    found = [Checked(row, trials(row.name) if row.usable else []) for row in rows]
+    rows = [row for row in listed() if args.backend in (None, row.name)]
+    found = [Checked(row, _tried(row)) for row in rows]
     if args.json:
-        print_json(_document(found))
+        print_json(_document(found, args.settings))
     else:
-        _print(found)
+        _print(found, args.settings)
     failed = [row for row in found if row.failed]
     if failed:
         names = ", ".join(row.info.name for row in failed)
@@ -62,28 +57,25 @@ def run(args: Namespace) -> None:
         raise CommandError(msg)
 
 
-def versions() -> dict[str, str]:
-    """Return what runs here."""
-    found = {
-        "agclip": agclip.__version__,
-        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }
-    for name in COMPANIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+def _tried(row: agclip.BackendInfo) -> list[Trial]:
+    if not row.usable:
+        return []
+    try:
+        return trials(row.name)
+    except Exception as error:  # noqa: BLE001 - the others are tried whatever it raises
+        return [Trial("making arrays", f"{type(error).__name__}: {error}")]
 
 
-def _print(found: list[Checked]) -> None:
-    print_table(("what", "version"), list(versions().items()), left=(0, 1))
+def _print(found: list[Checked], settings: Settings) -> None:
+    here = versions() | {"kernels": kernels(settings)}
+    here |= {f"setting {key}": said for key, said in changed(settings).items()}
+    print_table(("what", "version"), list(here.items()), left=(0, 1))
     rows = [(row.info.name, row.info.version or "–", _result(row)) for row in found]
     print_table(("backend", "version", "result"), rows, left=(0, 1, 2))
     for row in found:
-        for trial in row.failed:
-            print(f"{row.info.name}: {trial.name}: {trial.failure}")
+        for failure in dict.fromkeys(trial.failure for trial in row.failed):
+            names = ", ".join(trial.name for trial in row.failed if trial.failure == failure)
+            print(f"{row.info.name}: {names}: {failure}")
 
 
 def _result(row: Checked) -> str:
@@ -93,9 +85,11 @@ def _result(row: Checked) -> str:
     return f"{right} of {len(row.trials)} clips right"
 
 
-def _document(found: list[Checked]) -> dict[str, object]:
+def _document(found: list[Checked], settings: Settings) -> dict[str, object]:
     return {
         "versions": versions(),
+        "kernels": kernels(settings),
+        "settings": changed(settings),
         "backends": [
             {
                 "name": row.info.name,

@@ -13,7 +13,8 @@ from agclip.cli._files import require_file
 from agclip.cli._json import print_json
 from agclip.cli._output import why
 from agclip.cli._tables import print_table
-from agclip.config._files import read
+from agclip.config._environment import FILE
+from agclip.config._files import TABLE, read, search, there
 from agclip.config._settings import KEYS, Settings, merged
 
 
@@ -44,18 +45,43 @@ def run(args: Namespace) -> None:
         if settings.clip:
             clipper = clipper_in(args.check, "--check", FAILED)
     rows = {key: (getattr(settings, key), settings.source(key)) for key in KEYS}
+    places = [] if args.check is not None else _places()
     if args.json:
         document = {
             key: {"value": value, "source": source} for key, (value, source) in rows.items()
         }
-        print_json({"settings": document, "clipper": clipper and repr(clipper.rule)})
+        files = [{"path": str(path), "found": found} for path, found in places]
+        made = clipper and repr(clipper.rule)
+        print_json({"settings": document, "files": files, "clipper": made})
         return
     table = [(key, shown(value), source) for key, (value, source) in rows.items()]
     print_table(("setting", "value", "source"), table, left=(0, 1, 2))
+    if args.check is None:
+        _print_places(places)
+        return
     if clipper is not None:
         print(f"The clipper: {clipper.rule!r}")
-    if args.check is not None:
-        print(f"{args.check}: nothing is wrong.")
+    print(f"{args.check}: nothing is wrong.")
+
+
+def _places() -> list[tuple[Path, str]]:
+    """Return where a file of settings was looked for, and what was found there."""
+    return [(path, _found(path, layer is not None)) for path, layer in search()]
+
+
+def _found(path: Path, read: bool) -> str:
+    if read:
+        return "read"
+    return f"no table [{TABLE}]" if there(path.is_file) else "no file"
+
+
+def _print_places(places: list[tuple[Path, str]]) -> None:
+    if not places:
+        print(f"No file is looked for: {FILE} says so.")
+        return
+    table = [(str(path), found) for path, found in places]
+    print_table(("looked for", "found"), table, left=(0, 1))
+    print("Where none is found so, a program looks beside its script too.")
 
 
 def _settings_in(path: Path) -> Settings:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Unpack
 
-from agclip.config import _now
+from agclip.config import _files, _now
 from agclip.config._checks import layer_of
 from agclip.config._settings import KEYS, Given, Settings
 
@@ -82,7 +81,7 @@ def config_context(**settings: Unpack[Given]) -> AbstractContextManager[Settings
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
     """
-    return _now.context(layer_of(settings, lambda _: "config_context"))
+    return _now.Context(layer_of(settings, lambda _: "config_context"))
 
 
 def load_config(path: str | os.PathLike[str] | None = None) -> Settings:
@@ -102,5 +101,5 @@ def load_config(path: str | os.PathLike[str] | None = None) -> Settings:
         TypeError: If a value is of a wrong kind.
         ValueError: If the file is no TOML, or a setting does not exist or cannot have its value.
     """
-    _now.reread(None if path is None else Path(path).expanduser().absolute())
+    _now.reread(None if path is None else _files.located(path))
     return current()

@@ -8,9 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, get_args
 
 from agclip._typing import NonFinite
+from agclip.config import _toml
 from agclip.config._settings import KEYS, Accelerate, Layer, OnForeign, Setting
 
 Check = Callable[[Any], Any]
+
+_LINE = 240
+"""Characters of a value that a message shows."""
+_DEEPEST = 32
+"""Tables within tables."""
+_MOST_THREADS = 1024
 
 
 class _RefusedError(Exception):
@@ -21,36 +28,48 @@ class _RefusedError(Exception):
         self.must = must
         self.meant = meant
 
+    def of(self, key: str, value: Any, source: str) -> Exception:
+        """Return the error that tells a user."""
+        try:
+            got = short(repr(value))
+        except RecursionError:
+            got = f"a {type(value).__name__}"
+        return self.error(f"`{key}` must be {self.must}; got {got} ({source}).{self.meant}")
 
-def layer_of(values: Mapping[str, Any], source: Callable[[str], str]) -> Layer:
+
+def layer_of(
+    values: Mapping[str, Any], source: Callable[[str], str], *, file: bool = False
+) -> Layer:
     """Check settings by name, all of them before any counts.
 
     Args:
         values: The values by the names of the settings; None stands for one not given.
         source: The place that said the setting of a name.
+        file: Whether a file said them, which must not decide what is imported.
 
     Raises:
         TypeError: If a value is of a wrong kind.
         ValueError: If there is no such setting, or it cannot have such a value.
     """
     return {
-        key: Setting(checked(key, value, source(key)), source(key))
+        key: Setting(checked(key, value, source(key), file=file), source(key))
         for key, value in values.items()
         if value is not None or key not in KEYS
     }
 
 
-def checked(key: str, value: Any, source: str) -> Any:
+def checked(key: str, value: Any, source: str, *, file: bool = False) -> Any:
     """Return the value of a setting as `Settings` holds it."""
     if key not in KEYS:
         known = ", ".join(KEYS)
-        msg = f"a setting must be one of {known}; got {key!r} ({source}).{hint(key, KEYS)}"
+        got = f"{short(repr(key))} ({source})"
+        msg = f"a setting must be one of {known}; got {got}.{hint(key, KEYS)}"
         raise ValueError(msg)
+    check = _backend_in_file if file and key == "backend" else _CHECKS[key]
     try:
-        return _CHECKS[key](value)
+        return check(value)
     except _RefusedError as refused:
-        msg = f"`{key}` must be {refused.must}; got {value!r} ({source}).{refused.meant}"
-        raise refused.error(msg) from None
+        raise refused.of(key, value, source) from None
 
 
 def checked_text(key: str, text: str, source: str) -> Any:
@@ -62,9 +81,13 @@ def checked_text(key: str, text: str, source: str) -> Any:
         elif key in _WORDS:
             value = _WORDS[key](value)
     except _RefusedError as refused:
-        msg = f"`{key}` must be {refused.must}; got {value!r} ({source}).{refused.meant}"
-        raise refused.error(msg) from None
+        raise refused.of(key, value, source) from None
     return checked(key, value, source)
+
+
+def short(text: str) -> str:
+    """Return a text that fits into a message: what is too long for a line loses its middle."""
+    return text if len(text) <= _LINE else f"{text[: _LINE // 2]}…{text[-_LINE // 2 :]}"
 
 
 def hint(word: Any, known: Iterable[str], prefix: str = "") -> str:
@@ -72,15 +95,30 @@ def hint(word: Any, known: Iterable[str], prefix: str = "") -> str:
 
     A prefix that all have is no likeness.
     """
+    if len(str(word)) > _LINE:
+        return ""
     spelt = {name.removeprefix(prefix).lower(): name for name in known}
     close = difflib.get_close_matches(str(word).removeprefix(prefix).lower(), spelt, n=1)
     return f" Did you mean {spelt[close[0]]!r}?" if close else ""
 
 
 def _backend(value: Any) -> str | tuple[str, ...]:
+    # Imported here: the registry asks for the settings itself.
+    from agclip import _registry
+
+    return _backends(value, _registry.is_known, "")
+
+
+def _backend_in_file(value: Any) -> str | tuple[str, ...]:
+    from agclip import _registry
+
+    advice = " A file can name no other library: set_config and AGCLIP_BACKEND can."
+    return _backends(value, _registry.is_listed, advice)
+
+
+def _backends(value: Any, known: Callable[[str], bool], advice: str) -> str | tuple[str, ...]:
     if value == "auto":
         return "auto"
-    # Imported here: the registry asks for the settings itself.
     from agclip import _registry
 
     names = [value] if isinstance(value, str) else value
@@ -89,10 +127,10 @@ def _backend(value: Any) -> str | tuple[str, ...]:
         must = 'the name of a backend, a list of names (the first usable one counts), or "auto"'
         raise _RefusedError(TypeError, must)
     for name in names:
-        if not _registry.is_known(name):
-            known = _registry.known_names()
-            must = f'"auto", or one or several of {", ".join(known)}'
-            raise _RefusedError(ValueError, must, hint(name, [*known, "auto"]))
+        if not known(name):
+            listed_names = _registry.known_names()
+            must = f'"auto", or one or several of {", ".join(listed_names)}'
+            raise _RefusedError(ValueError, must, hint(name, [*listed_names, "auto"]) or advice)
     return value if isinstance(value, str) else tuple(value)
 
 
@@ -116,9 +154,9 @@ def _one_of(words: Collection[str]) -> Check:
 def _threads(value: Any) -> int | None:
     if value == "auto":
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_THREADS:
         kind = ValueError if type(value) in (int, str) else TypeError
-        raise _RefusedError(kind, 'a whole number > 0, or "auto"')
+        raise _RefusedError(kind, f'a whole number from 1 to {_MOST_THREADS}, or "auto"')
     return value
 
 
@@ -136,7 +174,19 @@ def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:
     for table in tables:
         if not isinstance(table.get("rule"), str):
             raise _RefusedError(ValueError, must, hint(next(iter(table), ""), ["rule"]))
+    if _deeper(tables, _DEEPEST):
+        raise _RefusedError(ValueError, f"nested at most {_DEEPEST} deep")
     return tuple(copy.deepcopy(dict(table)) for table in tables)
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Tell whether lists and tables are nested deeper than that; a cycle is."""
+    level = [value]
+    for _ in range(depth + 1):
+        parts = [list(x.values()) if isinstance(x, Mapping) else x for x in level]
+        inner = (x for part in parts if isinstance(part, (list, tuple)) for x in part)
+        level = list({id(x): x for x in inner}.values())
+    return bool(level)
 
 
 _CHECKS: dict[str, Check] = {
@@ -163,11 +213,23 @@ def _spoken_flag(text: str) -> bool:
 
 
 def _spoken_number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) < 20 else text
+
+
+def _spoken_table(text: str) -> Any:
+    must = 'a table as TOML has it, such as { rule = "global_norm", clip_norm = 1.0 }'
+    try:
+        found = _toml.document(f"clip = {text}")
+    except ValueError as error:
+        raise _RefusedError(ValueError, must, f" That is no TOML: {error}.") from None
+    if len(found) > 1:
+        raise _RefusedError(ValueError, must)
+    return found["clip"]
 
 
 _WORDS: dict[str, Callable[[str], Any]] = {
     "threads": _spoken_number,
     "reproducible": _spoken_flag,
     "strict": _spoken_flag,
+    "clip": _spoken_table,
 }

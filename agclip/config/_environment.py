@@ -15,8 +15,7 @@ FILE = "AGCLIP_CONFIG"
 BLOCK = "AGCLIP_BLOCK"
 """Names backends, separated by commas, that are not to be loaded."""
 
-# A table does not fit into a variable.
-_SETTINGS = {PREFIX + key.upper(): key for key in KEYS if key != "clip"}
+_SETTINGS = {PREFIX + key.upper(): key for key in KEYS}
 _VARIABLES = (*_SETTINGS, FILE, BLOCK, "AGCLIP_REQUIRE_BACKENDS")
 _said: set[str] = set()
 

@@ -8,10 +8,10 @@ looking it up costs next to nothing.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ContextDecorator, suppress
+from contextvars import ContextVar, Token
 from pathlib import Path
 
 from agclip.config import _environment, _files
@@ -33,12 +33,31 @@ class _Process:
 
 
 class _Overlay:
-    """The settings of the contexts that are open, and what they add up to with the rest."""
+    """The settings of one context that is open, and what they add up to with the rest."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, outer: _Overlay | None) -> None:
         self.layer = layer
+        self.outer = outer
+        self.token: Token[_Overlay | None]
+        self.closed = False
+        """Whether it has ended where it could not be taken out of the context variable."""
         self.base: Settings | None = None
         self.settings = Settings()
+
+    def layers(self) -> list[Layer]:
+        """Return the layers of this context and of those around it, the innermost at the end."""
+        layers, overlay = [self.layer], _open(self.outer)
+        while overlay is not None:
+            layers.append(overlay.layer)
+            overlay = _open(overlay.outer)
+        return layers[::-1]
+
+
+def _open(overlay: _Overlay | None) -> _Overlay | None:
+    """Return the innermost context that has not ended."""
+    while overlay is not None and overlay.closed:
+        overlay = overlay.outer
+    return overlay
 
 
 _process = _Process()
@@ -54,7 +73,7 @@ def __getattr__(name: str) -> Settings:
 
 def _in_force() -> Settings:
     with _lock:
-        base, overlay = _of_process(), _overlay.get()
+        base, overlay = _of_process(), _open(_overlay.get())
         if overlay is not None:
             return _under(overlay, base)
         if not _process.contexts:
@@ -73,7 +92,7 @@ def _of_process() -> Settings:
 def _under(overlay: _Overlay, base: Settings) -> Settings:
     if overlay.base is not base:
         assert _process.read is not None, "the settings of the process have been read"
-        overlay.settings = merged(*_process.read, _process.assigned, overlay.layer)
+        overlay.settings = merged(*_process.read, _process.assigned, *overlay.layers())
         overlay.base = base
     return overlay.settings
 
@@ -109,17 +128,57 @@ def _changed() -> None:
     globals().pop("settings", None)
 
 
-@contextmanager
-def context(layer: Layer) -> Iterator[Settings]:
-    """Lay settings over those in force, until the end of a block."""
-    outer = _overlay.get()
-    with _lock:
-        _process.contexts += 1
-        globals().pop("settings", None)
-    token = _overlay.set(_Overlay({**(outer.layer if outer else {}), **layer}))
-    try:
-        yield _in_force()
-    finally:
-        _overlay.reset(token)
+class Context(ContextDecorator):
+    """Lays settings over those in force, until the end of a block. It may be used again.
+
+    A context may end elsewhere than it began: an async generator that an event loop closes does so
+    in another task, and an `ExitStack` may be unwound in any order. What it has set then ends
+    everywhere, since the context variable of another task cannot be put back.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._entered: list[_Overlay] = []
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{key}={setting.value!r}" for key, setting in self._layer.items())
+        return f"config_context({given})"
+
+    def _recreate_cm(self) -> Context:
+        return Context(self._layer)  # A decorated function may run in several threads at a time.
+
+    def __enter__(self) -> Settings:
+        overlay = _Overlay(self._layer, _open(_overlay.get()))
+        with _lock:
+            _process.contexts += 1
+            globals().pop("settings", None)
+        overlay.token = _overlay.set(overlay)
+        self._entered.append(overlay)
+        try:
+            return _in_force()
+        except BaseException:  # A file of settings is wrong, and the block is never entered.
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        current = _overlay.get()
+        overlay = current if current in self._entered else self._entered[-1]
+        self._entered.remove(overlay)
         with _lock:
             _process.contexts -= 1
+            if overlay is current:
+                with suppress(ValueError):  # Raised in another task than it was entered in.
+                    _overlay.reset(overlay.token)
+                    return
+            overlay.closed = True
+            _changed()
+
+
+def _after_fork() -> None:
+    """Begin a child with a lock that nobody holds: the thread that held it is not there."""
+    globals()["_lock"] = threading.RLock()
+    _changed()  # That thread may have been in the middle of a change.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

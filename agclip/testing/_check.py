@@ -55,17 +55,19 @@ class Check:
     about: str
     body: Callable[[Library], None]
 
-    def run(self, library: Library) -> None:
-        """Run the check with warnings as errors: a call that is right has nothing to warn of.
+    def run(self, library: Library) -> list[Warning]:
+        """Run the check, and return what was warned of: a call that is right has no reason to.
 
         What is configured for a program is no matter of its libraries: the defaults hold.
         """
-        with warnings.catch_warnings(), config_context(**_DEFAULTS):
-            warnings.simplefilter("error", RuntimeWarning)
-            warnings.simplefilter("error", UserWarning)
+        with warnings.catch_warnings(record=True) as caught, config_context(**_DEFAULTS):
+            warnings.simplefilter("always", RuntimeWarning)
+            warnings.simplefilter("always", UserWarning)
             for category in library.ignored_warnings:
                 warnings.simplefilter("ignore", category)
             self.body(library)
+        given = [warning.message for warning in caught]
+        return [w for w in given if isinstance(w, (RuntimeWarning, UserWarning))]
 
 
 def over(cases: Iterable[Any], *bodies: Callable[[Library, Any], None]) -> list[Check]:

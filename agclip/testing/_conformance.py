@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -41,7 +43,8 @@ class BackendConformance:
         backend = "mylib"
     ```
 
-    The draws are the same in every run.
+    The draws are the same in every run. A result that is right, but that the library warned of,
+    is a warning of pytest; a backend that cannot be used is one error.
 
     Attributes:
         backend: The name of the backend, or a `Library` that says more about it. For a library that
@@ -65,15 +68,32 @@ class BackendConformance:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make a test of every check, and of every property."""
         cases: dict[str, Sequence[Any]] = {"check": self.checks, "law": self.properties}
+        if not self._usable():
+            # The fixture tells why: once, and not for each of some thousand tests.
+            cases = {"check": self.checks[:1], "law": ()}
         for name in cases.keys() & set(metafunc.fixturenames):
             metafunc.parametrize(name, cases[name], ids=[case.name for case in cases[name]])
+
+    @classmethod
+    def _usable(cls) -> bool:
+        """Tell whether there is a library to test, as far as that can be known before a fixture."""
+        fixture = inspect.getattr_static(cls, "library")
+        own = fixture is not inspect.getattr_static(BackendConformance, "library")
+        if own or isinstance(cls.backend, Library):
+            return True
+        try:
+            Library(cls.backend)
+        except Exception:  # noqa: BLE001 - in whatever way it fails, the fixture will too
+            return False
+        return True
 
     def test_check(self, library: Library, check: Check) -> None:
         """Run one check."""
         try:
-            check.run(library)
+            warned = check.run(library)
         except NotApplicableError as reason:
             pytest.skip(str(reason))
+        _pass_on(warned)
 
     def test_property(self, library: Library, law: Property) -> None:
         """Test one property on many draws."""
@@ -89,9 +109,18 @@ class BackendConformance:
         )
         @given(data=st.data())
         def holds(data: st.DataObject) -> None:
-            Check(law.name, law.about, lambda lib: law.law(lib, _Drawn(data))).run(library)
+            check = Check(law.name, law.about, lambda lib: law.law(lib, _Drawn(data)))
+            warned.extend(check.run(library))
 
+        warned: list[Warning] = []
         try:
             holds()
         except NotApplicableError as reason:
             pytest.skip(str(reason))
+        _pass_on(warned)
+
+
+def _pass_on(warned: Sequence[Warning]) -> None:
+    """Give the first of the library's warnings again, for pytest to judge."""
+    for warning in warned[:1]:
+        warnings.warn(warning, stacklevel=2)

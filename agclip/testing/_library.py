@@ -47,7 +47,7 @@ class Library:
             they are (dicts in their order). None for direct calls.
         traced: Whether a wrapped function cannot read the values of its arguments.
         ignored_warnings: Categories of warnings that the library gives for what it computes
-            rightly. Any other RuntimeWarning or UserWarning fails a check.
+            rightly. Another RuntimeWarning or UserWarning makes a result "right, but warned".
     """
 
     backend: str
@@ -129,11 +129,14 @@ class Library:
 
         Raises:
             NotApplicableError: If the library has no such dtype on this device.
-            TypeError: If it has no float32: nothing could be checked.
+            NotImplementedError: If it has no `asarray`: nothing could be checked.
+            TypeError: If it has no float32, likewise.
         """
         if name not in self._dtypes:
             self._dtypes[name] = self._find(name)
         if self._dtypes[name] is None and name == "float32":
+            # An incomplete namespace says here what it lacks.
+            _ = self.asarray or self.xp.asarray
             msg = (
                 f"`library` must make float32 arrays; got none from {self}. Give it `asarray`, or "
                 f"`dtypes` with the dtype."

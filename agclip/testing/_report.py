@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from agclip import _registry
 from agclip.testing import (
     _bounds,
     _errors,
@@ -21,7 +21,7 @@ from agclip.testing import (
 from agclip.testing._check import Check, NotApplicableError
 from agclip.testing._library import Library
 
-Status = Literal["passed", "failed", "skipped"]
+Status = Literal["passed", "failed", "skipped", "warned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,31 @@ class Outcome:
     Attributes:
         name: The name of the check.
         about: The promise that it tests, in a sentence.
-        status: "passed", "failed", or "skipped" where the library gives the check no occasion.
-        detail: What was wrong, or why it was skipped; empty if it passed.
+        status: "passed"; "warned" if it passed, and the library warned meanwhile; "failed"; or
+            "skipped" where the library gives the check no occasion.
+        detail: What was wrong, warned of, or the reason for the skip; empty if it passed.
     """
 
     name: str
     about: str
     status: Status
     detail: str = ""
+
+
+class Counts(NamedTuple):
+    """How many checks passed, failed, were skipped, and were right, but warned of."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    warned: int = 0
+
+    def __str__(self) -> str:
+        warned = f", {self.warned} right, but warned" if self.warned else ""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped{warned}"
+
+
+_STATUSES: tuple[Status, ...] = ("passed", "failed", "skipped", "warned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +78,31 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed."""
+        """Whether no check failed; results that are right, but warned of, are no failures."""
         return not self.of("failed")
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """The numbers of checks that passed, failed and were skipped."""
-        return len(self.of("passed")), len(self.of("failed")), len(self.of("skipped"))
+    def counts(self) -> Counts:
+        """The numbers of checks by what became of them."""
+        return Counts(*(len(self.of(status)) for status in _STATUSES))
+
+    def __repr__(self) -> str:
+        return f"<Report of {self._title}: {self.counts}>"
 
     def __str__(self) -> str:
-        """Show the counts, the failures one by one, and the reasons for skips."""
-        title = f"{self.library} {self.version or ''}".rstrip()
-        lines = [f"{title}: {summary(self.counts)}"]
+        """Show the counts, the failures one by one, and the reasons for skips and warnings."""
+        lines = [f"{self._title}: {self.counts}"]
         for outcome in self.of("failed"):
             lines += [f"  FAILED {outcome.name}", f"         {outcome.about}"]
             lines += [f"         {line}" for line in outcome.detail.splitlines()]
-        reasons = [outcome.detail for outcome in self.of("skipped")]
-        lines += [f"  skipped {reasons.count(why)}: {why}" for why in dict.fromkeys(reasons)]
+        for status in ("warned", "skipped"):
+            reasons = [outcome.detail for outcome in self.of(status)]
+            lines += [f"  {status} {reasons.count(why)}: {why}" for why in dict.fromkeys(reasons)]
         return "\n".join(lines)
 
-
-def summary(counts: tuple[int, int, int]) -> str:
-    """Return counts in words."""
-    passed, failed, skipped = counts
-    return f"{passed} passed, {failed} failed, {skipped} skipped"
+    @property
+    def _title(self) -> str:
+        return f"{self.library} {self.version or ''}".rstrip()
 
 
 def fixed_checks() -> tuple[Check, ...]:
@@ -113,14 +131,14 @@ def check_backend(library: str | Library) -> Report:
     """
     if isinstance(library, str):
         library = Library(library)
-    version = getattr(sys.modules.get(library.record.name), "__version__", None)
+    version = _registry.version(library.record.name)
     checks = (*fixed_checks(), *_sampling.checks())
     return Report(library.name, version, tuple(_outcome(check, library) for check in checks))
 
 
 def _outcome(check: Check, library: Library) -> Outcome:
     try:
-        check.run(library)
+        warned = check.run(library)
     except NotApplicableError as reason:
         return Outcome(check.name, check.about, "skipped", str(reason))
     except AssertionError as error:
@@ -130,4 +148,7 @@ def _outcome(check: Check, library: Library) -> Outcome:
         where = f"in {frame.name}, {frame.filename}:{frame.lineno}"
         detail = f"{type(error).__name__}: {error}\n{where}"
         return Outcome(check.name, check.about, "failed", detail)
+    if warned:
+        detail = f"{type(warned[0]).__name__}: {warned[0]}"
+        return Outcome(check.name, check.about, "warned", detail)
     return Outcome(check.name, check.about, "passed")

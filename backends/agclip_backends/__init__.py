@@ -6,3 +6,6 @@ a program imports `agclip` only.
 
 DEFAULT = "numpy"
 """The backend in which agclip makes arrays of Python numbers when no array says otherwise."""
+
+STANDARD = ("array_api_strict", "ndonnx", "sparse")
+"""Libraries that need no adapter, since they follow the standard, and that a file may name."""

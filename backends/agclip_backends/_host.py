@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from agclip._dtypes import Kind
 from agclip._kernels import Factor
 from agclip._known import Known
 from agclip._norm import Grid
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _SHARED = 1 << 20
 """Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
@@ -123,6 +126,9 @@ def _submit(threads: int, task: Callable[[], None]) -> list[Future[None]]:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
+    # Cannot be imported for the first time once the main thread has ended: a clip there has none.
+    from concurrent.futures import ThreadPoolExecutor
+
     found = _pools.get(threads)
     return found or _pools.setdefault(threads, ThreadPoolExecutor(threads - 1, "agclip"))
 

@@ -1,0 +1,64 @@
+"""What runs here: the versions, the kernels and the settings that results may depend on."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import agclip
+from agclip.config import KEYS, Settings, get_config
+
+COMPANIONS = (
+    "array-api-compat", "matplotlib", "ml_dtypes", "numba", "optree", "rich", "safetensors",
+    "tensorboard",
+)  # fmt: skip
+"""Distributions that agclip works with, besides the backends."""
+
+
+def versions() -> dict[str, str]:
+    """Return what runs here by name."""
+    found = {
+        "agclip": agclip.__version__,
+        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    for name in COMPANIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def kernels(settings: Settings) -> str:
+    """Return which kernels sum and scale arrays in host memory."""
+    from agclip_backends._loader import loader
+
+    if settings.accelerate == "off":
+        return f"array calls ({settings.source('accelerate')} says so)"
+    if importlib.util.find_spec("numba") is None:
+        return "array calls (Numba is not installed)"
+    if loader.hopeless:
+        return "array calls (Numba cannot compile here)"
+    if loader.module is not None or settings.accelerate == "numba":
+        return "compiled by Numba"
+    return "compiled by Numba, once that is worth it"
+
+
+def changed(settings: Settings) -> dict[str, str]:
+    """Return the settings that are not the default: the value, and who says it."""
+    said = {key: settings.source(key) for key in KEYS}
+    return {
+        key: f"{getattr(settings, key)!r} ({source})"
+        for key, source in said.items()
+        if source != "default"
+    }
+
+
+def described() -> str:
+    """Return all of it in three lines."""
+    settings = get_config()
+    shown = ", ".join(f"{name} {found}" for name, found in versions().items())
+    others = ", ".join(f"{key} = {said}" for key, said in changed(settings).items())
+    return f"{shown}\nkernels: {kernels(settings)}\nsettings: {others or 'the defaults'}"
