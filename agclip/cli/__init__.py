@@ -78,9 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return SIGNALLED + ended.number
     except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
         _finish_output()
-    except OSError as error:  # of standard output: a command explains those of its files
+    except OSError as error:  # a command explains those of its files
         _finish_output()
-        print(f"agclip {command.name}: error: {why(error)}.", file=sys.stderr)
+        what = repr(error.filename) if error.filename else "standard output"
+        print(f"agclip {command.name}: error: {what}: {why(error)}.", file=sys.stderr)
         return FAILED
     return OK
 

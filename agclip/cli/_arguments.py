@@ -10,6 +10,7 @@ from pathlib import Path
 
 import agclip
 from agclip.cli._command import USAGE, CommandError
+from agclip.cli._tables import printable
 
 _SHOWN = 3
 """Words that a line lists before it ends in "…"."""
@@ -123,7 +124,7 @@ def meant(text: str, known: Iterable[str]) -> str:
 
 def listed(words: Sequence[str], between: str = ", ") -> str:
     """Return the first few of some words."""
-    return between.join([*words[:_SHOWN], *["…"] * (len(words) > _SHOWN)])
+    return printable(between.join([*words[:_SHOWN], *["…"] * (len(words) > _SHOWN)]))
 
 
 def counted(number: int, one: str, many: str) -> str:

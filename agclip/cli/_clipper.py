@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,28 @@ def clipper_of(args: Namespace, *excluded: str) -> agclip.Clipper | None:
 
 def learners_in(rule: Any) -> list[str]:
     """Return the names of the rules with memory in a rule."""
-    inner: Iterable[Any]
+    memory = tuple(RULES[name] for name in MEMORY)
+    return list(
+        dict.fromkeys(type(one).__name__ for one in _members(rule) if isinstance(one, memory))
+    )
+
+
+def compares(rule: Any) -> bool:
+    """Tell whether a rule asks for the parameters."""
+    return any(isinstance(one, agclip.AdaptiveGradClip) for one in _members(rule))
+
+
+def _members(rule: Any) -> Iterator[Any]:
+    """Yield the rules that a chain or groups are made of, at any depth; else the rule."""
+    inner: Iterable[Any] = ()
     if isinstance(rule, agclip.Chain):
         inner = rule.rules
     elif isinstance(rule, agclip.PerGroup):
         inner = [member for _, member in tuple(rule.groups)]
     else:
-        name = type(rule).__name__
-        return [name] if isinstance(rule, tuple(RULES[one] for one in MEMORY)) else []
-    return list(dict.fromkeys(name for member in inner for name in learners_in(member)))
+        yield rule
+    for member in inner:
+        yield from _members(member)
 
 
 def clipper_in(path: Path, argument: str, status: int = USAGE) -> agclip.Clipper:

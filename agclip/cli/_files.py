@@ -108,9 +108,10 @@ def _check_dtypes(leaves: Sequence[Leaf], argument: str) -> None:
     for leaf in leaves:
         number = leaf.dtype.startswith(("float", "complex"))
         if number and not is_measured(leaf.dtype) and not leaf.dtype.startswith(_SCALES_AND_BITS):
+            other = "complex128" if leaf.dtype.startswith("complex") else "float64"
             msg = (
                 f"`{argument}` must hold dtypes that agclip clips; got {leaf.dtype} in "
-                f"{leaf.name!r}. Convert it to float64."
+                f"{leaf.name!r}. Convert it to {other}."
             )
             raise CommandError(msg)
 

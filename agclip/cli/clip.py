@@ -29,7 +29,7 @@ from agclip.cli._clip_file import (
     require_finite,
     write_clipped,
 )
-from agclip.cli._clipper import add_config, clipper_of, learners_in
+from agclip.cli._clipper import add_config, clipper_of, compares, learners_in
 from agclip.cli._command import USAGE, Command, CommandError
 from agclip.cli._file_rules import DEFAULT_RULE, FILE_RULES, OPTIONS, check_options, rule_name
 from agclip.cli._files import opened, passed_over
@@ -88,6 +88,12 @@ def run(args: Namespace) -> None:
     excluded = ("rule", "nonfinite", *(name for name in OPTIONS if name != "params"))
     clipper = clipper_of(args, *excluded)
     rule = check_options(args) if clipper is None else None
+    if clipper is not None and args.params is None and compares(clipper.rule):
+        msg = (
+            f"`--params` must be given with the rule in {str(args.config)!r}; got none. Name the "
+            f"file of the parameters."
+        )
+        raise CommandError(msg, USAGE)
     args.nonfinite = args.nonfinite or "error"
     _check_output(args)
     backend = backend_of(args, args.backend)
