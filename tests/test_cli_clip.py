@@ -228,7 +228,7 @@ def test_what_is_not_finite_is_an_error(spoilt, output, capsys):
 def test_policy(policy, wanted, spoilt, output, capsys):
     assert clip(spoilt, output, "--clip-norm", 1, "--nonfinite", policy) == 0
     assert np.array_equal(load(output)["a"], wanted, equal_nan=True)
-    assert "note: IN holds 1 NaN and 1 infinities.\n" in capsys.readouterr().err
+    assert "note: IN holds 1 NaN and 1 infinity.\n" in capsys.readouterr().err
 
 
 # --- the output --------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_cut_off_input_leaves_no_output(tmp_path, output, capsys):
     content = bytearray(source.read_bytes())
     content[-2000] ^= 255
     source.write_bytes(content)
-    assert clip(source, output, "--clip-norm", 1) == 1
+    assert clip(source, output, "--clip-norm", 1) == 2
     assert "`IN` must be a readable .npz file; got" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [source]
 
@@ -343,12 +343,15 @@ USAGE = {
         [],
         (
             "`--clip-norm` must be given with --rule global_norm; got none. The rule takes "
-            "--clip-norm, --ord."
+            "--clip-norm, --ord, --strict."
         ),
     ),
     "of another rule": (
         ["--rule", "rms", "--clip-rms", "1", "--ord", "1"],
-        "`--ord` must be left out with --rule rms; got both. The rule takes --clip-rms.",
+        (
+            "`--ord` must be left out with --rule rms; got both. The rule takes --clip-rms, "
+            "--strict."
+        ),
     ),
     "unknown rule": (
         ["--rule", "globalnorm", "--clip-norm", "1"],
@@ -419,8 +422,8 @@ def test_missing_input(tmp_path, output, capsys):
 def test_unknown_option(source, output, capsys):
     assert clip(source, output, "--clipnorm", 1) == 2
     assert capsys.readouterr().err == (
-        "agclip: error: unrecognized arguments: --clipnorm 1. `agclip --help` shows what there "
-        "is.\n"
+        "agclip clip: error: unrecognized arguments: --clipnorm 1. Did you mean '--clip-norm'? "
+        "`agclip clip --help` shows what there is.\n"
     )
 
 

@@ -74,6 +74,11 @@ def contents(path):
         return {leaf.name: source.read(place) for place, leaf in enumerate(source.leaves)}
 
 
+def write_copy(path, copy):
+    with open_file(path) as source, copy.open("wb") as file:
+        source.write(file, source.read)
+
+
 # --- what is read ------------------------------------------------------------------------------
 
 
@@ -86,8 +91,7 @@ def test_leaves_say_what_is_read(file):
 
 def test_copy_has_the_same_numbers_names_and_dtypes(file, tmp_path):
     copy = tmp_path / f"copy{file.suffix}"
-    with open_file(file) as source:
-        source.write(copy, source.read)
+    write_copy(file, copy)
     before, after = contents(file), contents(copy)
     assert list(before) == list(after)
     assert [a.dtype for a in before.values()] == [a.dtype for a in after.values()]
@@ -98,8 +102,7 @@ def test_copy_has_the_same_numbers_names_and_dtypes(file, tmp_path):
 def test_copy_is_the_same_byte_for_byte(suffix, tmp_path):
     path, copy = tmp_path / f"grads{suffix}", tmp_path / f"copy{suffix}"
     WRITERS[suffix](path)
-    with open_file(path) as source:
-        source.write(copy, source.read)
+    write_copy(path, copy)
     assert copy.read_bytes() == path.read_bytes()
 
 
@@ -107,8 +110,7 @@ def test_copy_of_a_pt_file_keeps_what_is_no_tensor(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     path, copy = tmp_path / "grads.pt", tmp_path / "copy.pt"
     write_pt(path)
-    with open_file(path) as source:
-        source.write(copy, source.read)
+    write_copy(path, copy)
     tree = torch.load(copy, weights_only=True)
     assert (tree["step"], tree["list"][2:]) == (3, [None, "words"])
     assert tree["model"]._metadata == {"": {"version": 1}}
@@ -136,7 +138,7 @@ def cut_off(request, file):
 
 
 def test_cut_off_file_is_refused(cut_off, capsys):
-    assert main(["norms", str(cut_off)]) == 1
+    assert main(["norms", str(cut_off)]) == 2
     err = capsys.readouterr().err
     assert err.startswith(
         f"agclip norms: error: `FILE` must be a readable {cut_off.suffix} file; "
@@ -149,7 +151,7 @@ def test_cut_off_file_is_refused(cut_off, capsys):
 def test_text_in_a_file_of_arrays_is_refused(suffix, tmp_path, capsys):
     path = tmp_path / f"grads{suffix}"
     path.write_text("loss,grad_norm\n1,2\n" * 20)
-    assert main(["norms", str(path)]) == 1
+    assert main(["norms", str(path)]) == 2
     assert f"`FILE` must be a readable {suffix} file; got" in capsys.readouterr().err
 
 
@@ -159,7 +161,7 @@ def test_damaged_member_of_a_zip_is_found_out(tmp_path, capsys):
     content = bytearray(path.read_bytes())
     content[4000] ^= 255
     path.write_bytes(content)
-    assert main(["norms", str(path)]) == 1
+    assert main(["norms", str(path)]) == 2
     assert "'a.npy' in it is damaged (Bad CRC-32 for file 'a.npy')." in capsys.readouterr().err
 
 
@@ -201,7 +203,7 @@ def refused(request, tmp_path):
 
 def test_npz_that_cannot_be_told_is_refused(refused, capsys):
     path, message = refused
-    assert main(["norms", str(path)]) == 1
+    assert main(["norms", str(path)]) == 2
     assert capsys.readouterr().err == (
         f"agclip norms: error: `FILE` must be a readable .npz file; got {str(path)!r}: {message}\n"
     )
@@ -211,7 +213,7 @@ def test_pt_file_that_could_run_code_is_refused(tmp_path, capsys):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     path = tmp_path / "grads.pt"
     torch.save({"f": np.savez}, path)
-    assert main(["norms", str(path)]) == 1
+    assert main(["norms", str(path)]) == 2
     assert (
         "PyTorch does not read it with weights_only=True: it is damaged, or holds more than "
         "tensors, numbers, strings and containers, and so could run code."
@@ -272,6 +274,7 @@ def test_unknown_format(tmp_path, capsys):
     path.write_bytes(b"x")
     assert main(["norms", str(path)]) == 2
     assert capsys.readouterr().err == (
-        "agclip norms: error: `FILE` must be a file that ends in .npz, .npy, .safetensors, .pt or "
-        f".pth; got {str(path)!r}. Convert it to one of these.\n"
+        "agclip norms: error: `FILE` must be a readable .npz, .npy, .safetensors, .pt, .pth, "
+        f".pth.tar, .ckpt or .bin file; got {str(path)!r}: it is of none of the formats that are "
+        "read.\n"
     )

@@ -243,7 +243,7 @@ def test_the_settings_describe_a_clipper():
             (
                 "`rule` must be one of value, norm, average_norm, rms, global_norm, adaptive, "
                 "autoclip,"
-                " zclip, adagc, spike, quantile; got 'gobal_norm' (PLACE). Did you mean "
+                " zclip, adagc, spike, quantile, per_group; got 'gobal_norm' (PLACE). Did you mean "
                 "'global_norm'?"
             ),
         ),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import agclip
 from agclip.cli._command import USAGE, CommandError
+from agclip.cli._tables import printable
+
+_SHOWN = 3
+"""Words that a line lists before it ends in "…"."""
 
 
 def add_backend(parser: ArgumentParser) -> None:
@@ -116,13 +120,28 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in known:
-            close = difflib.get_close_matches(text, known, n=1)
-            hint = f". Did you mean {close[0]!r}?" if close else ""
-            msg = f"must be one of {', '.join(known)}; got {text!r}{hint}"
+            hint = meant(text, known)
+            msg = f"must be one of {', '.join(known)}; got {text!r}{hint and '.'}{hint}"
             raise ArgumentTypeError(msg)
         return text
 
     return read
+
+
+def meant(text: str, known: Iterable[str]) -> str:
+    """Return the question whether something known was meant; empty if nothing is near."""
+    close = difflib.get_close_matches(text, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def listed(words: Sequence[str], between: str = ", ") -> str:
+    """Return the first few of some words."""
+    return printable(between.join([*words[:_SHOWN], *["…"] * (len(words) > _SHOWN)]))
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with the word for what it counts."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def png(text: str) -> Path:

@@ -13,12 +13,13 @@ from typing import Any
 import agclip
 from agclip._typing import Array
 from agclip.cli._command import CommandError
-from agclip.cli._file_rules import Call, FileRule
+from agclip.cli._file_rules import FILE_RULES, Call, FileRule, together
 from agclip.cli._files import ArrayFile
 from agclip.cli._measure import Measured, combined, is_measured, measure
 from agclip.cli._output import replacing
 from agclip.cli._progress import Report
-from agclip_backends.files.transfer import to_backend, to_host
+from agclip_backends.files import Leaf
+from agclip_backends.files.transfer import to_backend, to_host, without_entries
 
 Clip = Callable[[int, Any], Array]
 """Takes the place of an array in the file, and the array; returns it clipped, in the backend."""
@@ -36,14 +37,14 @@ class Outcome:
         after: The same of what was written.
         arrays: Number of arrays that the rule applies to.
         changed: Number of those that changed.
-        copied: Names of the arrays that hold no gradients, and were copied.
+        copied: The arrays that are not clipped, and were copied.
     """
 
     before: Measured
     after: Measured
     arrays: int
     changed: int
-    copied: tuple[str, ...]
+    copied: tuple[Leaf, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,17 @@ class Job:
     def floats(self) -> list[int]:
         """Return the places of the arrays that a rule applies to."""
         return [i for i, leaf in enumerate(self.file.leaves) if is_measured(leaf.dtype)]
+
+    def gradients(self) -> dict[str, Array]:
+        """Read all arrays that a rule applies to, for the backend, by name."""
+        leaves = self.file.leaves
+        names = {place: leaves[place].name for place in self.floats()}
+        return {name: self.moved(name, self.file.read(place)) for place, name in names.items()}
+
+    def beside(self) -> list[Array]:
+        """Return an array without entries in each dtype that a rule applies to."""
+        dtypes = dict.fromkeys(self.file.leaves[place].dtype for place in self.floats())
+        return [self.moved(dtype, without_entries(dtype)) for dtype in dtypes]
 
     def parameter(self, name: str) -> Array | None:
         """Read the array of a name from the file of parameters, for the backend."""
@@ -121,13 +133,20 @@ def require_finite(job: Job) -> None:
     raise CommandError(msg)
 
 
-def by_rule(job: Job, rule: FileRule, args: Namespace, norm: float) -> Clip:
-    """Return what clips one array by a rule that sees it alone."""
+def by_rule(job: Job, rule: FileRule, args: Namespace, before: Measured) -> Clip:
+    """Return what clips one array by a rule that sees it alone.
+
+    Where the numbers are finite and their norm is not, arrays that have to know it are clipped
+    together.
+    """
+    if rule is FILE_RULES["global_norm"] and before.overflown:
+        return _together(job, args)
+    norm = before.norm if before.finite else math.nan
+    beside = job.beside() if args.strict or args.settings.strict else []
 
     def clip(place: int, array: Any) -> Array:
         name = job.file.leaves[place].name
-        param = job.parameter(name)
-        call = Call(args=args, norm=norm, nonfinite=args.nonfinite, param=param)
+        call = Call(args=args, norm=norm, beside=beside, param=job.parameter(name))
         gradient = job.moved(name, array)
         with _explained(name):
             return rule.clip(gradient, call)
@@ -135,10 +154,19 @@ def by_rule(job: Job, rule: FileRule, args: Namespace, norm: float) -> Clip:
     return clip
 
 
+def _together(job: Job, args: Namespace) -> Clip:
+    """Clip the whole file at once by its global norm; return what looks it up."""
+    grads = job.gradients()
+    call = Call(args=args, norm=None, beside=(), param=None)
+    with _explained("IN"):
+        clipped = dict(zip(grads, together(list(grads.values()), call), strict=True))
+    return lambda place, _: clipped[job.file.leaves[place].name]
+
+
 def by_clipper(job: Job, clipper: agclip.Clipper) -> Clip:
     """Clip the whole file at once, as a chain or a group may ask for; return what looks it up."""
     names = {place: job.file.leaves[place].name for place in job.floats()}
-    grads = {name: job.moved(name, job.file.read(place)) for place, name in names.items()}
+    grads = job.gradients()
     params = None if job.params is None else {name: job.parameter(name) for name in grads}
     with _explained("IN"):
         clipped = clipper(grads, params)[0]
@@ -172,17 +200,18 @@ def write_clipped(job: Job, clip: Clip, before: Measured) -> Outcome:
 
     def leaf(place: int) -> Any:
         nonlocal changed
-        array = job.file.read(place)
         if place not in floats:
-            return array
+            return None
+        array = job.file.read(place)
         new = to_host(clip(place, array), array.dtype, job.backend)
         changed += not bool((new == array).all())
         parts.append(measure(new, job.order))
         job.report(len(parts), "writing")
         return new
 
-    with replacing(job.output, "file", f"FILE{job.output.suffix}") as temporary:
-        job.file.write(temporary, leaf)
+    example = f"FILE{job.output.suffix}"
+    with replacing(job.output, "file", example, like=job.file.path) as file:
+        job.file.write(file, leaf)
     leaves = job.file.leaves
-    copied = tuple(leaf.name for place, leaf in enumerate(leaves) if place not in floats)
+    copied = tuple(leaf for place, leaf in enumerate(leaves) if place not in floats)
     return Outcome(before, combined(parts, job.order), len(floats), changed, copied)

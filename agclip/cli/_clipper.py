@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import agclip
 from agclip.cli._command import USAGE, CommandError
+from agclip.cli._file_rules import MEMORY
 from agclip.cli._files import require_file
+from agclip.rules.names import RULES
 
 
 def add_config(parser: ArgumentParser, where: str) -> None:
@@ -38,6 +42,32 @@ def clipper_of(args: Namespace, *excluded: str) -> agclip.Clipper | None:
         msg = f"`{option}` must be left out with --config; got both. The file decides."
         raise CommandError(msg, USAGE)
     return clipper_in(args.config, "--config")
+
+
+def learners_in(rule: Any) -> list[str]:
+    """Return the names of the rules with memory in a rule."""
+    memory = tuple(RULES[name] for name in MEMORY)
+    return list(
+        dict.fromkeys(type(one).__name__ for one in _members(rule) if isinstance(one, memory))
+    )
+
+
+def compares(rule: Any) -> bool:
+    """Tell whether a rule asks for the parameters."""
+    return any(isinstance(one, agclip.AdaptiveGradClip) for one in _members(rule))
+
+
+def _members(rule: Any) -> Iterator[Any]:
+    """Yield the rules that a chain or groups are made of, at any depth; else the rule."""
+    inner: Iterable[Any] = ()
+    if isinstance(rule, agclip.Chain):
+        inner = rule.rules
+    elif isinstance(rule, agclip.PerGroup):
+        inner = [member for _, member in tuple(rule.groups)]
+    else:
+        yield rule
+    for member in inner:
+        yield from _members(member)
 
 
 def clipper_in(path: Path, argument: str, status: int = USAGE) -> agclip.Clipper:

@@ -6,7 +6,7 @@ The global norm is the only thing an array must know of the others: it is measur
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +25,23 @@ class Call:
 
     Attributes:
         args: The arguments of the command line.
-        norm: The global norm of the file, of order `args.ord`.
-        nonfinite: What becomes of arrays that are not finite.
+        norm: The global norm of the file, of order `args.ord`; NaN if that is not finite. None if
+            all arrays are given at once.
+        beside: Arrays without entries in each dtype of the file: how far a strict bound shrinks
+            depends on the dtypes of all.
         param: The array of `--params` of the same name, where the rule asks for it.
     """
 
     args: argparse.Namespace
-    norm: float
-    nonfinite: Any
+    norm: float | None
+    beside: Sequence[Array]
     param: Array | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of every rule by a norm."""
+        # Without --strict the settings decide.
+        return {"nonfinite": self.args.nonfinite, "strict": self.args.strict or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +64,46 @@ def _value(leaf: Array, call: Call) -> Array:
 
 
 def _norm(leaf: Array, call: Call) -> Array:
-    args = call.args
-    return agclip.clip_by_norm(leaf, args.clip_norm, ord=args.ord, nonfinite=call.nonfinite)
+    return agclip.clip_by_norm(leaf, call.args.clip_norm, ord=call.args.ord, **call.options)
 
 
 def _average_norm(leaf: Array, call: Call) -> Array:
-    return agclip.clip_by_average_norm(leaf, call.args.clip_norm, nonfinite=call.nonfinite)
+    return agclip.clip_by_average_norm(leaf, call.args.clip_norm, **call.options)
 
 
 def _rms(leaf: Array, call: Call) -> Array:
-    return agclip.clip_by_rms(leaf, call.args.clip_rms, nonfinite=call.nonfinite)
+    return agclip.clip_by_rms(leaf, call.args.clip_rms, **call.options)
 
 
 def _global_norm(leaf: Array, call: Call) -> Array:
+    return together([leaf], call)[0]
+
+
+def together(leaves: Sequence[Array], call: Call) -> list[Array]:
+    """Clip some arrays of a file by the global norm, or all of them if that is not known."""
     args = call.args
     clipped: tuple[list[Array], Array] = agclip.clip_by_global_norm(
-        [leaf], args.clip_norm, call.norm, ord=args.ord, nonfinite=call.nonfinite
+        [*leaves, *call.beside], args.clip_norm, call.norm, ord=args.ord, **call.options
     )
-    return clipped[0][0]
+    return clipped[0][: len(leaves)]
 
 
 def _adaptive(leaf: Array, call: Call) -> Array:
     args = call.args
     return agclip.adaptive_grad_clip(
-        leaf,
-        call.param,
-        args.clipping,
-        args.eps,
-        unit_axes=args.unit_axes,
-        nonfinite=call.nonfinite,
+        leaf, call.param, args.clipping, args.eps, unit_axes=args.unit_axes, **call.options
     )
 
 
 DEFAULT_RULE = "global_norm"
+_BOUNDS = ("clip_value_min", "clip_value_max")
 FILE_RULES = {
-    "value": FileRule(("clip_value_min", "clip_value_max"), (), _value),
-    "norm": FileRule(("clip_norm",), ("ord",), _norm),
-    "average_norm": FileRule(("clip_norm",), (), _average_norm),
-    "rms": FileRule(("clip_rms",), (), _rms),
-    "global_norm": FileRule(("clip_norm",), ("ord",), _global_norm),
-    "adaptive": FileRule(("params", "unit_axes"), ("clipping", "eps"), _adaptive),
+    "value": FileRule((), _BOUNDS, _value),
+    "norm": FileRule(("clip_norm",), ("ord", "strict"), _norm),
+    "average_norm": FileRule(("clip_norm",), ("strict",), _average_norm),
+    "rms": FileRule(("clip_rms",), ("strict",), _rms),
+    "global_norm": FileRule(("clip_norm",), ("ord", "strict"), _global_norm),
+    "adaptive": FileRule(("params", "unit_axes"), ("clipping", "eps", "strict"), _adaptive),
 }
 DEFAULTS = {"ord": 2.0, "clipping": 0.01, "eps": 1e-3}
 OPTIONS = tuple(
@@ -134,13 +142,24 @@ def check_options(args: argparse.Namespace) -> FileRule:
             raise CommandError(msg, USAGE)
         if not given:
             setattr(args, option, DEFAULTS.get(option))
-    if name == "value" and args.clip_value_min > args.clip_value_max:
+    if name == "value":
+        _check_bounds(args.clip_value_min, args.clip_value_max)
+    return rule
+
+
+def _check_bounds(low: float | None, high: float | None) -> None:
+    if low is None and high is None:
         msg = (
-            f"`--clip-value-min` must be at most --clip-value-max; got {args.clip_value_min:g} and "
-            f"{args.clip_value_max:g}. Swap them."
+            "`--clip-value-min` or `--clip-value-max` must be given with --rule value; got "
+            "neither. One of them is enough."
         )
         raise CommandError(msg, USAGE)
-    return rule
+    if low is not None and high is not None and low > high:
+        msg = (
+            f"`--clip-value-min` must be at most --clip-value-max; got {low:g} and {high:g}. "
+            f"Swap them."
+        )
+        raise CommandError(msg, USAGE)
 
 
 def _takes(rule: FileRule) -> str:

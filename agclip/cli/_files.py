@@ -6,12 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from agclip.cli._command import USAGE, CommandError
+from agclip.cli._command import FAILED, USAGE, CommandError
 from agclip.cli._measure import is_measured
 from agclip.cli._output import why
-from agclip_backends.files import SUFFIXES, FileError, Leaf, Source, open_file
+from agclip_backends.files import (
+    SUFFIXES,
+    FileError,
+    Leaf,
+    MissingError,
+    Source,
+    open_file,
+    suffix_of,
+)
+
+_SCALES_AND_BITS = ("float4", "float6", "float8_e8m0fnu")
+"""Dtypes of quantised weights, whose entries are no numbers by themselves: none are gradients."""
+
+_NO_GRADIENTS = ("bool", "bytes", "datetime64", "int", "str", "timedelta64", "uint")
+"""How dtypes begin of arrays that nobody takes for gradients; "str" is not "structured"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +56,28 @@ class ArrayFile:
         with _explained(self.path, self.argument):
             return self.source.read(index)
 
-    def write(self, path: Path, leaf: Callable[[int], Any]) -> None:
-        """Write a copy of the file with other numbers; see `Source.write`."""
-        self.source.write(path, leaf)
+    def write(self, file: IO[bytes], leaf: Callable[[int], Any]) -> None:
+        """Write a copy of the file with other numbers; see `Source.write`.
+
+        Raises:
+            CommandError: The file is damaged.
+            OSError: The new file cannot be written.
+        """
+        try:
+            self.source.write(file, leaf)
+        except FileError as error:
+            raise _refusal(self.path, self.argument, error) from error
+
+
+def passed_over(leaves: Sequence[Leaf]) -> tuple[list[Leaf], list[Leaf]]:
+    """Return the leaves without a norm: those that are no gradients, and those that may be."""
+    without = [leaf for leaf in leaves if not is_measured(leaf.dtype)]
+    plain = [leaf for leaf in without if _is_plain(leaf.dtype)]
+    return plain, [leaf for leaf in without if leaf not in plain]
+
+
+def _is_plain(dtype: str) -> bool:
+    return dtype.startswith(_NO_GRADIENTS) and not dtype.startswith("structured")
 
 
 @contextmanager
@@ -62,12 +95,6 @@ def opened(path: Path, argument: str) -> Iterator[ArrayFile]:
         CommandError: There is no such file, its name says no format that can be read, or it is
             damaged.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        msg = (
-            f"`{argument}` must be a file that ends in {', '.join(SUFFIXES[:-1])} or "
-            f"{SUFFIXES[-1]}; got {str(path)!r}. Convert it to one of these."
-        )
-        raise CommandError(msg, USAGE)
     require_file(path, argument)
     with _explained(path, argument):
         source = open_file(path)
@@ -79,10 +106,12 @@ def opened(path: Path, argument: str) -> Iterator[ArrayFile]:
 def _check_dtypes(leaves: Sequence[Leaf], argument: str) -> None:
     """Refuse floating-point numbers that would have to be passed over."""
     for leaf in leaves:
-        if not is_measured(leaf.dtype) and leaf.dtype.startswith(("float", "complex")):
+        number = leaf.dtype.startswith(("float", "complex"))
+        if number and not is_measured(leaf.dtype) and not leaf.dtype.startswith(_SCALES_AND_BITS):
+            other = "complex128" if leaf.dtype.startswith("complex") else "float64"
             msg = (
                 f"`{argument}` must hold dtypes that agclip clips; got {leaf.dtype} in "
-                f"{leaf.name!r}. Convert it to float64."
+                f"{leaf.name!r}. Convert it to {other}."
             )
             raise CommandError(msg)
 
@@ -93,11 +122,16 @@ def _explained(path: Path, argument: str) -> Iterator[None]:
     try:
         yield
     except FileError as error:
-        msg = f"`{argument}` must be a readable {path.suffix} file; got {str(path)!r}: {error}."
-        raise CommandError(msg) from error
+        raise _refusal(path, argument, error) from error
     except OSError as error:
         msg = f"`{argument}` must be readable; got {str(path)!r}: {why(error)}."
         raise CommandError(msg) from error
+
+
+def _refusal(path: Path, argument: str, error: FileError) -> CommandError:
+    kind = suffix_of(path) or f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    msg = f"`{argument}` must be a readable {kind} file; got {str(path)!r}: {error}."
+    return CommandError(msg, FAILED if isinstance(error, MissingError) else USAGE)
 
 
 def require_file(path: Path, argument: str) -> None:
@@ -106,8 +140,12 @@ def require_file(path: Path, argument: str) -> None:
     Raises:
         CommandError: It is not, or is a folder.
     """
-    if path.is_file():
-        return
-    found = "a folder" if path.is_dir() else "no file"
+    try:
+        if path.is_file():
+            return
+        found = "a folder" if path.is_dir() else "no file"
+    except OSError as error:  # such as a name that is too long
+        msg = f"`{argument}` must be a file; got {str(path)!r}: {why(error)}. Check the path."
+        raise CommandError(msg, USAGE) from error
     msg = f"`{argument}` must be a file; got {str(path)!r}, where there is {found}. Check the path."
     raise CommandError(msg, USAGE)

@@ -14,6 +14,10 @@ PIECE = 1 << 18
 """Entries that are widened to float64 at a time: 2 MiB."""
 
 
+OVERFLOWN = "every number is finite, and their norm above the largest float64: inf stands for it."
+"""What is said of such a norm."""
+
+
 class Measured(NamedTuple):
     """What is said of one leaf, or of all."""
 
@@ -25,6 +29,11 @@ class Measured(NamedTuple):
     def finite(self) -> bool:
         """Whether every entry is finite."""
         return not (self.nan or self.inf)
+
+    @property
+    def overflown(self) -> bool:
+        """Whether every entry is finite, and the norm too large for a float64."""
+        return self.finite and math.isinf(self.norm)
 
 
 def is_measured(dtype: str) -> bool:

@@ -18,10 +18,17 @@ def print_table(header: Row, rows: Sequence[Row], left: Sequence[int] = (0,)) ->
         rows: One text for each column.
         left: The columns that hold words, and so start at the left.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and find_spec("rich") is not None:
         _print_rich(header, rows, left)
     else:
         _print_plain([header, *rows], left)
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what would break a line or move the cursor."""
+    signs = (sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return text if text.isprintable() else "".join(signs)
 
 
 def _print_plain(table: Sequence[Row], left: Sequence[int]) -> None:

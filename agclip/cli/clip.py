@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from agclip.cli._arguments import add_backend, backend_of, bound, finite, one_of, order, positive
+from agclip.cli._arguments import (
+    add_backend,
+    backend_of,
+    bound,
+    counted,
+    finite,
+    listed,
+    one_of,
+    order,
+    positive,
+)
 from agclip.cli._clip_file import (
     Job,
     Outcome,
@@ -18,13 +29,15 @@ from agclip.cli._clip_file import (
     require_finite,
     write_clipped,
 )
-from agclip.cli._clipper import add_config, clipper_of
+from agclip.cli._clipper import add_config, clipper_of, compares, learners_in
 from agclip.cli._command import USAGE, Command, CommandError
 from agclip.cli._file_rules import DEFAULT_RULE, FILE_RULES, OPTIONS, check_options, rule_name
-from agclip.cli._files import opened
+from agclip.cli._files import opened, passed_over
 from agclip.cli._json import print_json
+from agclip.cli._measure import OVERFLOWN
 from agclip.cli._output import require_writable
 from agclip.cli._progress import progress
+from agclip_backends.files import suffix_of
 
 POLICIES = ("error", "propagate", "skip", "zero")
 
@@ -51,6 +64,12 @@ def configure(parser: ArgumentParser) -> None:
         metavar="POLICY",
         help=f"NaN and infinities: {', '.join(POLICIES)} (error)",
     )
+    add(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="keep the exact norm of what is written within the bound; not with value",
+    )
     add_backend(parser)
     add_config(parser, "the file")
     add("--force", action="store_true", help="replace OUT if it is there")
@@ -69,6 +88,12 @@ def run(args: Namespace) -> None:
     excluded = ("rule", "nonfinite", *(name for name in OPTIONS if name != "params"))
     clipper = clipper_of(args, *excluded)
     rule = check_options(args) if clipper is None else None
+    if clipper is not None and args.params is None and compares(clipper.rule):
+        msg = (
+            f"`--params` must be given with the rule in {str(args.config)!r}; got none. Name the "
+            f"file of the parameters."
+        )
+        raise CommandError(msg, USAGE)
     args.nonfinite = args.nonfinite or "error"
     _check_output(args)
     backend = backend_of(args, args.backend)
@@ -86,24 +111,30 @@ def run(args: Namespace) -> None:
         else:
             if args.nonfinite == "error" and not before.finite:
                 require_finite(job)
-            clip = by_rule(job, rule, args, before.norm)
+            clip = by_rule(job, rule, args, before)
         outcome = write_clipped(job, clip, before)
-    _print(args, backend.name, outcome)
+    _print(args, backend.name, outcome, [] if clipper is None else learners_in(clipper.rule))
 
 
 def _check_output(args: Namespace) -> None:
     """Refuse an output of another format, and one that is there already."""
-    path = args.output
-    if path.suffix.lower() != args.input.suffix.lower():
-        suffix = args.input.suffix
+    path, suffix = args.output, suffix_of(args.input) or args.input.suffix
+    if not path.name.lower().endswith(suffix.lower()):
         msg = f"`--output` must end in {suffix}, as IN does; got {str(path)!r}. Formats are kept."
         raise CommandError(msg, USAGE)
-    if path.exists() and not args.force:
+    if not args.force and _is_there(path):
         msg = f"`--output` must be a new file; got {str(path)!r}. Name another, or add --force."
         raise CommandError(msg, USAGE)
 
 
-def _print(args: Namespace, backend: str, outcome: Outcome) -> None:
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists() or path.is_symlink()
+    except OSError:
+        return False  # `require_writable` says what is wrong with such a name
+
+
+def _print(args: Namespace, backend: str, outcome: Outcome, learners: Sequence[str]) -> None:
     """Say what was done; what is worth a second look goes to standard error."""
     before, after = outcome.before, outcome.after
     rule = f"the clipper of {args.config}" if args.config else args.rule or DEFAULT_RULE
@@ -113,6 +144,7 @@ def _print(args: Namespace, backend: str, outcome: Outcome) -> None:
             "output": str(args.output),
             "rule": None if args.config else rule,
             "config": args.config and str(args.config),
+            "strict": bool(args.strict),
             "backend": backend,
             "ord": "inf" if args.ord == math.inf else args.ord or 2.0,
             "norm_before": before.norm,
@@ -121,27 +153,40 @@ def _print(args: Namespace, backend: str, outcome: Outcome) -> None:
             "inf_before": before.inf,
             "arrays": outcome.arrays,
             "changed": outcome.changed,
-            "copied": outcome.copied,
+            "copied": [leaf.name for leaf in outcome.copied],
         }
         print_json(document)
         return
-    print(f"{args.input}: {outcome.arrays} arrays, norm {before.norm:.6g}")
-    print(f"{args.output}: {outcome.changed} of them clipped by {rule}, norm {after.norm:.6g}")
-    for note in _notes(outcome):
+    arrays = counted(outcome.arrays, "array", "arrays")
+    changed = f"{outcome.changed}{' of them' * (outcome.arrays != 1)}"
+    print(f"{args.input}: {arrays}, norm {before.norm:.6g}")
+    print(f"{args.output}: {changed} clipped by {rule}, norm {after.norm:.6g}")
+    for note in _notes(outcome, learners):
         print(f"agclip clip: note: {note}", file=sys.stderr)
 
 
-def _notes(outcome: Outcome) -> list[str]:
+def _notes(outcome: Outcome, learners: Sequence[str]) -> list[str]:
     notes = []
-    if outcome.copied:
-        names = ", ".join(outcome.copied[:3]) + (", …" if len(outcome.copied) > 3 else "")
+    plain, others = passed_over(outcome.copied)
+    if plain:
+        names = listed([leaf.name for leaf in plain])
         notes.append(f"integers, booleans and text are no gradients, and are copied: {names}.")
+    if others:
+        names = listed([f"{leaf.name}, {leaf.dtype}" for leaf in others], "; ")
+        notes.append(f"agclip does not clip these dtypes, and copies the arrays: {names}.")
+    if learners:
+        names = ", ".join(learners)
+        notes.append(f"a file is a single step, the first one for a rule with memory: {names}.")
     if not outcome.arrays:
         notes.append("no array of floating-point numbers: the copy is the same.")
     elif not outcome.changed:
-        notes.append("nothing was clipped: every array was within the bound.")
+        within = "" if learners else ": every array was within the bound"
+        notes.append(f"nothing was clipped{within}.")
+    if outcome.before.overflown:
+        notes.append(OVERFLOWN)
     if not outcome.before.finite:
-        notes.append(f"IN holds {outcome.before.nan} NaN and {outcome.before.inf} infinities.")
+        inf = counted(outcome.before.inf, "infinity", "infinities")
+        notes.append(f"IN holds {outcome.before.nan} NaN and {inf}.")
     return notes
 
 

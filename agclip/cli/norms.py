@@ -7,11 +7,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from agclip.cli._arguments import order
+from agclip.cli._arguments import listed, order
 from agclip.cli._command import Command
-from agclip.cli._files import opened
+from agclip.cli._files import opened, passed_over
 from agclip.cli._json import print_json
-from agclip.cli._measure import Measured, combined, is_measured, measure
+from agclip.cli._measure import OVERFLOWN, Measured, combined, is_measured, measure
 from agclip.cli._tables import print_table
 from agclip_backends.files import Leaf
 
@@ -49,7 +49,7 @@ def run(args: Namespace) -> None:
     rows = [_row(*row) for row in zip(leaves, parts, shares, strict=True)]
     last = ("all", "", "", f"{total.norm:.6g}", "", str(total.nan), str(total.inf))
     print_table(HEADER, [*rows, last], WORDS)
-    for line in _notes(args, parts, total):
+    for line in _notes(args, leaves, total):
         print(line)
 
 
@@ -71,7 +71,7 @@ def _row(leaf: Leaf, part: Measured | None, part_of_all: float | None) -> tuple[
     )  # fmt: skip
 
 
-def _notes(args: Namespace, parts: Sequence[Measured | None], total: Measured) -> list[str]:
+def _notes(args: Namespace, leaves: Sequence[Leaf], total: Measured) -> list[str]:
     """Say what the columns are, and what is missing."""
     if args.ord == math.inf:
         what = "norm: the largest absolute value; share: of that of all."
@@ -80,8 +80,14 @@ def _notes(args: Namespace, parts: Sequence[Measured | None], total: Measured) -
         if args.ord == 2:
             what = "norm: l2, in float64; share: of the squared norm."
     notes = [what]
-    if None in parts:
-        notes.append(f"{parts.count(None)} without a norm: integers, booleans or text.")
+    plain, others = passed_over(leaves)
+    if plain:
+        notes.append(f"{len(plain)} without a norm: integers, booleans or text.")
+    if others:
+        names = listed([f"{leaf.name}, {leaf.dtype}" for leaf in others], "; ")
+        notes.append(f"{len(others)} without a norm, of dtypes that agclip does not clip: {names}.")
+    if total.overflown:
+        notes.append(OVERFLOWN)
     if not total.finite:
         notes.append("NaN or infinities: the norm of all is not finite, and nobody has a share.")
     return notes

@@ -202,7 +202,8 @@ class Clipper:
         ```
 
         `rule` is one of value, norm, average_norm, rms, global_norm, adaptive, autoclip, zclip,
-        adagc, spike and quantile; the other keys are the arguments of the rule's class.
+        adagc, spike and quantile; the other keys are the arguments of the rule's class. The rule
+        per_group has the key `groups`: a table of tables by pattern, with "off" for None.
 
         Args:
             source: A file; or a table, a list of tables, or a mapping with the key "clip"; None

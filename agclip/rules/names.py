@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from agclip.rules._rule import Rule
@@ -15,6 +15,7 @@ from agclip.rules.average_norm import ClipByAverageNorm
 from agclip.rules.chain import Chain
 from agclip.rules.global_norm import ClipByGlobalNorm
 from agclip.rules.norm import ClipByNorm
+from agclip.rules.per_group import PerGroup
 from agclip.rules.quantile import QuantileClip
 from agclip.rules.rms import ClipByRMS
 from agclip.rules.spike import SpikeClip
@@ -35,6 +36,23 @@ RULES: dict[str, type[Any]] = {
     "quantile": QuantileClip,
 }
 """The rules that a table can name by its key `rule`; its other keys are the rule's arguments."""
+
+_PER_GROUP = "per_group"
+"""The rule whose table holds others, by pattern."""
+_OFF = "off"
+"""What stands for None, which files do not have."""
+_KNOWN = (*RULES, _PER_GROUP)
+
+_ELSEWHERE = {
+    "chain": " A chain is an array of tables, [[clip]].",
+    "scheduled": (
+        " A schedule is a function, which no file can hold: make agclip.Scheduled in the program."
+    ),
+}
+"""What is said of the other rules."""
+
+_ONE_OF = {"value": ("clip_value_min", "clip_value_max")}
+"""Arguments of which one has to be given: None is what a table leaves out."""
 
 
 def build(tables: Sequence[Mapping[str, Any]], source: str, defaults: Mapping[str, Any]) -> Rule:
@@ -59,23 +77,17 @@ def build(tables: Sequence[Mapping[str, Any]], source: str, defaults: Mapping[st
 def _rule(table: Mapping[str, Any], source: str, defaults: Mapping[str, Any]) -> Rule:
     given = dict(table)
     name = given.pop("rule", None)
+    if name == _PER_GROUP:
+        return _per_group(given, source, defaults)
     if name not in RULES:
-        known = ", ".join(RULES)
-        msg = f"`rule` must be one of {known}; got {name!r} ({source}).{_hint(name, RULES)}"
+        known = ", ".join(_KNOWN)
+        hint = _ELSEWHERE.get(str(name)) or _hint(name, _KNOWN)
+        msg = f"`rule` must be one of {known}; got {name!r} ({source}).{hint}"
         raise ValueError(msg)
     fields = {one.name: one for one in dataclasses.fields(RULES[name])}
-    for key in given:
-        if key not in fields:
-            known = ", ".join(fields)
-            msg = (
-                f"a key of the rule {name!r} must be one of {known}; got {key!r} ({source})."
-                f"{_hint(key, fields)}"
-            )
-            raise ValueError(msg)
-    missing = [one.name for one in fields.values() if _required(one) and one.name not in given]
-    if missing:
-        msg = f"the rule {name!r} must be given {missing[0]}; got none ({source}). Add the key."
-        raise ValueError(msg)
+    _check_keys(name, given, fields, source)
+    for key in _missing(name, given, fields, source):
+        given[key] = None
     chosen = {key: value for key, value in defaults.items() if key in fields}
     try:
         made: Rule = RULES[name](**{**chosen, **given})
@@ -83,6 +95,66 @@ def _rule(table: Mapping[str, Any], source: str, defaults: Mapping[str, Any]) ->
         msg = f"{str(error).removesuffix('.')} ({source})."
         raise type(error)(msg) from None
     return made
+
+
+def _per_group(given: Mapping[str, Any], source: str, defaults: Mapping[str, Any]) -> Rule:
+    _check_keys(_PER_GROUP, given, ["groups"], source)
+    groups = given.get("groups")
+    if not isinstance(groups, Mapping) or not groups:
+        msg = (
+            f"`groups` must be a table of at least one pattern; got {groups!r} ({source}). Write "
+            f'groups = {{ "*.bias" = "off", "*" = {{ rule = "global_norm", clip_norm = 1.0 }} }}.'
+        )
+        raise ValueError(msg)
+    return PerGroup(
+        {
+            pattern: _member(group, f"{source}, groups[{pattern!r}]", defaults)
+            for pattern, group in groups.items()
+        }
+    )
+
+
+def _member(group: Any, source: str, defaults: Mapping[str, Any]) -> Rule | None:
+    if group == _OFF:
+        return None
+    tables = [group] if isinstance(group, Mapping) else group
+    if not isinstance(tables, list) or not tables or not all(_is_table(one) for one in tables):
+        msg = (
+            f'a group must be a table with a `rule`, an array of such tables, or "{_OFF}" to leave '
+            f"its leaves as they are; got {group!r} ({source})."
+        )
+        raise ValueError(msg)
+    return build(tables, source, defaults)
+
+
+def _is_table(table: Any) -> bool:
+    return isinstance(table, Mapping) and "rule" in table
+
+
+def _check_keys(name: str, given: Mapping[str, Any], known: Collection[str], source: str) -> None:
+    for key in given:
+        if key not in known:
+            msg = (
+                f"a key of the rule {name!r} must be one of {', '.join(known)}; got {key!r} "
+                f"({source}).{_hint(key, known)}"
+            )
+            raise ValueError(msg)
+
+
+def _missing(
+    name: str,
+    given: Mapping[str, Any],
+    fields: Mapping[str, dataclasses.Field[Any]],
+    source: str,
+) -> list[str]:
+    """Return the arguments that a table may leave out though they have no default."""
+    missing = [one.name for one in fields.values() if _required(one) and one.name not in given]
+    enough = _ONE_OF.get(name, ())
+    if missing and not any(key in given for key in enough):
+        keys = " or ".join(enough) or missing[0]
+        msg = f"the rule {name!r} must be given {keys}; got none ({source}). Add the key."
+        raise ValueError(msg)
+    return missing
 
 
 def _required(one: dataclasses.Field[Any]) -> bool:

@@ -12,9 +12,10 @@ import importlib
 from collections import Counter
 from pathlib import Path
 
-from agclip_backends.files._format import FileError, Leaf, Source
+from agclip_backends.files._format import FileError, Leaf, MissingError, Source, judged
+from agclip_backends.files._sniff import format_of, head_of, what_is
 
-__all__ = ["SUFFIXES", "FileError", "Leaf", "Source", "open_file"]
+__all__ = ["SUFFIXES", "FileError", "Leaf", "MissingError", "Source", "open_file", "suffix_of"]
 
 _MODULES = {
     ".npz": "_npz",
@@ -22,27 +23,47 @@ _MODULES = {
     ".safetensors": "_safetensors",
     ".pt": "_pt",
     ".pth": "_pt",
+    ".pth.tar": "_pt",
+    ".ckpt": "_pt",
+    ".bin": "_pt",
 }
 
 SUFFIXES = tuple(_MODULES)
 """How the name of a file may end."""
 
 
+def suffix_of(path: Path) -> str | None:
+    """Return the one of `SUFFIXES` that a file's name ends in, in lower case; None for others."""
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
 def open_file(path: Path) -> Source:
     """Open a file and read what its leaves are called, but no numbers yet.
 
+    Its content says what the format is; where it does not, its name does.
+
     Args:
-        path: A file whose name ends in one of `SUFFIXES`.
+        path: The file.
 
     Returns:
         The open file, to be closed by the caller: it is a context manager.
 
     Raises:
-        FileError: If the file cannot be read, is not of the format its name says, or holds no
-            leaf, or if a library for it is missing.
+        FileError: If the file cannot be read, is of none of the formats, or holds no leaf.
+        MissingError: If a library for it is missing.
+        OSError: If the system does not let it be read.
     """
-    module = importlib.import_module(f"{__name__}.{_MODULES[path.suffix.lower()]}")
-    source: Source = module.open_source(path)
+    head = head_of(path)
+    suffix = format_of(path, head)
+    if suffix is None:
+        suffix, what = suffix_of(path), what_is(head)
+        if what is not None or suffix is None:
+            msg = f"it is {what or 'of none of the formats that are read'}"
+            raise FileError(msg)
+    module = importlib.import_module(f"{__name__}.{_MODULES[suffix]}")
+    with judged("it"):
+        source: Source = module.open_source(path)
     try:
         _check_names(source.leaves)
     except FileError:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
-from collections.abc import Callable, Iterator
+import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
+from agclip_backends.files._format import FileError, Leaf, MissingError, Source, dtype_of, reason
+from agclip_backends.files._pt_tensors import copies, to_numpy
+from agclip_backends.files._pt_tree import rebuilt, tensors
+from agclip_backends.files._zip import open_archive
 
-from agclip_backends.files._format import FileError, Leaf, Source, dtype_of
+_CLAIMS = 64
+"""How many times over tensors may show the bytes of their file: tied ones show them twice."""
+_ALLOWANCE = 1 << 28
+"""Bytes that tensors may claim in any case: one that was expanded is saved as a single entry."""
 
 
 def open_source(path: Path) -> Source:
@@ -19,106 +26,76 @@ def open_source(path: Path) -> Source:
         import torch
     except ImportError as error:
         msg = "PyTorch is needed to read it: pip install torch"
-        raise FileError(msg) from error
+        raise MissingError(msg) from error
+    available = _bytes_in(path)
     try:
-        return _Pt(torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Pt(torch.load(path, map_location="cpu", weights_only=True), available)
     except pickle.UnpicklingError as error:
         msg = (
             "PyTorch does not read it with weights_only=True: it is damaged, or holds more than "
             "tensors, numbers, strings and containers, and so could run code"
         )
         raise FileError(msg) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
-        msg = f"PyTorch cannot read it ({type(error).__name__}{reason and ': '}{reason})"
+    except (FileError, OSError):
+        raise
+    # PyTorch answers a damaged file with whatever its code runs into.
+    except Exception as error:
+        words = reason(error).partition(". ")[0]
+        msg = f"PyTorch cannot read it ({type(error).__name__}{words and ': '}{words})"
         raise FileError(msg) from error
 
 
+def _bytes_in(path: Path) -> int:
+    """Return how many bytes of numbers a file can hold."""
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size  # Of PyTorch before 1.6
+    with open_archive(path) as archive:
+        members = archive.infolist()
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        msg = "it is a program of TorchScript, not a file of tensors"
+        raise FileError(msg)
+    return sum(member.file_size for member in members)
+
+
 class _Pt(Source):
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Any, available: int) -> None:
         self._tree = tree
-        found = list(_tensors(tree, ""))
+        found = tensors(tree)
         self._tensors = [tensor for _, tensor in found]
-        self.leaves = tuple(_leaf(name, tensor) for name, tensor in found)
+        self.leaves = tuple(_leaf(name, tensor, available) for name, tensor in found)
+        claimed = sum(tensor.nbytes for tensor in self._tensors)
+        if claimed > _CLAIMS * available + _ALLOWANCE:
+            msg = f"its tensors claim {claimed} bytes, and the file holds {available}"
+            raise FileError(msg)
 
-    def read(self, index: int) -> Any:
-        dtype = dtype_of(self.leaves[index].dtype)
-        tensor = self._tensors[index].detach().resolve_conj().resolve_neg().contiguous()
-        if dtype.isbuiltin == 1:
-            return tensor.numpy()
-        return tensor.view(_carrier(dtype)).numpy().view(dtype)
+    def _read(self, index: int) -> Any:
+        return to_numpy(self._tensors[index], dtype_of(self.leaves[index].dtype))
 
-    def write(self, path: Path, leaf: Callable[[int], Any]) -> None:
+    def write(self, file: IO[bytes], leaf: Callable[[int], Any]) -> None:
         import torch
 
-        new = iter([self._like(index, leaf(index)) for index in range(len(self.leaves))])
+        names = [one.name for one in self.leaves]
+        arrays = [leaf(index) for index in range(len(self.leaves))]
+        new = copies(self._tensors, arrays, names)
         try:
-            # Through a file object, or the name of the file would be written into it.
-            with path.open("wb") as file:
-                torch.save(_rebuild(self._tree, new), file)
+            torch.save(rebuilt(self._tree, lambda old: new[id(old)]), file)
         except RuntimeError as error:  # what PyTorch raises where a file cannot be written
             raise OSError(str(error).partition("\n")[0]) from error
 
-    def _like(self, index: int, array: Any) -> Any:
-        """Return a tensor of the numbers of an array, of the class and strides of a leaf."""
-        import torch
 
-        old = self._tensors[index]
-        array = np.require(array, requirements=["C", "W"])
-        if array.dtype.isbuiltin == 1:
-            tensor = torch.from_numpy(array)
-        else:
-            carried = torch.from_numpy(array.view(f"i{array.itemsize}"))
-            tensor = carried.view(old.dtype)
-        made = torch.empty_like(old, requires_grad=False).copy_(tensor.reshape(old.shape))
-        if isinstance(old, torch.nn.Parameter):
-            return torch.nn.Parameter(made, requires_grad=old.requires_grad)
-        return made.requires_grad_(old.requires_grad)
-
-
-def _carrier(dtype: Any) -> Any:
-    """Return the integer dtype in which the bits of a dtype that NumPy lacks travel."""
-    import torch
-
-    return torch.int16 if dtype.itemsize == 2 else torch.int8
-
-
-def _leaf(name: str, tensor: Any) -> Leaf:
+def _leaf(name: str, tensor: Any, available: int) -> Leaf:
     import torch
 
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantised" if tensor.is_quantized else f"of the layout {tensor.layout}"
         msg = f"the tensor {name!r} is {kind}, and only dense tensors can be clipped"
         raise FileError(msg)
+    if tensor.device.type != "cpu":
+        msg = f"the tensor {name!r} is on the device {tensor.device}, and comes without its numbers"
+        raise FileError(msg)
+    if tensor.untyped_storage().nbytes() > available:
+        msg = f"the tensor {name!r} claims more bytes than the file has"
+        raise FileError(msg)
     return Leaf(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-
-
-def _tensors(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Find the tensors of a tree: dicts and lists in their order, names joined by dots."""
-    import torch
-
-    if isinstance(node, torch.Tensor):
-        yield name or "tensor", node
-    elif isinstance(node, (dict, list, tuple)):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, child in items:
-            yield from _tensors(child, f"{name}.{key}" if name else str(key))
-
-
-def _rebuild(node: Any, new: Iterator[Any]) -> Any:
-    """Return the tree with other tensors; what is none of its tensors stays."""
-    import torch
-
-    if isinstance(node, torch.Tensor):
-        return next(new)
-    if isinstance(node, dict):
-        # A copy keeps the class and its attributes: a state dict has its `_metadata`.
-        made = copy.copy(node)
-        made.update((key, _rebuild(child, new)) for key, child in node.items())
-        return made
-    if isinstance(node, list):
-        return [_rebuild(child, new) for child in node]
-    if isinstance(node, tuple):
-        children = [_rebuild(child, new) for child in node]
-        return type(node)(*children) if hasattr(node, "_fields") else tuple(children)
-    return node

@@ -12,6 +12,7 @@ import numpy as np
 from agclip import Backend
 from agclip._dtypes import kind_of
 from agclip_backends import DEFAULT
+from agclip_backends.files._format import dtype_of
 
 _FOREIGN = 2
 """What `isbuiltin` of a dtype is when it was added to NumPy, as `ml_dtypes` adds bfloat16."""
@@ -40,6 +41,11 @@ def to_backend(array: Any, backend: Backend) -> Any:
         msg = f"arrays of {name} cannot be made with {backend.name}: they became {made.dtype}"
         raise TypeError(msg)
     return made
+
+
+def without_entries(dtype: str) -> Any:
+    """Return an empty NumPy array of a dtype by name, as `Leaf` has it."""
+    return np.empty(0, dtype_of(dtype))
 
 
 def _make(array: Any, xp: Any) -> Any:
