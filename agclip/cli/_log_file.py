@@ -67,7 +67,8 @@ def describe(history: History) -> list[str]:
     lines += _left_out(history)
     zeros = norms.count(0.0)
     if zeros:
-        lines.append(f"Of norm 0, which no threshold clips: {zeros}. Rates are of the others.")
+        others = " Rates are of the others." if zeros < len(norms) else ""
+        lines.append(f"Of norm 0, which no threshold clips: {zeros}.{others}")
     found = clipped_before(norms)
     if found:
         bound, count = found

@@ -82,9 +82,7 @@ def _by_value(found: Sequence[Threshold]) -> list[tuple[str, Threshold]]:
     groups: dict[float, list[Threshold]] = {}
     for row in found:
         groups.setdefault(row.value, []).append(row)
-    return [
-        (f"{', '.join(str(row.rate) for row in rows)} %", rows[0]) for rows in groups.values()
-    ]
+    return [(f"{', '.join(str(row.rate) for row in rows)} %", rows[0]) for rows in groups.values()]
 
 
 def _history_panel(
@@ -199,12 +197,13 @@ def _ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = max(1, math.ceil((last - first) / 8))
     leading = (1, 2, 5) if last - first <= 4 else (1,)
-    return [
+    ticks = [
         tick
         for power in range(first, last + 1, every)
         for tick in (float(f"{digit}e{power}") for digit in leading)
-        if 0 < tick < math.inf
+        if low <= tick <= high
     ]
+    return ticks if len(ticks) > 1 else [low, high]
 
 
 def _shown(bound: float, groups: Sequence[tuple[str, Threshold]]) -> str:

@@ -113,9 +113,9 @@ def _advice(history: History, found: Sequence[Threshold]) -> list[str]:
     ]
     idle = [f"{row.rate} %" for row in found if size * row.rate < 100]
     if idle:
-        rows = f"row of {idle[0]}" if len(idle) == 1 else f"rows of {' and '.join(idle)}"
-        clips = "clips" if len(idle) == 1 else "clip"
-        lines.append(f"Fewer than {100 // found[0].rate} norms: the {rows} {clips} nothing here.")
+        *most, last = idle
+        rows = f"rows of {', '.join(most)} and {last} clip" if most else f"row of {last} clips"
+        lines.append(f"Fewer than {100 // found[0].rate} norms: the {rows} nothing here.")
     suggested = _suggested(history, found)
     if suggested is not None:
         lines.append(f"To begin with: agclip.clip_by_global_norm(grads, {suggested.shown})")

@@ -46,7 +46,9 @@ def read_document(text: str, column: str | None) -> History:
                 columns.add(number, row)
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its nesting"
         columns.skip(where)
-        return columns.history() if columns.has_norms() else read_lines(text.splitlines(True), column)
+        return (
+            columns.history() if columns.has_norms() else read_lines(text.splitlines(True), column)
+        )
     _Walk(columns).visit(document, "", DEPTH)
     return columns.history()
 

@@ -65,7 +65,11 @@ def _event(data: bytes) -> tuple[int, list[tuple[str, float]]]:
         if field == 2 and wire == VARINT:
             step = value - (1 << 64) if value >> 63 else value
         elif field == 5 and wire == BYTES:
-            found += [_scalar(part) for number, kind, part in _fields(value) if (number, kind) == (1, BYTES)]
+            found += [
+                _scalar(part)
+                for number, kind, part in _fields(value)
+                if (number, kind) == (1, BYTES)
+            ]
     return step, [(tag, value) for tag, value in found if value is not None]
 
 

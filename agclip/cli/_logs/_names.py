@@ -134,4 +134,6 @@ def listed(names: Sequence[str]) -> str:
     """List names, the first eight of them."""
     most = 8
     shown = ", ".join(repr(name if len(name) <= 80 else name[:79] + "…") for name in names[:most])
-    return f"{shown or 'none'} and {len(names) - most} more" if len(names) > most else shown or "none"
+    return (
+        f"{shown or 'none'} and {len(names) - most} more" if len(names) > most else shown or "none"
+    )
