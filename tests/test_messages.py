@@ -19,6 +19,7 @@ import agclip
 import agclip_backends
 import arrays
 from agclip import _home, _plugins
+from agclip_backends import _host_threads
 
 CORE = Path(agclip.__file__).parent
 ADAPTERS = Path(agclip_backends.__file__).parent
@@ -642,6 +643,12 @@ def clip_incompletely(_):
     return agclip.clip_by_norm(X, 1)
 
 
+def fork_in_a_clip(_):
+    """Do to the helpers what a fork does to them in the child."""
+    crew = _host_threads._crew
+    _host_threads.work_off(_host_threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
+
+
 def get_doubled(registry):
     registry.install("agclip-toy", {"toylib": "toy_adapter:backend"}, {})
     registry.install("other-toy", {"toylib": "other:backend"}, {})
@@ -699,6 +706,12 @@ BACKENDS = {
         RuntimeError,
         "the backend 'toylib' must be usable here; got: no device is plugged in",
         get_unusable,
+    ),
+    "a fork in the midst of a clip": Case(
+        RuntimeError,
+        "a process must not be forked in the midst of a clip; got a fork by a signal handler. Fork "
+        "between clips.",
+        fork_in_a_clip,
     ),
     "two distributions for one name": Case(
         ImportError,
@@ -984,7 +997,12 @@ def test_a_device_array_that_overlaps_itself_cannot_be_written(shape, strides, r
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # An attribute that is missing is a question asked by getattr, and a leaf that is no array a signal
 # that is turned into a message where the argument's name is known. Neither reaches a user.
-SILENT = {("AttributeError", "attribute"), ("_NotATreeError", "x")}
+# What another thread has raised has its text from there.
+SILENT = {
+    ("AttributeError", "attribute"),
+    ("_NotATreeError", "x"),
+    ("error.with_traceback", "None"),
+}
 
 
 def static_text(node, names):

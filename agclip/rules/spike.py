@@ -153,7 +153,8 @@ def _advance(
         bound = moment * threshold
         finite = xp.isfinite(y)
         over = here & finite & (bound > 0) & (size * size > bound)
-        limit = xp.sqrt(bound)
+        wide = _kernels.cast(xp, bound, backend.wide(xp, bound))
+        limit = _kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
         if kind_of(leaf.dtype).family == "complex":
             short = y * (limit / xp.where(over, size, xp.ones_like(size)))
         else:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +13,7 @@ from agclip._dtypes import Kind
 from agclip._kernels import Factor
 from agclip._known import Known
 from agclip._norm import Grid
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from agclip_backends._host_threads import Shares, work_off
 
 _SHARED = 1 << 20
 """Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
@@ -39,7 +34,7 @@ class Library(NamedTuple):
     threads: Callable[[], int]
     """`()` → how many threads it would use."""
     written: Callable[[Sequence[Any]], None]
-    """`(leaves)` → None; it is told that they have been overwritten."""
+    """`(leaves)` → None; it is told that they are going to be overwritten."""
 
 
 class Leaves(Known):
@@ -80,57 +75,28 @@ class Leaves(Known):
         values: list[float] = out.tolist()
         return values
 
-    def work(self, kernel: Callable[..., None], *arguments: Any) -> None:
-        """Call a kernel for all blocks: in this thread, or in several if there is much to do."""
-        blocks = self.blocks
-        threads = _threads(self.library) if self.entries >= _SHARED else 1
-        if threads == 1:
-            kernel(self.table, 0, blocks, *arguments)
+    def work(self, kernel: Callable[..., None], *arguments: Any, owned: Any = None) -> None:
+        """Call a kernel for all blocks: in this thread, or in several if there is much to do.
+
+        Args:
+            kernel: The kernel.
+            *arguments: What it takes besides the table and the blocks.
+            owned: What the arguments hold the addresses of.
+        """
+        if self.entries < _SHARED:
+            kernel(self.table, 0, self.blocks, *arguments)
             return
-        share = _SHARE // self.kernels.BLOCK
-        starts = itertools.count(0, share)
 
-        def some() -> None:
-            while (start := next(starts)) < blocks:
-                kernel(self.table, start, min(start + share, blocks), *arguments)
+        def some(start: int, stop: int) -> None:
+            kernel(self.table, start, stop, *arguments)
 
-        helpers = _submit(threads, some)
-        try:
-            some()
-        finally:
-            # Nothing is left for a helper that has not begun. One that has may still be at work, on
-            # memory that is let go with this call, whatever has ended it.
-            begun = [helper for helper in helpers if not helper.cancel()]
-            wait(begun)
-        for helper in begun:
-            helper.result()
+        shares = Shares(some, self.blocks, _SHARE // self.kernels.BLOCK, owned)
+        work_off(shares, _threads(self.library))
 
 
 def _threads(library: Library) -> int:
     asked = config.current().threads
     return asked if isinstance(asked, int) else library.threads()
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-if hasattr(os, "register_at_fork"):
-    # A child has none of its parent's threads.
-    os.register_at_fork(after_in_child=_pools.clear)
-
-
-def _submit(threads: int, task: Callable[[], None]) -> list[Future[None]]:
-    """Have a task done by other threads as well; by none while the interpreter ends."""
-    try:
-        return [_pool(threads).submit(task) for _ in range(threads - 1)]
-    except RuntimeError:
-        return []
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    # Cannot be imported for the first time once the main thread has ended: a clip there has none.
-    from concurrent.futures import ThreadPoolExecutor
-
-    found = _pools.get(threads)
-    return found or _pools.setdefault(threads, ThreadPoolExecutor(threads - 1, "agclip"))
 
 
 def accelerated(plain: Backend) -> Backend:
@@ -212,9 +178,10 @@ def _write(
 ) -> Sequence[Any]:
     library, own = leaves.library, leaves.table[leaves.kernels.ADDRESS, :-1]
     if inplace:
-        leaves.work(kernel, own, *arguments)
+        # Told before: whatever ends the work early, some of it has been done.
         library.written(leaves)
+        leaves.work(kernel, own, *arguments)
         return leaves
     new = [library.new(leaf) for leaf in leaves]
-    leaves.work(kernel, library.addresses(new, leaves.kernels), *arguments)
+    leaves.work(kernel, library.addresses(new, leaves.kernels), *arguments, owned=new)
     return new

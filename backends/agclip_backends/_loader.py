@@ -60,7 +60,11 @@ class Loader:
             self.hopeless = True
             return
         self.thread = threading.Thread(target=self._try_to_load, name="agclip compiler")
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:
+            # The system gives no more threads for now, or the interpreter ends.
+            self.thread, self.work = None, 0
 
     def _try_to_load(self) -> None:
         # Nobody has asked for a Numba that does not fit its NumPy, or cannot write its cache.

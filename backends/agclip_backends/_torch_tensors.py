@@ -94,7 +94,9 @@ def _not_as_stored(
     Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
     is one number.
     """
-    if any(kind.family == "complex" for kind in kinds) and any(map(_is_conj, leaves)):
+    if any(kind.family == "complex" for kind in kinds) and (
+        any(map(_is_conj, leaves)) or any(map(_is_neg, leaves))
+    ):
         return True
     if 0 in addresses and any(n and not a for a, n in zip(addresses, counts, strict=True)):
         return True

@@ -32,27 +32,39 @@ def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
 
 
 @functools.cache
-def _loop(dtype: Any) -> tuple[Any, Any]:
-    """Return the types in which a factor and the product are formed."""
-    kind = kind_of(dtype)
-    compute = np.float64 if kind.precision == 53 else np.float32
-    return compute, np.result_type(compute, np.complex64) if kind.family == "complex" else compute
+def _loop(dtype: Any) -> Any:
+    """Return the type in which a factor and the product are formed."""
+    return np.float64 if kind_of(dtype).precision == 53 else np.float32
+
+
+def _reals(x: Any) -> Any:
+    """Return the two parts of complex entries along an axis of their own."""
+    return np.asarray(x)[..., None].view(x.real.dtype)
 
 
 def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
-    compute, loop = _loop(leaf.dtype)
+    if leaf.dtype.kind == "c":
+        # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
+        pairs = Factor(*(tuple(map(_of_pairs, parts)) for parts in factor))
+        _multiply(_reals(leaf), pairs, _reals(out))
+        return out
+    compute = _loop(leaf.dtype)
     pre, rest = factor.wide if compute is np.float64 else factor.narrow
     if pre is None and isinstance(rest, float):
-        return np.multiply(leaf, rest, out, dtype=loop, casting="unsafe")
+        return np.multiply(leaf, rest, out, dtype=compute, casting="unsafe")
 
     def fitted(part: Any) -> Any:
         # In the leaf's own precision, or the product would be formed in that of the factor.
         return part if isinstance(part, float) else np.asarray(part, dtype=compute)
 
     if pre is not None and np.any(fitted(pre) != 1):
-        leaf = np.multiply(leaf, fitted(pre), dtype=loop, casting="unsafe")
-    return np.multiply(leaf, fitted(rest), out=out, dtype=loop, casting="unsafe")
+        leaf = np.multiply(leaf, fitted(pre), dtype=compute, casting="unsafe")
+    return np.multiply(leaf, fitted(rest), out=out, dtype=compute, casting="unsafe")
+
+
+def _of_pairs(part: Any) -> Any:
+    return part if part is None or isinstance(part, float) else np.asarray(part)[..., None]
 
 
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:

@@ -14,8 +14,9 @@ from agclip import Backend, _floats, _kernels, _known
 from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
-from agclip_backends import _array_sums, _torch_cuda, _torch_tensors
+from agclip_backends import _array_sums, _torch_complex, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
+from agclip_backends._torch_complex import all_reals, in_parts, reals
 
 PIECE = 3 << 16
 """Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
@@ -121,12 +122,14 @@ def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor
 ) -> Sequence[torch.Tensor]:
     known = isinstance(leaves, Known)
+    if not (known and _whole(factor)) and any(map(torch.is_complex, leaves)):
+        return _torch_complex.scale(leaves, factor, functools.partial(_scale, namespace))
     if not known and _on_devices(leaves):
         return _torch_cuda.scale(namespace, leaves, factor)
     if not known or not _whole(factor):
         return _kernels.scale(namespace, leaves, factor)
     new = [torch.empty_like(leaf) for leaf in leaves]
-    for leaf, target in zip(leaves, new, strict=True):
+    for leaf, target in zip(map(reals, leaves), map(reals, new), strict=True):
         if leaf.itemsize > 2:
             pre, rest = factor.wide if leaf.dtype in _DOUBLES else factor.narrow
             source = leaf if pre is None else torch.mul(leaf, pre, out=target)
@@ -145,20 +148,20 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
         return
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
-            alike = [leaf for leaf in leaves if leaf.dtype == dtype]
+            alike = all_reals([leaf for leaf in leaves if leaf.dtype == dtype])
             double = dtype in _DOUBLES
             rest = factor.wide[1] if double else factor.narrow[1]
             # By a number this takes three times as long (torch 2.13 on the CPU).
             torch._foreach_mul_(alike, torch.tensor(rest, dtype=dtype.to_real()))
         leaves = [leaf for leaf in leaves if leaf.dtype in (torch.float16, torch.bfloat16)]
-    for leaf in leaves:
+    for leaf, here in in_parts(leaves, factor):
         kind = kind_of(leaf.dtype)
         if kind.half:
             for piece in _kernels.pieces(leaf, BLOCK) if _whole(factor) else (leaf,):
                 piece.copy_(_kernels.scale(xp, [piece], factor)[0])
             continue
         real = torch.float64 if kind.precision == 53 else torch.float32
-        for part in factor.wide if kind.precision == 53 else factor.narrow:
+        for part in here.wide if kind.precision == 53 else here.narrow:
             if part is not None:
                 # A float64 factor with axes of its own would have the product formed in float64.
                 leaf.mul_(part if isinstance(part, float) else part.to(real))
