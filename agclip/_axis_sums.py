@@ -5,12 +5,14 @@ The reduced axes stay as ones. Leaves are widened in blocks of rows where the ba
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agclip import _devices, _kernels
+from agclip import _devices, _kernels, _sums
 from agclip._backend import Backend
+from agclip._dtypes import kind_of
 from agclip._typing import Array, DType, Scalar
 
 Combine = Callable[[Any, Any], Any]
@@ -22,18 +24,17 @@ def sum_squares(
     axes: Sequence[tuple[int, ...]],
     wide: DType,
     scale: Scalar,
+    *,
+    closely: bool,
 ) -> Array:
-    """Return Σ (scale·|x|)² along axes, added up over the leaves."""
+    """Return Σ (scale·|x|)² along axes, added up over the leaves; `closely` as for `_summed`."""
     xp = backend.xp
 
-    def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar) -> Array:
-        sums = []
-        for part in _kernels.real_parts(xp, rows):
-            y = _kernels.scaled(_kernels.cast(xp, part, wide), scale)
-            sums.append(_sum(backend, y * y, along))
-        return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+    def squares(rows: Array, scale: Scalar) -> list[Array]:
+        ys = [_kernels.cast(xp, part, wide) for part in _kernels.real_parts(xp, rows)]
+        return [y * y for y in (_kernels.scaled(y, scale) for y in ys)]
 
-    return over(backend, leaves, axes, of_rows, add, (scale,))
+    return _summed(backend, leaves, axes, wide, squares, (scale,), closely=closely)
 
 
 def abs_max(
@@ -60,18 +61,60 @@ def power_sums(
     p: float,
     scale: Scalar,
     unit: Scalar,
+    *,
+    closely: bool,
 ) -> Array:
     """Return Σ (scale·|x|/unit)^p along axes, added up over the leaves; the max for p = inf."""
     xp = backend.xp
 
-    def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Scalar) -> Array:
-        y = _kernels.magnitudes(xp, rows, wide, scale, unit)
-        if p == math.inf:
-            return _kernels.peak(xp, y, along)
-        return _sum(backend, _kernels.power(xp, y, p), along)
+    def powers(rows: Array, scale: Scalar, unit: Scalar) -> list[Array]:
+        return [_kernels.power(xp, _kernels.magnitudes(xp, rows, wide, scale, unit), p)]
 
-    combine = xp.maximum if p == math.inf else add
-    return over(backend, leaves, axes, of_rows, combine, (scale, unit))
+    def largest(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Scalar) -> Array:
+        return _kernels.peak(xp, _kernels.magnitudes(xp, rows, wide, scale, unit), along)
+
+    if p == math.inf:
+        return over(backend, leaves, axes, largest, xp.maximum, (scale, unit))
+    return _summed(backend, leaves, axes, wide, powers, (scale, unit), closely=closely)
+
+
+def _summed(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    wide: DType,
+    function: Callable[..., Sequence[Array]],
+    broadcast: tuple[Scalar, ...],
+    *,
+    closely: bool,
+) -> Array:
+    """Return the sums along axes of the numbers >= 0 that a function makes of rows.
+
+    Along a leading axis libraries add rows one after the other. With `closely` that does not
+    matter: see `_sums`.
+    """
+    xp, precision = backend.xp, kind_of(wide).precision
+
+    def plain(rows: Array, along: tuple[int, ...], *scalars: Scalar) -> Array:
+        ys = function(rows, *scalars)
+        return functools.reduce(add, [_sum(backend, y, along) for y in ys])
+
+    first = over(backend, leaves, axes, plain, add, broadcast)
+    if not closely:
+        return first
+    ordinary, anchor = _sums.anchor(xp, first, precision)
+
+    def part(rests: bool) -> Array:
+        def of_rows(rows: Array, along: tuple[int, ...], a: Array, *scalars: Scalar) -> Array:
+            sums = []
+            for y in function(rows, *scalars):
+                q = (y + a) - a
+                sums.append(_sum(backend, y - q if rests else q, along))
+            return functools.reduce(add, sums)
+
+        return over(backend, leaves, axes, of_rows, add, (anchor, *broadcast))
+
+    return _sums.joined(xp, first, ordinary, part(False), part(True), precision)
 
 
 def add(a: Any, b: Any) -> Any:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agclip import _kernels
+from agclip import _kernels, _sums
 from agclip._kernels import Factor, Run
 from agclip._known import Known
 from agclip._norm import Grid
@@ -82,7 +82,7 @@ class Backend:
     abs_max: Callable[[Namespace, Sequence[Array], DType], Sequence[Scalar]] = _kernels.abs_max
     power_sums: Callable[
         [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
-    ] = _kernels.power_sums
+    ] = _sums.power_sums
     sums: Callable[
         [Namespace, Sequence[Array], Callable[[Array], Sequence[Array]]], Sequence[Sequence[Scalar]]
     ] = _kernels.sums

@@ -21,7 +21,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from agclip import _axis_sums, _devices, _floats, _kernels, _known
+from agclip import _axis_sums, _devices, _floats, _kernels, _known, _sums
 from agclip._backend import Backend
 from agclip._norm import RANGES, Grid, Norm
 from agclip._typing import Array, DType, Namespace, Scalar
@@ -66,8 +66,7 @@ def exact_norm(
 def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int) -> Norm:
     """Sum blocks on the device, and the blocks' sums as Python integers."""
     xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    peaks = [float(peak) for peak in backend.abs_max(xp, leaves, wide)]
-    peak = math.nan if any(map(math.isnan, peaks)) else max(peaks, default=0.0)
+    peak = _floats.largest(backend.abs_max(xp, leaves, wide))
     if peak == 0 or not math.isfinite(peak):
         return Norm(peak, 1.0, math.isfinite(peak))
     scale = _scale(_floats, peak, bits)
@@ -172,7 +171,7 @@ def _of_arrays(
     one = xp.full_like(peak, 1.0)
     peak_or_one = xp.where(ordinary, peak, one)
     scale = _scale(xp, peak_or_one, bits)
-    power = _next_power(xp, peak_or_one * scale)
+    power = _sums.next_power(xp, peak_or_one * scale, 53)
     grid = Grid(scale, power * power if order == 2 else power, order, bits)
     if axes is None:
         sums = _sums_of_all(backend, leaves, wide, grid)
@@ -182,13 +181,6 @@ def _of_arrays(
     if order == 2:
         value = backend.sqrt(xp, xp.where(value > 0, value, one))
     return Norm(xp.where(ordinary, value, peak), scale, finite)
-
-
-def _next_power(xp: Namespace, x: Array) -> Array:
-    """Return the smallest power of two >= x > 0, by additions alone (Rump et al., 2008)."""
-    q = x * 2.0**53
-    power = xp.abs((q + x) - q)
-    return xp.where(power == 0, x, power)
 
 
 def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: Grid) -> list[Array]:

@@ -8,9 +8,15 @@ and its scalars are 0-d arrays.
 from __future__ import annotations
 
 import ctypes
+import decimal
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import SupportsFloat
+
+# The exponent of a float by itself would be rounded: 1 / 3 is off by enough to move a root of 1e7
+# by three units in the last place.
+_DECIMAL = decimal.Context(prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
 
 def where(condition: bool, x1: float, x2: float, /) -> float:
@@ -56,9 +62,27 @@ def total(values: Iterable[SupportsFloat]) -> float:
         return math.inf
 
 
+def largest(values: Iterable[SupportsFloat]) -> float:
+    """Return the largest number, NaN if one is; 0 of none."""
+    floats = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, floats)) else max(floats, default=0.0)
+
+
+def log(x: float, /) -> float:
+    """Return the natural logarithm of x > 0."""
+    return math.log(x)
+
+
 def power(x: float, exponent: float) -> float:
     """Return `x ** exponent` for x >= 0; infinite where it leaves the range."""
     try:
         return float(x**exponent)
     except OverflowError:
         return math.inf
+
+
+def root(x: float, degree: float) -> float:
+    """Return the correctly rounded `x ** (1 / degree)` for x > 0; infinite beyond the range."""
+    if not math.isfinite(x):
+        return x
+    return float(_DECIMAL.exp(_DECIMAL.divide(_DECIMAL.ln(Decimal(x)), Decimal(degree))))

@@ -7,7 +7,6 @@ the leaves' device has it, else float32.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -71,17 +70,6 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
 
 
-def power_sums(
-    xp: Namespace, leaves: Sequence[Array], wide: DType, p: float, scale: Scalar, unit: Scalar
-) -> Sequence[Scalar]:
-    """Return Σ (scale·|x| / unit)^p in `wide` for each leaf; for p = inf the maximum."""
-    sums = []
-    for leaf in leaves:
-        y = magnitudes(xp, leaf, wide, scale, unit)
-        sums.append(peak(xp, y) if p == math.inf else xp.sum(power(xp, y, p)))
-    return sums
-
-
 def power(xp: Namespace, y: Array, p: float) -> Array:
     """Return y ** p for y >= 0, with derivative 0 at y = 0."""
     if p == 1:
@@ -103,8 +91,12 @@ def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Sca
 
 
 def total(_: Namespace, values: Sequence[Array]) -> Scalar:
-    """Return the sum of 0-d arrays, added one after the other."""
-    return functools.reduce(lambda a, b: a + b, values)
+    """Return the sum of 0-d arrays, added in pairs, and pairs of these."""
+    while len(values) > 1:
+        odd = values[len(values) - len(values) % 2 :]
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [*(a + b for a, b in pairs), *odd]
+    return values[0]
 
 
 def scale(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> list[Array]:

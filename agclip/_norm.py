@@ -44,12 +44,17 @@ class Range(NamedTuple):
         tiny: Triples (l, r, p): a coefficient q with q·l < r is multiplied in two steps, first by
             the power of two p, so that both factors are normal numbers and no intermediate result
             loses bits that the final one has.
+        huge: Likewise for q·l > r, which a loss scale far below one leads to.
+        middle: A triple (l, h, p): numbers below l are multiplied by the power of two p and numbers
+            above h divided by it, so that a product of two neither overflows nor underflows.
     """
 
     low: float
     down: float
     up: float
     tiny: tuple[tuple[float, float, float], tuple[float, float, float]]
+    huge: tuple[tuple[float, float, float], tuple[float, float, float]]
+    middle: tuple[float, float, float]
 
 
 RANGES = {
@@ -58,11 +63,15 @@ RANGES = {
         down=2.0**-600,
         up=2.0**620,
         tiny=((1.0, 2.0**-900, 2.0**-600), (2.0**800, 2.0**-800, 2.0**-1022)),
+        huge=((1.0, 2.0**800, 2.0**600), (2.0**-700, 2.0**900, 2.0**1000)),
+        middle=(2.0**-400, 2.0**400, 2.0**600),
     ),
     "float32": Range(
         low=2.0**-60,
         down=2.0**-70,
         up=2.0**88,
         tiny=((1.0, 2.0**-100, 2.0**-64), (2.0**80, 2.0**-100, 2.0**-126)),
+        huge=((1.0, 2.0**60, 2.0**40), (2.0**-60, 2.0**90, 2.0**120)),
+        middle=(2.0**-30, 2.0**30, 2.0**90),
     ),
 }

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
-from agclip import _axis_sums, _devices, _floats, _known
+from agclip import _axis_sums, _devices, _floats, _known, _sums
 from agclip._backend import Backend
 from agclip._dtypes import kind_of
 from agclip._exact import exact_norm
@@ -20,6 +21,9 @@ from agclip._kernels import scaled
 from agclip._norm import RANGES, Norm
 from agclip._rounding import error_along, relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
+
+_STEEP = 64
+"""The order up to which powers of numbers from a half to one are far from the end of the range."""
 
 
 def group_norms(
@@ -98,7 +102,7 @@ def axis_norms(
         return _axis_power_norm(backend, leaves, axes, order, wide)
 
     def squares(scale: Scalar) -> Array:
-        return _axis_sums.sum_squares(backend, leaves, axes, wide, scale)
+        return _axis_sums.sum_squares(backend, leaves, axes, wide, scale, closely=not safe)
 
     norm = ranged_root(backend, xp, squares(1.0), squares, wide, safe=safe)
     return norm._replace(error=error_along(leaves[0], axes[0])) if tested else norm
@@ -163,7 +167,7 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
         return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(m, peak, leaves, wide)
-    unit = _unit(m, peak, scale)
+    unit = _unit(m, peak, scale, order, wide)
 
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
         return backend.power_sums(xp, here, wide, order, *scalars)
@@ -174,7 +178,9 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
         else _devices.spread(backend, leaves, (scale, unit), on_device)
     )
     combine = _maximum if order == math.inf else total
-    return _power_root(m, combine(backend, m, sums), peak, unit, scale, order)
+    closely = not _known.narrow(leaves, kind_of(wide).name)
+    sum_ = combine(backend, m, sums)
+    return _power_root(m, sum_, peak, unit, scale, order, closely=closely)
 
 
 def _axis_power_norm(
@@ -189,9 +195,12 @@ def _axis_power_norm(
     if order == math.inf and all(kind.family == "real" for kind in _known.kinds(leaves)):
         return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(xp, peak, leaves, wide)
-    unit = _unit(xp, peak, scale)
-    total_ = _axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit)
-    return _power_root(xp, total_, peak, unit, scale, order)
+    unit = _unit(xp, peak, scale, order, wide)
+    closely = not _known.narrow(leaves, kind_of(wide).name)
+    total_ = _axis_sums.power_sums(
+        backend, leaves, axes, wide, order, scale, unit, closely=closely
+    )
+    return _power_root(xp, total_, peak, unit, scale, order, closely=closely)
 
 
 def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DType) -> Scalar:
@@ -203,24 +212,47 @@ def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DTyp
     return m.where(peak > limits.down**-0.5, limits.down, small)
 
 
-def _unit(m: Namespace, peak: Scalar, scale: Scalar) -> Scalar:
+def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, wide: DType) -> Scalar:
+    """Return what entries are divided by, so that their powers stay in the range.
+
+    A power of two, with which nothing is rounded, or the largest entry where the powers of numbers
+    between a half and one could vanish. Magnitudes themselves need none.
+    """
+    if order == 1:
+        return 1.0
     ordinary = (peak < math.inf) & (peak > 0)
-    return scaled(m.where(ordinary, peak, 1.0), scale)
+    largest = scaled(m.where(ordinary, peak, 1.0), scale)
+    if order > _STEEP:
+        return largest
+    return _sums.next_power(m, largest, kind_of(wide).precision)
 
 
 def _power_root(
-    m: Namespace, total_: Scalar, peak: Scalar, unit: Scalar, scale: Scalar, order: float
+    m: Namespace,
+    total_: Scalar,
+    peak: Scalar,
+    unit: Scalar,
+    scale: Scalar,
+    order: float,
+    *,
+    closely: bool,
 ) -> Norm:
     positive = total_ > 0
     base = m.where(positive, total_, 1.0)
-    root = base if order == math.inf else _power(m, base, 1.0 / order)
+    root = base if order in (1, math.inf) else _root_of(m, base, order, closely=closely)
     finite = peak < math.inf
     root = m.where(finite, m.where(positive, root * unit, total_), peak)
     return Norm(root, scale, finite)
 
 
-def _power(m: Namespace, base: Scalar, exponent: float) -> Scalar:
-    return _floats.power(base, exponent) if m is _floats else base**exponent
+def _root_of(m: Namespace, base: Scalar, order: float, *, closely: bool) -> Scalar:
+    """Return base^(1/order), with what rounding 1/order does to it taken back."""
+    exponent = 1.0 / order
+    if m is _floats:
+        return _floats.root(base, order) if closely else _floats.power(base, exponent)
+    lost = float(1 / Fraction(order) - Fraction(exponent))
+    root = base**exponent
+    return root + m.where(root < math.inf, root, 0.0) * (lost * m.log(base))
 
 
 def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
@@ -232,6 +264,5 @@ def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
 
 def _maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     if m is _floats:
-        floats = [float(value) for value in values]
-        return math.nan if any(map(math.isnan, floats)) else max(floats, default=0.0)
+        return _floats.largest(values)
     return _devices.reduce(backend, values, m.maximum)

@@ -7,12 +7,20 @@ that a backend's `run` can key a cache of compiled programs on it.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _devices, _floats, _kernels, _known
 from agclip._backend import Backend
-from agclip._coefficient import Decision, Terms, decide, strict_shrink
+from agclip._coefficient import (
+    Decision,
+    Terms,
+    decide,
+    in_the_middle,
+    strict_shrink,
+    times_powers,
+)
 from agclip._dtypes import Kind, kind_of, narrower
 from agclip._norm import Norm
 from agclip._norms import axis_norms, group_norms
@@ -97,10 +105,31 @@ def _all_axes(leaf: Array, axes: Axes) -> tuple[int, ...]:
 def given(
     call: Call, arrays: Sequence[Array], norm: Scalar, loss_scale: Scalar | None
 ) -> list[Norm]:
-    """Return a norm that the caller has computed, as the one group's norm of what came in."""
+    """Return a norm that the caller has computed, as the one group's norm of what came in.
+
+    An infinite one is measured again: the norm of finite leaves may be beyond the range of the
+    dtype that it is reported in.
+    """
     root = widened(call, arrays, norm)
-    finite = call.m.isfinite(root)
-    return [Norm(root if loss_scale is None else root * loss_scale, 1.0, finite)]
+    if loss_scale is not None:
+        root = root * loss_scale
+    infinite = root == math.inf
+    if call.host:
+        return measure(call, arrays)[:1] if infinite else [Norm(root, 1.0, math.isfinite(root))]
+    # Such leaves are measured without a scale, and multiplied in one step for that.
+    unscaled = _known.narrow(arrays, kind_of(call.wide(arrays)).name)
+
+    def again() -> list[Scalar]:
+        found = measure(call, arrays)[0]
+        scale = [] if unscaled else [call.m.full_like(found.root, 1.0) * found.scale]
+        return [found.root, found.finite, *scale]
+
+    def kept() -> list[Scalar]:
+        scale = [] if unscaled else [call.m.full_like(root, 1.0)]
+        return [root, call.m.isfinite(root), *scale]
+
+    root, finite, *scale = call.backend.branch(call.backend.xp, infinite, again, kept)
+    return [Norm(root, scale[0] if scale else 1.0, finite)]
 
 
 def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
@@ -173,7 +202,7 @@ def _decision(
         settled = settle_axis_norm(call.backend, members[0], axes, norm, certain=certain)
     else:
         certain = _surely_decided(decision, norm) and (
-            not plan.joint or _surely_reported(norm, loss_scale)
+            not plan.joint or _surely_reported(call, norm, loss_scale)
         )
         settled = settle_norm(call.backend, members, norm, certain=certain)
     if settled is norm:
@@ -214,22 +243,26 @@ def _surely_along(call: Call, decision: Decision, norm: Norm) -> bool:
     return bool(xp.all(same | xp.logical_not(decision.finite)))
 
 
-def _surely_reported(norm: Norm, loss_scale: Scalar | None) -> bool:
-    return same_float32(_value(norm, loss_scale), norm.error)
+def _surely_reported(call: Call, norm: Norm, loss_scale: Scalar | None) -> bool:
+    return same_float32(_value(call, norm, loss_scale), norm.error)
 
 
-def _value(norm: Norm, loss_scale: Scalar | None) -> Scalar:
-    # A compiler turns division by a constant into multiplication by its reciprocal: done here by
-    # hand, so that all libraries do the same. The scale is a power of two, its reciprocal exact.
-    root = norm.root if loss_scale is None else norm.root * (1.0 / loss_scale)
-    return root / norm.scale
+def _value(call: Call, norm: Norm, loss_scale: Scalar | None) -> Scalar:
+    if loss_scale is None:
+        return norm.root / norm.scale
+    # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
+    # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
+    # done here by hand, so that all libraries do the same. Those of powers of two are exact.
+    m, wide = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
+    divisor, power = in_the_middle(m, loss_scale, wide)
+    return times_powers(m, norm.root * (1.0 / divisor), 1.0 / power, 1.0 / norm.scale, 1.0)
 
 
 def settle(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None) -> Norm:
     """Return a norm of all leaves that is reported as the reproducible one would be."""
     if not call.host:
         return norm
-    certain = norm.error == 0 or _surely_reported(norm, loss_scale)
+    certain = norm.error == 0 or _surely_reported(call, norm, loss_scale)
     return settle_norm(call.backend, arrays, norm, certain=certain)
 
 
@@ -239,7 +272,7 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
-    value = _value(norm, loss_scale)
+    value = _value(call, norm, loss_scale)
     double = any(kind.precision == 53 for kind in _known.kinds(arrays))
     dtype = xp.float64 if double else xp.float32
     if not call.host:

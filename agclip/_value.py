@@ -7,10 +7,11 @@ import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
-from agclip import _bounds, _kernels, _thresholds
+from agclip import _bounds, _floats, _kernels, _thresholds
 from agclip._backend import Backend
+from agclip._coefficient import reciprocal
 from agclip._distinct import once
-from agclip._kernels import Factor
+from agclip._dtypes import kind_of
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._tree import materialised
 from agclip._typing import Array, Bound, Number, Numbers, Scalar, T
@@ -166,10 +167,12 @@ def _unscaled(
     if loss_scale is None:
         return arrays
     xp = backend.xp
-    if not isinstance(loss_scale, float):
-        loss_scale = _kernels.cast(xp, loss_scale, backend.wide(xp, arrays[0]))
-    part = (None, 1.0 / loss_scale)
-    return backend.scale(xp, arrays, Factor(narrow=part, wide=part))
+    wide = backend.wide(xp, arrays[0])
+    if isinstance(loss_scale, float):
+        factor = reciprocal(_floats, loss_scale, kind_of(wide).name)
+    else:
+        factor = reciprocal(xp, _kernels.cast(xp, loss_scale, wide), kind_of(wide).name)
+    return backend.scale(xp, arrays, factor)
 
 
 def _within(way: Way, y: Any, low: Array | None, high: Array | None) -> Array:

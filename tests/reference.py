@@ -122,14 +122,16 @@ def clip_by_global_norm(
     """Clip several tensors by their joint norm, with one coefficient ``min(1, c / norm)`` for all.
 
     A given `use_norm`, in unscaled units, is taken for the norm, whatever the entries are: it
-    alone decides what is finite, and a NaN or inf among the entries is scaled like any other.
+    alone decides what is finite, and a NaN or inf among the entries is scaled like any other. An
+    infinite one says no more than that the norm is beyond some range, and the entries decide.
     Source: Pascanu et al., 2013, arXiv:1211.5063.
 
     Returns:
         The clipped tensors, None where None was, and the norm before clipping.
     """
     treatment = Treatment(nonfinite, loss_scale)
-    own = treatment.unscaled(joint_norm(t_list, ord)) if use_norm is None else _given(use_norm)
+    measured = use_norm is None or use_norm == math.inf
+    own = treatment.unscaled(joint_norm(t_list, ord)) if measured else _given(use_norm)
     limit = threshold(clip_norm)
     results = [
         None if t is None else Tensor(t.shape, tuple(treatment.clip(t.values, own, limit)[0]))

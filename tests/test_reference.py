@@ -154,7 +154,9 @@ def test_use_norm_takes_the_place_of_the_norm(use_norm, wanted):
 
 
 def test_use_norm_decides_what_is_finite():
-    assert repr(clip_by_global_norm([tensor([3.0])], 1, INF)[0][0].values) == "(nan,)"
+    assert repr(clip_by_global_norm([tensor([3.0])], 1, math.nan)[0][0].values) == "(nan,)"
+    assert repr(clip_by_global_norm([tensor([INF])], 1, INF)[0][0].values) == "(nan,)"
+    assert clip_by_global_norm([tensor([3.0, 4.0])], 1, INF) == ([tensor([d("0.6"), d("0.8")])], 5)
     assert clip_by_global_norm([tensor([INF, 3.0])], 1, 2)[0][0].values == (INF, 1.5)
     with pytest.raises(ValueError, match="`use_norm` must not be negative; got -1"):
         clip_by_global_norm([tensor([3.0])], 1, -1)

@@ -46,6 +46,14 @@ CLIP.add("use_norm by name", EXAMPLE, 4.0, use_norm=8.0)
 for policy in ("propagate", "zero", "skip"):
     CLIP.add(f"use_norm=inf, {policy}", EXAMPLE, 4.0, INF, nonfinite=policy)
     CLIP.add(f"use_norm=nan, {policy}", EXAMPLE, 4.0, NAN, nonfinite=policy)
+    CLIP.add(
+        f"use_norm=inf and an infinity, {policy}",
+        [array("float32", [INF, 3.0])],
+        4.0,
+        INF,
+        nonfinite=policy,
+    )
+CLIP.add("use_norm=inf, of finite leaves", [array("float32", [3e38] * 4)], 1.0, INF)
 CLIP.add("use_norm and a NaN", [array("float32", [NAN, 3.0])], 1.0, 2.0)
 CLIP.add("use_norm and a loss scale", [array("float32", [12.0, 16.0])], 2.5, 5.0, loss_scale=4.0)
 

@@ -50,7 +50,7 @@ def backend_of(args: Namespace, name: str | None) -> agclip.Backend:
         raise CommandError(text) from error
 
 
-def listed() -> list[agclip.BackendInfo]:
+def known_backends() -> list[agclip.BackendInfo]:
     """List every backend.
 
     Raises:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
 import agclip
-from agclip.cli._arguments import backend_of, listed
+from agclip.cli._arguments import backend_of, known_backends
 from agclip.cli._command import Command, CommandError
 from agclip.cli._json import print_json
 from agclip.cli._tables import print_table
@@ -24,7 +24,7 @@ def run(args: Namespace) -> None:
     Args:
         args: The arguments that every command has.
     """
-    rows = listed()
+    rows = known_backends()
     try:
         default, reason = backend_of(args, None).name, ""
     except CommandError as error:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
 import agclip
-from agclip.cli._arguments import add_backend, backend_of, listed
+from agclip.cli._arguments import add_backend, backend_of, known_backends
 from agclip.cli._command import Command, CommandError
 from agclip.cli._json import print_json
 from agclip.cli._tables import print_table
@@ -43,7 +43,7 @@ def run(args: Namespace) -> None:
     """
     if args.backend is not None:
         backend_of(args, args.backend)
-    rows = [row for row in listed() if args.backend in (None, row.name)]
+    rows = [row for row in known_backends() if args.backend in (None, row.name)]
     found = [Checked(row, _tried(row)) for row in rows]
     if args.json:
         print_json(_document(found, args.settings))

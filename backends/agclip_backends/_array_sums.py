@@ -84,12 +84,12 @@ def _add(
         sums[i] = value
 
 
-def of_leaf(leaf: Any, scale: float = 1.0) -> float:
-    """Return Σ (scale·|x|)² of an array."""
+def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
+    """Return Σ (scale·|x|)² of an array; `closely` if its roundings show in a float64 norm."""
     kind = kind_of(leaf.dtype)
     flat = np.asarray(leaf)
     if kind.family == "complex":
-        return _floats.total((of_leaf(flat.real, scale), of_leaf(flat.imag, scale)))
+        return _floats.total(of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag))
     sums: list[float] = []
     pieces: Any = np.nditer(
         flat,
@@ -100,9 +100,9 @@ def of_leaf(leaf: Any, scale: float = 1.0) -> float:
     )
     for piece in pieces:
         y = piece if is_one(scale) else piece * scale
-        # A square of float32 is exact in float64, so any order of summation will do; squares of
-        # float64 are not, and pairwise summation loses least.
-        sums += [float(np.add.reduce(y * y))] if kind.precision == 53 else _dots(y)
+        # Squares of float32 are exact in float64, and for a float32 norm any order of summation
+        # will do; for a float64 one pairwise summation loses least.
+        sums += [float(np.add.reduce(y * y))] if closely else _dots(y)
     return _floats.total(sums)
 
 

@@ -310,9 +310,18 @@ def _write(x: Any, target: Any, code: Any, begin: Any) -> None:
 
 
 @_compiled()
+def _chunk(table: Any) -> Any:
+    """Return how many squares of a narrow leaf are added at once: fewer beside a float64 leaf."""
+    for leaf in range(table.shape[1] - 1):
+        if table[CODE, leaf] == FLOAT64:
+            return 256
+    return 2048
+
+
+@_compiled()
 def sum_squares(table: Any, start: Any, stop: Any, scale: Any, out: Any) -> None:
     """Write Σ (scale·x)² of each block, in float64."""
-    scratch = np.empty(BLOCK, np.float32)
+    scratch, chunk = np.empty(BLOCK, np.float32), _chunk(table)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
         leaf, begin, size = _place(table, leaf, block)
@@ -320,21 +329,22 @@ def sum_squares(table: Any, start: Any, stop: Any, scale: Any, out: Any) -> None
         if code == FLOAT64:
             out[block] = _squares(_double(address, begin, size), scale, 256)
         else:
-            out[block] = _squares(_read(address, code, begin, size, scratch), scale, 2048)
+            out[block] = _squares(_read(address, code, begin, size, scratch), scale, chunk)
 
 
 @_compiled()
 def sum_magnitudes(table: Any, start: Any, stop: Any, out: Any) -> None:
     """Write Σ |x| of each block, in float64."""
-    scratch = np.empty(BLOCK, np.float32)
+    scratch, chunk = np.empty(BLOCK, np.float32), _chunk(table)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
         leaf, begin, size = _place(table, leaf, block)
         address, code = table[ADDRESS, leaf], table[CODE, leaf]
         if code == FLOAT64:
-            out[block] = _magnitudes(_double(address, begin, size), 256)
+            out[block] = _magnitudes(_double(address, begin, size), 128)
         else:
-            out[block] = _magnitudes(_read(address, code, begin, size, scratch), 2048)
+            x = _read(address, code, begin, size, scratch)
+            out[block] = _magnitudes(x, chunk // 2)
 
 
 @_compiled()

@@ -130,7 +130,7 @@ def _folded(x: Any, function: Function, by: Reduction) -> list[Any]:
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
-    return held_once(functools.reduce(jnp.add, values))
+    return held_once(_kernels.total(jnp, values))
 
 
 def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:

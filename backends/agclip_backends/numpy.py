@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from agclip import Backend, _kernels
+from agclip import Backend, _kernels, _sums
 from agclip._dtypes import kind_of
 from agclip._kernels import Factor, is_one
 from agclip._typing import Access
@@ -19,9 +19,18 @@ from agclip_backends._host import accelerated
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
+    # In a norm that is reported in float64 the sums of float32 leaves must be as good.
+    closely = any(leaf.dtype in (np.float64, np.complex128) for leaf in leaves)
+    single = functools.partial(of_leaf, closely=closely)
     if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
-        return [of_leaf(leaf, scale) for leaf in leaves]
-    return _array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, of_leaf)
+        return [single(leaf, scale) for leaf in leaves]
+    return _array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, single)
+
+
+def _power_sums(
+    _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
+) -> Sequence[float]:
+    return _sums.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
 
 
 def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
@@ -130,6 +139,7 @@ _plain = Backend(
     xp=xp,
     sum_squares=_sum_squares,
     abs_max=_abs_max,
+    power_sums=_power_sums,
     survey=_numpy_arrays.survey,
     scale=_scale,
     scale_=_scale_in_place,

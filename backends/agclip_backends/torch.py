@@ -10,7 +10,7 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 
-from agclip import Backend, _floats, _kernels, _known
+from agclip import Backend, _floats, _kernels, _known, _sums
 from agclip._dtypes import kind_of
 from agclip._known import Known
 from agclip._typing import Access
@@ -27,6 +27,8 @@ BLOCK = 1 << 15
 """Entries that one thread works on at a time."""
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
+_ROW = 1 << 12
+"""Entries of a row that is added by itself while autograd records."""
 _DOUBLES = (torch.float64, torch.complex128)
 _TINY = 1 << 10
 """Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
@@ -63,15 +65,18 @@ def _sum_squares(
         if _on_devices(leaves):
             return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
+            if all(_access(leaf) == "graph" for leaf in leaves):
+                return [_recorded(leaf, scale) for leaf in leaves]
             return _kernels.sum_squares(namespace, leaves, wide, scale)
     kinds = _known.kinds(leaves)
+    single = functools.partial(_of_leaf, closely=any(kind.precision == 53 for kind in kinds))
     if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
-        return [_of_leaf(leaf, scale) for leaf in leaves]
+        return [single(leaf, scale) for leaf in leaves]
     sizes = [leaf.numel() for leaf in leaves]
     shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
     large = sum(sizes) > _TINY * len(sizes)
     joined = _joined_by_numpy if shared and large else _joined
-    return _array_sums.of_leaves(leaves, sizes, joined, _of_leaf)
+    return _array_sums.of_leaves(leaves, sizes, joined, single)
 
 
 def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
@@ -85,17 +90,38 @@ def _joined(leaves: Sequence[torch.Tensor]) -> Any:
     return torch.cat(flat).to(torch.float64).numpy()
 
 
-def _of_leaf(leaf: torch.Tensor, scale: float = 1.0) -> float:
-    """Return Σ (scale·|x|)²."""
+def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
+    """Return Σ (scale·|x|)² as a tensor, in short rows: torch's sum of 10⁷ entries loses more."""
+    parts = (leaf.real, leaf.imag) if leaf.is_complex() else (leaf,)
+    sums = []
+    for part in parts:
+        y = _kernels.scaled(part.to(torch.float64), scale)
+        rows = (y * y).reshape(-1)
+        whole = len(rows) - len(rows) % _ROW
+        sums += [rows[:whole].view(-1, _ROW).sum(dim=1).sum(), rows[whole:].sum()]
+    total: torch.Tensor = _kernels.total(xp, sums)
+    return total
+
+
+def _power_sums(
+    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
+) -> Sequence[Any]:
+    if not isinstance(leaves, Known) and any(_access(leaf) != "free" for leaf in leaves):
+        return _sums.power_sums(namespace, leaves, wide, p, scale, unit)
+    with torch.no_grad():
+        return _sums.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
+
+
+def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
+    """Return Σ (scale·|x|)²; `closely` if its roundings show in a float64 norm."""
     leaf = leaf.detach().resolve_conj().resolve_neg()
     if leaf.itemsize > 2 and torch.get_num_threads() <= _FEW:
         with np.errstate(all="ignore"):
-            return _array_sums.of_leaf(leaf.numpy(), scale)
+            return _array_sums.of_leaf(leaf.numpy(), scale, closely=closely)
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
     pieces = torch.split(leaf.view(-1), PIECE) if whole else _kernels.pieces(leaf, PIECE)
-    double = leaf.dtype == torch.float64
     buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64)
     sums: list[float] = []
     for piece in pieces:
@@ -103,9 +129,9 @@ def _of_leaf(leaf: torch.Tensor, scale: float = 1.0) -> float:
         (y if whole else y.view(piece.shape)).copy_(piece)
         if scale != 1.0:
             y.mul_(scale)
-        # A square of float32 is exact in float64, so any order of summation will do; squares of
-        # float64 are not, and torch's cascade loses less than a running sum.
-        sums.append((y.mul_(y).sum() if double else torch.dot(y, y)).item())
+        # Squares of float32 are exact in float64, and for a float32 norm any order of summation
+        # will do; for a float64 one torch's cascade loses less than a running sum.
+        sums.append((y.mul_(y).sum() if closely else torch.dot(y, y)).item())
     return _floats.total(sums)
 
 
@@ -255,6 +281,7 @@ _plain = Backend(
     total=_total,
     scale=_scale,
     abs_max=_abs_max,
+    power_sums=_power_sums,
     survey=_torch_tensors.survey,
     scale_=_scale_in_place,
     sqrt=_sqrt,
