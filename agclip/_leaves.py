@@ -6,9 +6,10 @@ import itertools
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from agclip import _foreign, _home, _kernels, _registry, _tree
+from agclip import _advice, _aside, _distinct, _foreign, _home, _kernels, _registry, _tree
 from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
 from agclip._known import Known
@@ -46,7 +47,10 @@ class Leaves(NamedTuple):
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
         else:
             new = [one if one is other else restore(one, other) for one, other in pairs]
-        return _tree.unflatten(self.structure, iter(new))
+        try:
+            return _tree.unflatten(self.structure, iter(new))
+        except RecursionError:
+            raise ValueError(_advice.too_deep(self.name)) from None
 
     def _given_back(self, i: int, array: Array, new: Array) -> Any:
         assert self.originals is not None, "there is something to give back"
@@ -60,9 +64,9 @@ class Leaves(NamedTuple):
         assert self.originals is not None, "there is something to give back"
         pairs = zip(self.arrays, arrays, strict=True)
         back = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
-        for original, new in zip(self.originals, back, strict=True):
-            if new is not original:
-                _kernels.write(original, new)
+        for i in sorted(set(_distinct.firsts(_foreign.owner_of, self.originals))):
+            if back[i] is not self.originals[i]:
+                _kernels.write(self.originals[i], back[i])
 
     def own(self, x: Array) -> Array:
         """Return a result as an array of the library that the first array of the tree is of."""
@@ -105,7 +109,10 @@ def gather(
         ValueError: If a nested list of numbers is ragged or holds a number that does not fit.
     """
     found, structure = _tree.flatten(tree, name, listed=listed)
-    return _gathered(found, structure, name, families, inplace=inplace)
+    try:
+        return _gathered(found, structure, name, families, inplace=inplace)
+    except RecursionError:
+        raise ValueError(_advice.too_deep(name)) from None
 
 
 def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
@@ -148,6 +155,9 @@ def _gathered(
     inplace: bool,
 ) -> Leaves:
     types = set(map(type, found))
+    if len(types) > 1 and _aside.several(types):
+        found, structure = _aside.settled(found, structure)
+        types = set(map(type, found))
     if Literal not in types:
         if not found:
             return Leaves(name, _home.home.backend, found, [], structure)
@@ -175,7 +185,7 @@ def _gathered(
         backend, device = _home.home
     with backend.context():
         found = [
-            materialise(leaf.value, backend, device, path, integers="integer" in families)
+            materialise(leaf, backend, device, path, integers="integer" in families)
             if isinstance(leaf, Literal)
             else leaf
             for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
@@ -193,6 +203,7 @@ def _taken_over(
     inplace: bool,
 ) -> Leaves:
     """Gather leaves of several libraries as arrays of the configured one."""
+    found, structure = _aside.without(found, structure)
     brought = []
     for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
         owner = None if isinstance(leaf, Literal) else _registry.resolve(leaf)
@@ -202,6 +213,8 @@ def _taken_over(
         alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF], "{}")
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
+    if inplace:
+        _distinct.marked(_foreign.owner_of, found, name, partial(_path, structure, name))
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)
 
@@ -222,6 +235,8 @@ def _checked(
 ) -> Leaves:
     known = backend.survey(found, types, inplace)
     if known is not None and all(kind.family in families for kind in known.kinds):
+        if inplace and not known.distinct:
+            _distinct.marked(lambda _: backend, known, name, partial(_path, structure, name))
         kinds: Sequence[Kind] = (
             [*known.kinds] * len(known)
             if len(known.kinds) == 1
@@ -240,6 +255,9 @@ def _checked(
             raise TypeError(msg)
         kind = kind_of(leaf.dtype)
         kinds.append(kind)
+        if kind.family == "none":
+            found, structure = _aside.without(found, structure)
+            return _gathered(found, structure, name, families, inplace=inplace)
         if kind.family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
@@ -254,6 +272,9 @@ def _checked(
                 f"returns new arrays."
             )
             raise TypeError(msg)
+    if inplace:
+        arrays = _distinct.marked(lambda _: backend, found, name, leaves.path)
+        leaves = leaves._replace(arrays=arrays)
     return leaves
 
 

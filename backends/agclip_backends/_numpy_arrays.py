@@ -71,7 +71,12 @@ def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | No
     kinds = frozenset(map(kind_of, dtypes))
     entries = sum(x.size for x in leaves) * (1 + any(k.family == "complex" for k in kinds))
     loader.went_without(len(leaves), entries)
-    return Known(leaves, kinds, entries, "free")
+    return Known(leaves, kinds, entries, "free", distinct=inplace and _distinct(leaves))
+
+
+def _distinct(leaves: Sequence[Any]) -> bool:
+    """Tell whether it is plain that no two arrays share memory: each owns its own."""
+    return all(x.flags.owndata for x in leaves) and len(set(map(id, leaves))) == len(leaves)
 
 
 def _addresses(leaves: Sequence[Any], kernels: Any) -> Any:

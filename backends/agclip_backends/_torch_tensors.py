@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -55,7 +56,14 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
     if kernels is None:
         loader.went_without(len(leaves), entries)
-    return Known(leaves, kinds, entries, "free")
+    distinct = inplace and _distinct(addresses, counts, max(dtype.itemsize for dtype in dtypes))
+    return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def _distinct(addresses: list[int], counts: list[int], itemsize: int) -> bool:
+    """Tell whether it is plain that no two tensors share memory, each of dense entries."""
+    places = sorted(zip(addresses, counts, strict=True))
+    return all(low + n * itemsize <= high for (low, n), (high, _) in itertools.pairwise(places))
 
 
 def watched() -> bool:
