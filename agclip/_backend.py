@@ -56,9 +56,9 @@ class Backend:
             `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
-        memory: `(x)` → where x lies: the address of its first entry, the bytes from one to the
-            next on each axis and those of an entry; or None, and x shares memory with nothing but
-            itself.
+        memory: `(leaves)` → for each leaf where it lies: the address of its first entry, the bytes
+            from one to the next on each axis and those of an entry; None for one of which that is
+            not known, and for all if no two share memory.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         named_device: `(xp, name)` → the device of that name, or None if there is none here.
@@ -100,7 +100,7 @@ class Backend:
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
-    memory: Callable[[Array], Memory | None] = of
+    memory: Callable[[Sequence[Array]], Sequence[Memory | None] | None] = of
     usable: Callable[[], str | None] = _kernels.usable
     device: Callable[[Array], Device] = _kernels.device
     named_device: Callable[[Namespace, str], Device] = _kernels.named_device

@@ -11,9 +11,6 @@ from agclip._known import Known
 from agclip._typing import Array
 from agclip_backends import _memory
 
-Whose = Callable[[Array], Backend]
-"""The backend that an array belongs to."""
-
 
 class Distinct(list[Any]):
     """A list of arrays of which no two share memory."""
@@ -22,12 +19,12 @@ class Distinct(list[Any]):
 
 
 def marked(
-    whose: Whose, arrays: Sequence[Array], name: str, path: Callable[[int], str]
+    backend: Backend, arrays: Sequence[Array], name: str, path: Callable[[int], str]
 ) -> Sequence[Array]:
     """Return arrays that are going to be overwritten, marked as distinct if they are.
 
     Args:
-        whose: A function that returns the backend of an array.
+        backend: The backend that all belong to.
         arrays: The arrays.
         name: The argument they came in.
         path: A function that returns the path of an array by its position.
@@ -35,9 +32,9 @@ def marked(
     Raises:
         TypeError: If two of them share a part of their memory, but not all of it.
     """
-    if any(whose(x).access(x) == "never" for x in arrays[:1]):
+    if not arrays or backend.access(arrays[0]) == "never":
         return arrays
-    places = _places(whose, arrays)
+    places = _places(backend, arrays)
     pair = _overlapping(places)
     if pair is not None:
         one, other = map(path, sorted(pair))
@@ -61,36 +58,35 @@ def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
     The same entries in another shape or order are the same memory. An array whose library does not
     show where it lies is taken for itself alone.
     """
-    return firsts(lambda _: backend, arrays)
-
-
-def firsts(whose: Whose, arrays: Sequence[Array]) -> list[int]:
-    """Return what `same_memory` does of arrays of several libraries."""
     first: dict[Hashable, int] = {}
-    places = _places(whose, arrays)
+    places = _places(backend, arrays)
     return [first.setdefault(place, position) for position, place in enumerate(places)]
 
 
-def _places(whose: Whose, arrays: Sequence[Array]) -> list[Hashable]:
+def _places(backend: Backend, arrays: Sequence[Array]) -> Sequence[Hashable]:
     """Return for each array where its entries lie, the same for the same entries of one dtype."""
-    return [_place(whose(x), x) for x in arrays]
-
-
-def _place(backend: Backend, x: Array) -> Hashable:
-    shape = tuple(x.shape)
-    memory = None if 0 in shape else backend.memory(x)
-    if memory is None:
-        return id(x)
-    return _memory.entries(memory, shape), kind_of(x.dtype).name
+    memories = backend.memory(arrays) if len(arrays) > 1 else None
+    if memories is None:
+        return range(len(arrays))
+    known = [
+        (i, memory, tuple(x.shape))
+        for i, (x, memory) in enumerate(zip(arrays, memories, strict=True))
+        if memory is not None and 0 not in x.shape
+    ]
+    places: list[Hashable] = list(map(id, arrays))
+    extents = [_memory.extent(memory, shape) for _, memory, shape in known]
+    if extents and not _memory.apart(*zip(*extents, strict=True)):
+        for i, memory, shape in known:
+            places[i] = _memory.entries(memory, shape), kind_of(arrays[i].dtype).name
+    return places
 
 
 def _overlapping(places: Sequence[Any]) -> tuple[int, int] | None:
     """Return the positions of two arrays that share a part of their memory; None if none do."""
     first = {place: i for i, place in reversed(list(enumerate(places))) if type(place) is tuple}
-    ordered = sorted(first, key=lambda place: place[0].low)
     begun: list[Any] = []
-    for place in ordered:
-        begun = [other for other in begun if other[0].high() > place[0].low]
+    for place in sorted(first, key=lambda place: place[0].low):
+        begun = [other for other in begun if other[0].high > place[0].low]
         for other in begun:
             if _memory.overlap(place[0], other[0]):
                 return first[place], first[other]

@@ -40,7 +40,7 @@ def take_over(x: Array, name: str, path: str) -> Array:
     Raises:
         TypeError: If arrays of other libraries are not to be converted, or this one cannot be.
     """
-    owner, settings = owner_of(x), config.current()
+    owner, settings = _owner(x), config.current()
     if owner.name == _home.home.backend.name:
         return x
     if settings.on_foreign == "error":
@@ -56,8 +56,8 @@ def take_over(x: Array, name: str, path: str) -> Array:
 def converted(x: Array, name: str, path: str) -> Array:
     """Return an array of any library as one of the configured library, on its device."""
     home = _home.home
-    new = _moved(x, owner_of(x), home.backend, home.device, name, path)
-    owner_of(new)  # Its class may be new to the registry.
+    new = _moved(x, _owner(x), home.backend, home.device, name, path)
+    _owner(new)  # Its class may be new to the registry.
     return new
 
 
@@ -71,7 +71,7 @@ def give_back(x: Array, home: Backend, original: Array, *, leaf: bool = True) ->
         leaf: Whether it takes the place of `original`: then it has its dtype, and is the same kind
             of object.
     """
-    owner = owner_of(original)
+    owner = _owner(original)
     new = x
     if owner.name != home.name:
         new = _moved(x, home, owner, _device(original), "the result", "its place")
@@ -85,8 +85,7 @@ def give_back(x: Array, home: Backend, original: Array, *, leaf: bool = True) ->
     return new
 
 
-def owner_of(x: Array) -> Backend:
-    """Return the backend that an array belongs to."""
+def _owner(x: Array) -> Backend:
     owner = _registry.resolve(x)
     assert owner is not None, "only arrays come here"
     return owner

@@ -64,9 +64,9 @@ class Leaves(NamedTuple):
         assert self.originals is not None, "there is something to give back"
         pairs = zip(self.arrays, arrays, strict=True)
         back = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
-        for i in sorted(set(_distinct.firsts(_foreign.owner_of, self.originals))):
-            if back[i] is not self.originals[i]:
-                _kernels.write(self.originals[i], back[i])
+        for original, new in zip(self.originals, back, strict=True):
+            if new is not original:
+                _kernels.write(original, new)
 
     def own(self, x: Array) -> Array:
         """Return a result as an array of the library that the first array of the tree is of."""
@@ -214,9 +214,21 @@ def _taken_over(
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
     if inplace:
-        _distinct.marked(_foreign.owner_of, found, name, partial(_path, structure, name))
+        _require_apart(found, structure, name)
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)
+
+
+def _require_apart(found: Sequence[Array], structure: _tree.Structure, name: str) -> None:
+    """Raise a TypeError if two arrays of one library share a part of their memory."""
+    owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
+    for owner in {backend.name: backend for backend in owners}.values():
+        places = [i for i, backend in enumerate(owners) if backend.name == owner.name]
+
+        def path(index: int, places: list[int] = places) -> str:
+            return _path(structure, name, places[index])
+
+        _distinct.marked(owner, [found[i] for i in places], name, path)
 
 
 def _path(structure: _tree.Structure, name: str, index: int) -> str:
@@ -236,7 +248,7 @@ def _checked(
     known = backend.survey(found, types, inplace)
     if known is not None and all(kind.family in families for kind in known.kinds):
         if inplace and not known.distinct:
-            _distinct.marked(lambda _: backend, known, name, partial(_path, structure, name))
+            _distinct.marked(backend, known, name, partial(_path, structure, name))
         kinds: Sequence[Kind] = (
             [*known.kinds] * len(known)
             if len(known.kinds) == 1
@@ -273,7 +285,7 @@ def _checked(
             )
             raise TypeError(msg)
     if inplace:
-        arrays = _distinct.marked(lambda _: backend, found, name, leaves.path)
+        arrays = _distinct.marked(backend, found, name, leaves.path)
         leaves = leaves._replace(arrays=arrays)
     return leaves
 

@@ -54,16 +54,14 @@ def spelled(keys: Sequence[Any]) -> list[str]:
     """
     plain = [_plain(key) for key in keys]
     beside = set(plain)
-    if len(beside) == len(plain) and not any(name is None or "." in name for name in plain):
-        return [name for name in plain if name is not None]
+    ordinary = [name for name in plain if name is not None and not _hidden(name, beside)]
+    if len(beside) == len(plain) == len(ordinary):
+        return ordinary
     strings = {key for key in keys if isinstance(key, str)}
     found: dict[str, None] = {}
     for position, (key, name) in enumerate(zip(keys, plain, strict=True)):
         taken = name in strings and not isinstance(key, str)
-        if name is None or taken or not beside.isdisjoint(_before_dots(name)):
-            step = f"[{_quoted(key)}]"
-        else:
-            step = name
+        step = f"[{_quoted(key)}]" if name is None or taken or _hidden(name, beside) else name
         # Keys that look alike are objects of a class of its own, or names given twice.
         found[f"[{_quoted(key)} at {position}]" if step in found else step] = None
     return list(found)
@@ -72,17 +70,21 @@ def spelled(keys: Sequence[Any]) -> list[str]:
 def _plain(key: Any) -> str | None:
     """Return an ordinary key as it reads in a path; None for one that needs brackets."""
     if isinstance(key, str):
-        odd = "[" in key or "]" in key or not key.isprintable() or not all(key.split("."))
+        odd = "[" in key or "]" in key or ".." in f".{key}." or not key.isprintable()
         return None if odd else "".join(key)
     if isinstance(key, int) and not isinstance(key, bool):
         return str(int(key))
     return None
 
 
-def _before_dots(name: str) -> Iterator[str]:
-    """Yield "a" and "a.b" of "a.b.c"."""
-    steps = name.split(".")
-    return (".".join(steps[:end]) for end in range(1, len(steps)))
+def _hidden(name: str, beside: set[str | None]) -> bool:
+    """Tell whether another key is what stands before a dot: "a" or "a.b" beside "a.b.c"."""
+    dot = name.find(".")
+    while dot >= 0:
+        if name[:dot] in beside:
+            return True
+        dot = name.find(".", dot + 1)
+    return False
 
 
 def _quoted(key: Any) -> str:

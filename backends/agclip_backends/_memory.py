@@ -26,20 +26,22 @@ class Entries(NamedTuple):
     """The places of all entries, whatever their order: equal where two arrays hold the same."""
 
     low: int
+    high: int
+    """Where the last entry ends."""
     itemsize: int
     axes: tuple[tuple[int, int], ...]
     """Pairs of a stride and a length, as few as there can be, by increasing stride."""
 
-    def high(self) -> int:
-        """Return where the last entry ends."""
-        return self.low + self.itemsize + sum(stride * (n - 1) for stride, n in self.axes)
 
+def of(leaves: Sequence[Any]) -> Sequence[Memory | None] | None:
+    """Return where arrays lie that show it, and None for another.
 
-def of(x: Any) -> Memory | None:
-    """Return where an array lies, if its library shows it; None if not.
-
-    It does by `__array_interface__`, by `__cuda_array_interface__`, or by DLPack on the host.
+    They do by `__array_interface__`, by `__cuda_array_interface__`, or by DLPack on the host.
     """
+    return [_shown(x) for x in leaves]
+
+
+def _shown(x: Any) -> Memory | None:
     try:
         shown = getattr(x, "__array_interface__", None) or getattr(
             x, "__cuda_array_interface__", None
@@ -59,21 +61,37 @@ def _contiguous(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides[::-1][: len(shape)]
 
 
+def apart(lows: Sequence[int], highs: Sequence[int]) -> bool:
+    """Tell whether pieces of memory, from there to there, are clear of each other.
+
+    Where two are not, one begins before as many have ended as began before it.
+    """
+    begin, end = np.array(lows, np.int64), np.array(highs, np.int64)
+    begin.sort()
+    end.sort()
+    return bool((end[:-1] <= begin[1:]).all())
+
+
+def extent(memory: Memory, shape: Sequence[int]) -> tuple[int, int]:
+    """Return from where to where an array reaches that is not empty."""
+    low, high = memory.address, memory.address + memory.itemsize
+    for stride, length in zip(memory.strides, shape, strict=True):
+        if stride < 0:
+            low += stride * (length - 1)
+        else:
+            high += stride * (length - 1)
+    return low, high
+
+
 def entries(memory: Memory, shape: Sequence[int]) -> Entries:
     """Return the places of all entries of an array that is not empty."""
-    low = memory.address
     axes: list[tuple[int, int]] = []
-    for stride, length in sorted(
-        (abs(stride), length) for stride, length in zip(memory.strides, shape, strict=True)
-    ):
-        if length == 1:
-            continue
-        if axes and stride == axes[-1][0] * axes[-1][1]:
+    for stride, length in sorted(zip(map(abs, memory.strides), shape, strict=True)):
+        if length > 1 and axes and stride == axes[-1][0] * axes[-1][1]:
             axes[-1] = (axes[-1][0], axes[-1][1] * length)
-        else:
+        elif length > 1:
             axes.append((stride, length))
-    low += sum(s * (n - 1) for s, n in zip(memory.strides, shape, strict=True) if s < 0)
-    return Entries(low, memory.itemsize, tuple(axes))
+    return Entries(*extent(memory, shape), memory.itemsize, tuple(axes))
 
 
 class _Shown:

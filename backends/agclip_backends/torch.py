@@ -16,7 +16,6 @@ from agclip._known import Known
 from agclip._typing import Access
 from agclip_backends import _array_sums, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
-from agclip_backends._memory import Memory
 
 PIECE = 3 << 16
 """Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
@@ -225,16 +224,6 @@ def _unwritable(x: torch.Tensor) -> str | None:
     return None
 
 
-def _memory_of(x: torch.Tensor) -> Memory | None:
-    try:
-        address = x.data_ptr()
-    except RuntimeError:
-        # Of other layouts, and of subclasses without memory of their own.
-        return None
-    size = x.itemsize
-    return Memory(address, [stride * size for stride in x.stride()], size) if address else None
-
-
 def _named_device(_: Any, name: str) -> torch.device | None:
     try:
         return torch.empty(0, device=name).device
@@ -272,7 +261,7 @@ _plain = Backend(
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
     unwritable=_unwritable,
-    memory=_memory_of,
+    memory=_torch_tensors.memory,
     usable=_usable,
     device=lambda x: x.device,
     named_device=_named_device,
