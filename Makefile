@@ -27,7 +27,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench bench-compare wheel-test clean
+.PHONY: help demo test test-all lint docs bench bench-compare wheel-test clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -41,7 +41,7 @@ help: ## Show this text
 	@echo '  CUPY          the CuPy requirement; empty: without CuPy ($(CUPY))'
 	@echo '  BACKEND       the library of the demo: numpy, torch, jax or cupy (numpy)'
 	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
-	@echo '  PYTEST_ARGS   more arguments for pytest in `test`'
+	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
 	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
@@ -50,8 +50,11 @@ help: ## Show this text
 demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network with and without clipping, and plot it
 	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
 
-test: lint ## Check the code, then run every test
+test: lint ## Check the code, then run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: lint ## Check the code, then run every test, the whole matrices included
+	$(BIN)/python -m pytest -m 'whole or not whole' $(PYTEST_ARGS)
 
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check

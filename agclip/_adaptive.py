@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip import _axes, _devices, _thresholds
-from agclip._apply import apply, apply_
-from agclip._clip import Clipped, require_finite
+from agclip._apply import apply
+from agclip._clip import Clipped, clipped, require_finite, write
 from agclip._coefficient import Decision
 from agclip._details import Details, details
 from agclip._leaves import Leaves, gather, gather_like, warn_empty
 from agclip._norm import Norm
 from agclip._programs import Call, Plan, decisions, measure, widened
-from agclip._typing import Array, NonFinite, Scalar, T, Tree, UnitAxes
+from agclip._tree import materialised
+from agclip._typing import Array, Bound, NonFinite, Number, Scalar, T, Tree, UnitAxes
 
 
 def adaptive_grad_clip(
     grads: T,
     params: Tree,
-    clipping: Any = 0.01,
-    eps: Any = 1e-3,
+    clipping: Bound = 0.01,
+    eps: Bound = 1e-3,
     *,
     unit_axes: UnitAxes,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of the norm of the unit's parameters (AGC).
 
@@ -70,22 +71,22 @@ def adaptive_grad_clip(
     """
     leaves = gather(grads, "grads")
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    clipped = clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
-    result: T = leaves.rebuild(clipped.arrays)
+    new = clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
+    result: T = leaves.rebuild(new.arrays)
     return result
 
 
 def adaptive_grad_clip_(
     grads: T,
     params: Tree,
-    clipping: Any = 0.01,
-    eps: Any = 1e-3,
+    clipping: Bound = 0.01,
+    eps: Bound = 1e-3,
     *,
     unit_axes: UnitAxes,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip the gradient of every unit to a fraction of its parameters' norm, in place.
 
@@ -112,9 +113,10 @@ def adaptive_grad_clip_(
         FloatingPointError: As `adaptive_grad_clip`.
         NotImplementedError: As `adaptive_grad_clip`.
     """
+    grads = materialised(grads)
     leaves = gather(grads, "grads", inplace=True)
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True)
+    write(leaves, clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True))
     return grads
 
 
@@ -147,7 +149,10 @@ def clip(
     *,
     inplace: bool,
 ) -> Clipped:
-    """Clip leaves whose plan names the axes of their units; numbers are checked here."""
+    """Clip leaves whose plan names the axes of their units; numbers are checked here.
+
+    In place this decides, and `_clip.write` overwrites.
+    """
     clipping = _thresholds.threshold("clipping", clipping, leaves)
     floor = _thresholds.floor("eps", eps, leaves)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
@@ -155,22 +160,20 @@ def clip(
         warn_empty(leaves.name)
         return Clipped([], [])
     weights = gather_like(leaves, params, "params").arrays
-    call = (Call(leaves.backend, plan),)
+    call = Call(leaves.backend, plan)
     numbers = (
         float("inf") if clipping is None else clipping,
         floor,
         loss_scale,
     )
     run = leaves.backend.run
-    norms = run(_measured, call, (leaves.arrays, weights))
+    norms = run(_measured, (call,), (leaves.arrays, weights))
     if plan.nonfinite == "error":
         require_finite(leaves, norms[0])
-    foreign = leaves.originals is not None
-    program = _overwritten if inplace and not foreign else _finished
-    new, record = run(program, call, (leaves.arrays, norms, *numbers))
-    if inplace and foreign:
-        leaves.overwrite(new)
-    return Clipped(leaves.arrays if inplace else new, [], record)
+    inplace = inplace and leaves.originals is None
+    program = _decided if inplace else _finished
+    results = run(program, (call,), (leaves.arrays, norms, *numbers))
+    return clipped(leaves, call, results, inplace)
 
 
 def _measured(
@@ -186,7 +189,7 @@ def _decided(
     clipping: Scalar,
     floor: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[list[Decision], Details | None]:
+) -> tuple[list[Decision], list[Scalar], Details | None]:
     xp = call.backend.xp
     clipping, floor, loss_scale = (
         widened(call, grads, number) for number in (clipping, floor, loss_scale)
@@ -202,15 +205,11 @@ def _decided(
         given = (ratio == 0) | xp.isinf(ratio)
         limits.append(xp.where(given, ratio, ratio * value))
     made, settled = decisions(call, grads, of_grads, limits, loss_scale)
-    return made, details(call, grads, made, settled, [], loss_scale)
+    return made, [], details(call, grads, made, settled, [], loss_scale)
 
 
-def _finished(call: Call, grads: Sequence[Array], *rest: Any) -> tuple[list[Array], Details | None]:
-    made, record = _decided(call, grads, *rest)
-    return apply(call, grads, made), record
-
-
-def _overwritten(call: Call, grads: Sequence[Array], *rest: Any) -> tuple[None, Details | None]:
-    made, record = _decided(call, grads, *rest)
-    apply_(call, grads, made)
-    return None, record
+def _finished(
+    call: Call, grads: Sequence[Array], *rest: Any
+) -> tuple[list[Array], list[Scalar], Details | None]:
+    made, norms, record = _decided(call, grads, *rest)
+    return apply(call, grads, made), norms, record

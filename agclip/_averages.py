@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack, overload
 
 from agclip import _thresholds
 from agclip._leaves import Leaves, gather
 from agclip._per_leaf import clip_each
 from agclip._programs import Plan
-from agclip._typing import Array, NonFinite, T
+from agclip._tree import materialised
+from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T
 
 
+@overload
+def clip_by_average_norm(t: Numbers, clip_norm: Bound, **options: Unpack[LeafOptions]) -> Array: ...
+@overload
+def clip_by_average_norm(t: T, clip_norm: Bound, **options: Unpack[LeafOptions]) -> T: ...
 def clip_by_average_norm(
     t: T,
-    clip_norm: Any,
+    clip_norm: Bound,
     *,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, as TensorFlow defines it.
 
@@ -58,12 +63,12 @@ def clip_by_average_norm(
 
 def clip_by_average_norm_(
     t: T,
-    clip_norm: Any,
+    clip_norm: Bound,
     *,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum average L2 norm, in place.
 
@@ -87,19 +92,24 @@ def clip_by_average_norm_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm_`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
 
 
+@overload
+def clip_by_rms(t: Numbers, clip_rms: Bound, **options: Unpack[LeafOptions]) -> Array: ...
+@overload
+def clip_by_rms(t: T, clip_rms: Bound, **options: Unpack[LeafOptions]) -> T: ...
 def clip_by_rms(
     t: T,
-    clip_rms: Any,
+    clip_rms: Bound,
     *,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square.
 
@@ -135,12 +145,12 @@ def clip_by_rms(
 
 def clip_by_rms_(
     t: T,
-    clip_rms: Any,
+    clip_rms: Bound,
     *,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum root mean square, in place.
 
@@ -163,6 +173,7 @@ def clip_by_rms_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm_`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
     return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)

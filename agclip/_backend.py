@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _kernels
-from agclip._kernels import Factor
+from agclip._kernels import Factor, Run
 from agclip._known import Known
 from agclip._norm import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
@@ -108,6 +108,6 @@ class Backend:
     restore: Callable[[Any, Array], Any] = _kernels.restore
     export: Callable[[Array], Array] = _kernels.export
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
-    run: Callable[[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], Any] = _kernels.run
+    run: Run = _kernels.run
     block: int | None = None
     chain: int | None = None

@@ -1,9 +1,13 @@
-"""The way of one call: measure, decide, apply. Every norm clip goes through here."""
+"""The way of one call: measure, decide, apply. Every norm clip goes through here.
+
+In place a call decides first and writes last, so that everything that can fail has been done when
+the first leaf is overwritten.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agclip._apply import apply, apply_
 from agclip._coefficient import Decision
@@ -23,14 +27,20 @@ from agclip._programs import (
 )
 from agclip._typing import Array, Scalar
 
+_NAMED = 10
+"""How many findings an error names one by one."""
+
 
 class Clipped(NamedTuple):
     """What a clip gives back: the leaves, and the norm before clipping if there is but one."""
 
     arrays: Sequence[Array]
+    """The new leaves; in place those that came in, unless they are of another library."""
     norms: Sequence[Scalar]
     details: Details | None = None
     """With `Plan.details`: the record of what has been done."""
+    pending: tuple[Call, Sequence[Decision]] | None = None
+    """In place: what `write` has still to do."""
 
 
 def clip(
@@ -42,7 +52,7 @@ def clip(
     use_norm: Scalar | None = None,
     inplace: bool = False,
 ) -> Clipped:
-    """Clip leaves by the norms of their groups.
+    """Clip leaves by the norms of their groups; in place this decides, and `write` overwrites.
 
     Args:
         leaves: The leaves, at least one.
@@ -50,32 +60,47 @@ def clip(
         bound: The bound, checked; None for no bound.
         loss_scale: What the leaves come in multiplied by, checked; None for one.
         use_norm: The norm of the one group, checked, if the caller has it.
-        inplace: Overwrite the leaves instead of returning new ones.
+        inplace: Decide only: the leaves are going to be overwritten by `write`.
 
     Raises:
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
         ValueError: With `nonfinite="error"`, if the leaves are traced.
     """
-    if inplace and leaves.originals is not None:
-        clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm)
-        leaves.overwrite(clipped.arrays)
-        return clipped._replace(arrays=leaves.arrays)
+    inplace = inplace and leaves.originals is None
     backend, arrays = leaves.backend, leaves.arrays
     bound = float("inf") if bound is None else bound
     numbers = (bound, loss_scale, use_norm)
     known = all(x is None or isinstance(x, float) for x in numbers)
     free = known and leaves.access() == "free"
     tested = free and plan.axes is not None and plan.reproducible and not plan.details
-    call = (Call(backend, plan, free and plan.axes is None, tested),)
+    call = Call(backend, plan, free and plan.axes is None, tested)
     if plan.nonfinite != "error":
-        whole = _clipped_in_place if inplace else _clipped
-        return Clipped(*backend.run(whole, call, (arrays, *numbers)))
-    norms = backend.run(_measured, call, (arrays, loss_scale, use_norm))
+        whole = _decided_at_once if inplace else _clipped
+        return clipped(leaves, call, backend.run(whole, (call,), (arrays, *numbers)), inplace)
+    norms = backend.run(_measured, (call,), (arrays, loss_scale, use_norm))
     if use_norm is not None:
         _require_finite_norm(leaves, norms[0])
     require_finite(leaves, norms)
-    rest = overwritten if inplace else finished
-    return Clipped(*backend.run(rest, call, (arrays, norms, bound, loss_scale)))
+    rest = decided if inplace else finished
+    results = backend.run(rest, (call,), (arrays, norms, bound, loss_scale))
+    return clipped(leaves, call, results, inplace)
+
+
+def clipped(leaves: Leaves, call: Call, results: tuple[Any, ...], inplace: bool) -> Clipped:
+    """Return what a program has returned: new leaves, or in place decisions, before the rest."""
+    first, norms, record = results
+    if inplace:
+        return Clipped(leaves.arrays, norms, record, (call, first))
+    return Clipped(first, norms, record)
+
+
+def write(leaves: Leaves, clipped: Clipped) -> None:
+    """Overwrite the leaves as a clip in place has decided."""
+    if leaves.originals is not None:
+        leaves.overwrite(clipped.arrays)
+    elif clipped.pending is not None:
+        call, made = clipped.pending
+        leaves.backend.run(apply_, (call,), (leaves.arrays, made))
 
 
 def _measured(
@@ -90,13 +115,14 @@ def _measured(
     return given(call, arrays, use_norm, loss_scale)
 
 
-def _decided(
+def decided(
     call: Call,
     arrays: Sequence[Array],
     norms: Sequence[Norm],
     bound: Scalar,
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Scalar], Details | None]:
+    """Return the decisions on the groups, the norm to report, and the record."""
     if isinstance(bound, list):
         bound = [widened(call, arrays, one) for one in bound]
     else:
@@ -117,20 +143,9 @@ def finished(
     bound: Scalar,
     loss_scale: Scalar | None,
 ) -> tuple[list[Array], list[Scalar], Details | None]:
-    made, values, record = _decided(call, arrays, norms, bound, loss_scale)
+    """Return the clipped leaves, the norm to report, and the record."""
+    made, values, record = decided(call, arrays, norms, bound, loss_scale)
     return apply(call, arrays, made), values, record
-
-
-def overwritten(
-    call: Call,
-    arrays: Sequence[Array],
-    norms: Sequence[Norm],
-    bound: Scalar,
-    loss_scale: Scalar | None,
-) -> tuple[Sequence[Array], list[Scalar], Details | None]:
-    made, values, record = _decided(call, arrays, norms, bound, loss_scale)
-    apply_(call, arrays, made)
-    return arrays, values, record
 
 
 def _clipped(
@@ -144,15 +159,15 @@ def _clipped(
     return finished(call, arrays, norms, bound, loss_scale)
 
 
-def _clipped_in_place(
+def _decided_at_once(
     call: Call,
     arrays: Sequence[Array],
     bound: Scalar,
     loss_scale: Scalar | None,
     use_norm: Scalar | None,
-) -> tuple[Sequence[Array], list[Scalar], Details | None]:
+) -> tuple[list[Decision], list[Scalar], Details | None]:
     norms = _measured(call, arrays, loss_scale, use_norm)
-    return overwritten(call, arrays, norms, bound, loss_scale)
+    return decided(call, arrays, norms, bound, loss_scale)
 
 
 def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:
@@ -203,14 +218,22 @@ def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
         raise ValueError(msg)
     if all(_known_finite(leaves, norm) for norm in norms):
         return
-    found = []
     with backend.context():
-        for i, leaf in enumerate(leaves.arrays):
-            for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf)):
-                if bool(xp.any(test(leaf))):
-                    found.append(f"{name} at {leaves.path(i)}")
+        found = [
+            (i, name)
+            for i, leaf in enumerate(leaves.arrays)
+            for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
+            if bool(xp.any(test(leaf)))
+        ]
     msg = (
-        f"`{leaves.name}` must be finite; got {', '.join(found)}. "
+        f"`{leaves.name}` must be finite; got {_listed(leaves, found)}. "
         "Skip the step, or choose another policy for `nonfinite`."
     )
     raise FloatingPointError(msg)
+
+
+def _listed(leaves: Leaves, found: Sequence[tuple[int, str]]) -> str:
+    """Name the first leaves that are not finite, and say in how many more."""
+    named = ", ".join(f"{name} at {leaves.path(i)}" for i, name in found[:_NAMED])
+    count, shown = len({i for i, _ in found}), len({i for i, _ in found[:_NAMED]})
+    return named if count == shown else f"{named} and {count - shown} more of {count} leaves"

@@ -65,6 +65,8 @@ def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
 
 def _places(backend: Backend, arrays: Sequence[Array]) -> Sequence[Hashable]:
     """Return for each array where its entries lie, the same for the same entries of one dtype."""
+    if arrays and backend.access(arrays[0]) == "never":
+        return list(map(_key_of(backend, arrays), arrays))
     memories = backend.memory(arrays) if len(arrays) > 1 else None
     if memories is None:
         return range(len(arrays))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from agclip import _thresholds
-from agclip._clip import clip, norm_of
+from agclip._clip import clip, norm_of, write
 from agclip._home import make
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
-from agclip._typing import Array, NonFinite, T, Tree
+from agclip._tree import materialised
+from agclip._typing import Array, Bound, NonFinite, Number, T, Tree
 
 
 def global_norm(
@@ -60,14 +61,14 @@ def global_norm(
 
 def clip_by_global_norm(
     t_list: T,
-    clip_norm: Any,
-    use_norm: Any = None,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, so that their global norm is within a bound.
 
@@ -119,14 +120,14 @@ def clip_by_global_norm(
 
 def clip_by_global_norm_(
     t_list: T,
-    clip_norm: Any,
-    use_norm: Any = None,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, in place.
 
@@ -152,6 +153,7 @@ def clip_by_global_norm_(
         FloatingPointError: As `clip_by_global_norm`.
         NotImplementedError: As `clip_by_global_norm`.
     """
+    t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
     return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=True)
@@ -159,7 +161,7 @@ def clip_by_global_norm_(
 
 def _plan(
     leaves: Leaves,
-    clip_norm: Any,
+    clip_norm: Bound,
     ord: float,
     nonfinite: NonFinite | None,
     strict: bool | None,
@@ -178,7 +180,7 @@ def _plan(
 def _clip(
     leaves: Leaves,
     plan: Plan,
-    clip_norm: Any,
+    clip_norm: Bound,
     use_norm: Any,
     loss_scale: Any,
     t_list: T,
@@ -193,8 +195,12 @@ def _clip(
         warn_empty(leaves.name, "nothing is clipped, and the norm is 0")
         return t_list if inplace else leaves.rebuild([]), _zero()
     clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
-    result: T = t_list if inplace else leaves.rebuild(clipped.arrays)
-    return result, leaves.own(clipped.norms[0])
+    norm = leaves.own(clipped.norms[0])
+    if inplace:
+        write(leaves, clipped)
+        return t_list, norm
+    result: T = leaves.rebuild(clipped.arrays)
+    return result, norm
 
 
 def _zero() -> Array:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import array_api_compat
 
 from agclip._dtypes import kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+
+R = TypeVar("R")
 
 
 class Factor(NamedTuple):
@@ -234,7 +236,17 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int)
     return False
 
 
-def run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+class Run(Protocol):
+    """How a backend calls a pure program; what it returns has the type that the program returns."""
+
+    def __call__(
+        self, program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], /
+    ) -> R:
+        """Return `program(*static, *arrays)`."""
+        ...
+
+
+def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
     """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
     return program(*static, *arrays)
 

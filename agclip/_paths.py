@@ -14,19 +14,21 @@ from typing import Any
 from agclip._tree import LEAF, Node, Structure
 
 
-def dotted(structure: Structure) -> list[str]:
-    """Return the path of every leaf in order; that of a tree that is but an array is empty."""
-    return list(_below(structure, ""))
+def dotted(structure: Structure, *, absent: bool = False) -> list[str]:
+    """Return the path of every leaf in order, or of every place that holds None.
+
+    That of a tree that is but an array is empty.
+    """
+    return list(_below(structure, "", None if absent else LEAF))
 
 
-def _below(structure: Structure, above: str) -> Iterator[str]:
-    if not isinstance(structure, Node):
-        if structure is LEAF:
-            yield above
-        return
-    prefix = above and above + "."
-    for name, child in zip(_names(structure), structure.children, strict=True):
-        yield from _below(child, prefix + name)
+def _below(structure: Structure, above: str, wanted: Structure) -> Iterator[str]:
+    if isinstance(structure, Node):
+        prefix = above and above + "."
+        for name, child in zip(_names(structure), structure.children, strict=True):
+            yield from _below(child, prefix + name, wanted)
+    elif structure is wanted:
+        yield above
 
 
 def _names(node: Node) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from agclip import _axis_sums, _devices, _kernels, _thresholds
 from agclip._backend import Backend
@@ -14,17 +13,17 @@ from agclip._leaves import Leaves, gather, warn_empty
 from agclip._norm import Norm
 from agclip._norms import axis_norms
 from agclip._programs import Call, Plan, decisions, widened
-from agclip._typing import Array, NonFinite, Scalar, T
+from agclip._typing import Array, Bound, NonFinite, Number, Scalar, T
 
 
 def clip_per_example(
     grads: T,
-    clip_norm: Any,
+    clip_norm: Bound,
     *,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> tuple[T, Array]:
     """Clip the gradient of every example by its global L2 norm, and sum over the examples.
 

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack, overload
 
 from agclip import _axes, _thresholds
-from agclip._clip import clip
+from agclip._clip import clip, write
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
-from agclip._typing import NonFinite, T
+from agclip._tree import materialised
+from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T
 
 
+@overload
+def clip_by_norm(
+    t: Numbers,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = ...,
+    *,
+    ord: float = ...,
+    **options: Unpack[LeafOptions],
+) -> Array: ...
+@overload
 def clip_by_norm(
     t: T,
-    clip_norm: Any,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = ...,
+    *,
+    ord: float = ...,
+    **options: Unpack[LeafOptions],
+) -> T: ...
+def clip_by_norm(
+    t: T,
+    clip_norm: Bound,
     axes: int | Sequence[int] | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum norm.
 
@@ -72,14 +91,14 @@ def clip_by_norm(
 
 def clip_by_norm_(
     t: T,
-    clip_norm: Any,
+    clip_norm: Bound,
     axes: int | Sequence[int] | None = None,
     *,
     ord: float = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
-    loss_scale: Any = None,
+    loss_scale: Number | None = None,
 ) -> T:
     """Clip each leaf to a maximum norm, in place.
 
@@ -104,6 +123,7 @@ def clip_by_norm_(
         FloatingPointError: As `clip_by_norm`.
         NotImplementedError: As `clip_by_norm`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
     return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
@@ -111,7 +131,7 @@ def clip_by_norm_(
 
 def _plan(
     leaves: Leaves,
-    clip_norm: Any,
+    clip_norm: Bound,
     axes: int | Sequence[int] | None,
     ord: float,
     nonfinite: NonFinite | None,
@@ -146,6 +166,7 @@ def clip_each(
         return t if inplace else leaves.rebuild([])
     clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
     if inplace:
+        write(leaves, clipped)
         return t
     result: T = leaves.rebuild(clipped.arrays)
     return result

@@ -41,15 +41,15 @@ def decided(
     *,
     inplace: bool,
 ) -> _clip.Clipped:
-    """Clip leaves by norms from `measured`; a list holds the bound of each group."""
-    call = (_call(leaves, plan, loss_scale),)
-    if inplace and leaves.originals is not None:
-        clipped = decided(leaves, plan, norms, bound, loss_scale, inplace=False)
-        leaves.overwrite(clipped.arrays)
-        return clipped._replace(arrays=leaves.arrays)
-    program = _clip.overwritten if inplace else _clip.finished
-    results = leaves.backend.run(program, call, (leaves.arrays, norms, bound, loss_scale))
-    return _clip.Clipped(*((leaves.arrays, *results) if inplace else results))
+    """Clip leaves by norms from `measured`; a list holds the bound of each group.
+
+    In place this decides, and `_clip.write` overwrites.
+    """
+    inplace = inplace and leaves.originals is None
+    call = _call(leaves, plan, loss_scale)
+    program = _clip.decided if inplace else _clip.finished
+    results = leaves.backend.run(program, (call,), (leaves.arrays, norms, bound, loss_scale))
+    return _clip.clipped(leaves, call, results, inplace)
 
 
 def _call(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Call:

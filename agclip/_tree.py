@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agclip import _advice, _plugins, _registry
 from agclip._literals import Literal, is_literal
-from agclip._typing import Tree
+from agclip._typing import T, Tree
 
 Unflatten = Callable[[list[Any]], Tree]
 
@@ -119,6 +119,11 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
         raise TypeError(msg) from None
     except RecursionError:
         raise ValueError(_advice.too_deep(name)) from None
+
+
+def materialised(tree: T) -> T:
+    """Return a tree whose top can be walked again: a generator of leaves as the list of them."""
+    return list(tree) if isinstance(tree, Iterator) else tree  # type: ignore[return-value]
 
 
 def describe(x: Any) -> str:

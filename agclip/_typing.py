@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, SupportsFloat, TypeAlias, TypedDict, TypeVar
 
 Array: TypeAlias = Any
 """An array of any library: the Array API standard defines its behaviour, but no static type."""
@@ -40,5 +40,40 @@ NonFinite: TypeAlias = Literal["propagate", "error", "zero", "skip"]
 Axes: TypeAlias = tuple[int, ...] | None
 """Axes that a norm is taken over; None for all of them."""
 
-UnitAxes: TypeAlias = str | int | Sequence[int] | Callable[[str, Any], Any]
+UnitAxes: TypeAlias = Literal["out_in", "in_out"] | int | Sequence[int] | Callable[[str, Any], Any]
 """Which axes make a unit of adaptive clipping: a layout, axes, or a function of (path, leaf)."""
+
+
+class ScalarArray(Protocol):
+    """What a static type can say of a 0-d array."""
+
+    @property
+    def dtype(self) -> Any:
+        """Its data type."""
+        ...
+
+    @property
+    def shape(self) -> Any:
+        """Its shape: no dimension."""
+        ...
+
+
+Bound: TypeAlias = SupportsFloat | ScalarArray | None
+"""A bound that a caller gives: a number or a 0-d array; None for no bound."""
+
+Number: TypeAlias = SupportsFloat | ScalarArray
+"""A number that a caller gives, or a 0-d array."""
+
+Numbers: TypeAlias = (
+    Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]]
+)
+"""A nested list of Python numbers, which stands for one array."""
+
+
+class LeafOptions(TypedDict, total=False):
+    """The options of clips of single leaves, for overloads."""
+
+    nonfinite: NonFinite | None
+    strict: bool | None
+    reproducible: bool | None
+    loss_scale: Number | None

@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from agclip import _bounds, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._distinct import once
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
-from agclip._typing import Array, Scalar, T
+from agclip._tree import materialised
+from agclip._typing import Array, Bound, Number, Numbers, Scalar, T
 
 
-def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None) -> T:
+@overload
+def clip_by_value(
+    t: Numbers, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = ...
+) -> Array: ...
+@overload
+def clip_by_value(
+    t: T, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = ...
+) -> T: ...
+def clip_by_value(
+    t: T, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = None
+) -> T:
     """Clip every entry into [clip_value_min, clip_value_max].
 
     ```
@@ -50,7 +61,9 @@ def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale:
     return result
 
 
-def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None) -> T:
+def clip_by_value_(
+    t: T, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = None
+) -> T:
     """Clip every entry into [clip_value_min, clip_value_max], in place.
 
     As `clip_by_value`, but the leaves are overwritten. Nothing is written unless every check holds.
@@ -68,6 +81,7 @@ def clip_by_value_(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale
         TypeError: As `clip_by_value`, and if a leaf cannot be overwritten.
         ValueError: As `clip_by_value`.
     """
+    t = materialised(t)
     leaves = gather(t, "t", families=("real", "integer"), inplace=True)
     clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
     return t

@@ -24,14 +24,19 @@ def autoclip(norms, percentile=10.0, window=None, warmup=0):
     return thresholds
 
 
-def zclip(
+def zclip(norms, **arguments):
+    return [threshold for threshold, _ in zclip_bounds(norms, **arguments)]
+
+
+def zclip_bounds(
     norms, z_threshold=2.5, alpha=0.97, warmup=25, max_norm=1.0, target="reciprocal", eps=1e-6
 ):
+    """Return with each threshold what a norm is brought down to."""
     cap = math.inf if max_norm is None else max_norm
-    thresholds, early, mean, variance = [], [], None, None
+    bounds, early, mean, variance = [], [], None, None
     for step, norm in enumerate(norms):
         if step < warmup or mean is None:
-            thresholds.append(cap)
+            bounds.append((cap, cap))
             if math.isfinite(norm):
                 early.append(Fraction(norm))
                 middle = sum(early) / len(early)
@@ -39,16 +44,18 @@ def zclip(
                 variance = float(sum((x - middle) ** 2 for x in early) / len(early))
             continue
         sigma = math.sqrt(variance)
-        thresholds.append(min(mean + z_threshold * (sigma + eps), cap))
+        threshold = min(mean + z_threshold * (sigma + eps), cap)
         if not math.isfinite(norm):
+            bounds.append((threshold, cap))
             continue
         z = (norm - mean) / (sigma + eps)
         taken = norm
         if z > z_threshold:
             taken = mean + (z_threshold**2 * sigma / z if target == "reciprocal" else 0.0)
+        bounds.append((threshold, min(taken, cap) if z > z_threshold else cap))
         mean = alpha * mean + (1 - alpha) * taken
         variance = alpha * variance + (1 - alpha) * (taken - mean) ** 2
-    return thresholds
+    return bounds
 
 
 def quantile(norms, initial=0.1, quantile=0.5, rate=0.2):

@@ -34,7 +34,7 @@ def test_in_place_the_gradients_are_overwritten():
 
 def test_a_clipper_shows_its_rule():
     shown = repr(agclip.Clipper(agclip.ClipByValue(-1.0, 1.0), inplace=True))
-    rule = "ClipByValue(clip_value_min=-1.0, clip_value_max=1.0, loss_scale=None)"
+    rule = "ClipByValue(clip_value_min=-1.0, clip_value_max=1.0)"
     assert shown == f"Clipper({rule}, inplace=True)"
 
 

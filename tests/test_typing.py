@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not i
 
 RIGHT = """\
 from collections import OrderedDict
+from fractions import Fraction
 from typing import Any, NamedTuple, assert_type
 
 import agclip
@@ -26,7 +27,11 @@ def use(array: Any, tree: dict[str, Any], pair: Grads, rows: list[list[float]]) 
     assert_type(agclip.clip_by_value_(tree, -1, 1, loss_scale=2.0), dict[str, Any])
     assert_type(agclip.clip_by_norm(tree, 1.0), dict[str, Any])
     assert_type(agclip.clip_by_norm(pair, array, axes=(0, 1), ord=float("inf")), Grads)
-    assert_type(agclip.clip_by_norm(rows, 5), list[list[float]])
+    assert_type(agclip.clip_by_norm(rows, 5), Any)
+    assert_type(agclip.clip_by_norm([3.0, 4.0], 1.0, nonfinite="zero"), Any)
+    assert_type(agclip.clip_by_value([3, 4], 0, 1), Any)
+    assert_type(agclip.clip_by_average_norm([3.0, 4.0], Fraction(1, 2)), Any)
+    assert_type(agclip.clip_by_rms([[3.0], [4.0]], array, strict=True), Any)
     assert_type(agclip.clip_by_norm_([array], None, 0), list[Any])
     assert_type(agclip.clip_by_average_norm(pair, 1.0, strict=True), Grads)
     assert_type(agclip.clip_by_rms_(OrderedDict(tree), 1.0), OrderedDict[str, Any])
@@ -45,6 +50,11 @@ def use(array: Any, tree: dict[str, Any], pair: Grads, rows: list[list[float]]) 
         assert_type(settings.source("strict"), str)
     assert_type(agclip.load_config("agclip.toml").clip[0]["rule"], Any)
     assert_type(agclip.asarray([1.0], "float32"), Any)
+    info = agclip.ClipByGlobalNorm(1.0).update(tree, ())[2]
+    assert_type(info.norm, Any)
+    assert_type(info.to_host().norm, float)
+    assert_type(info.to_host().clipped, bool)
+    agclip.Chain(agclip.ClipByNorm(array), agclip.AdaptiveGradClip(unit_axes="out_in"))
     agclip.register_container(set, lambda x: (tuple(x), None), lambda _, new: set(new))
 """
 
@@ -54,17 +64,27 @@ WRONG = {
         'agclip.adaptive_grad_clip({}, {}, 0.01, 1e-3, "out_in")',
         "call-arg",
     ),
-    "no threshold": ("agclip.clip_by_norm([])", "call-arg"),
-    "an unknown keyword": ("agclip.clip_by_norm([], 1.0, eps=1e-6)", "call-arg"),
+    "no threshold": ("agclip.clip_by_norm([])", "call-overload"),
+    "an unknown keyword": ("agclip.clip_by_norm([], 1.0, eps=1e-6)", "call-overload"),
     "torch's keyword": ("agclip.clip_by_global_norm([], max_norm=1.0)", "call-arg"),
-    "an option by position": ('agclip.clip_by_rms([], 1.0, "skip")', "call-arg"),
-    "an unknown policy": ('agclip.clip_by_norm([], 1.0, nonfinite="ignore")', "arg-type"),
+    "an option by position": ('agclip.clip_by_rms([], 1.0, "skip")', "call-overload"),
+    "an unknown policy": ('agclip.clip_by_norm([], 1.0, nonfinite="ignore")', "call-overload"),
     "an order in words": ('agclip.global_norm([], ord="inf")', "arg-type"),
+    "a bound in words": ('agclip.clip_by_norm({}, "1")', "call-overload"),
+    "a bound in words, of all leaves": ('agclip.clip_by_global_norm([], "1")', "arg-type"),
+    "a bound in words, in a rule": ('agclip.ClipByNorm("1")', "arg-type"),
+    "a layout that there is not": (
+        'agclip.adaptive_grad_clip({}, {}, unit_axes="in")',
+        "arg-type",
+    ),
     "axes in words": ('agclip.clip_by_norm([], 1.0, axes="rows")', "arg-type"),
-    "a float as an axis": ("agclip.clip_by_norm([], 1.0, axes=0.5)", "arg-type"),
-    "strict in words": ('agclip.clip_by_norm([], 1.0, strict="yes")', "arg-type"),
+    "a float as an axis": ("agclip.clip_by_norm([], 1.0, axes=0.5)", "call-overload"),
+    "strict in words": ('agclip.clip_by_norm([], 1.0, strict="yes")', "call-overload"),
     "reproducible in words": ('agclip.global_norm([], reproducible="no")', "arg-type"),
-    "another tree comes out": ("x: list[int] = agclip.clip_by_norm({1: 2.0}, 1.0)", "arg-type"),
+    "another tree comes out": (
+        "x: list[int] = agclip.clip_by_norm({1: 2.0}, 1.0)",
+        "arg-type",
+    ),
     "the norm is not unpacked": ("y: list[int] = agclip.clip_by_global_norm([1], 1)", "assignment"),
     "a backend by position": ('agclip.Backend("lib", object())', "call-arg"),
     "a backend without a namespace": ('agclip.Backend(name="lib")', "call-arg"),

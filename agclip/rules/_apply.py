@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from agclip import _clip, _thresholds
 from agclip._clip import Clipped
 from agclip._leaves import Leaves, warn_empty
 from agclip._programs import Plan
-from agclip._typing import Scalar, Tree
+from agclip._typing import Scalar
 from agclip.rules._info import ClipInfo, empty_info, info_of
+from agclip.rules._rule import State, Step
 
 
 def clip(
-    leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, *, inplace: bool
-) -> tuple[Tree, ClipInfo]:
+    leaves: Leaves,
+    plan: Plan,
+    name: str,
+    bound: Any,
+    loss_scale: Any,
+    state: State,
+    *,
+    inplace: bool,
+) -> Step:
     """Clip leaves by a bound that is the rule's argument `name`."""
     bound = _thresholds.threshold(name, bound, leaves)
     if not leaves.arrays:
-        return nothing(leaves, bound)
+        return nothing(leaves, bound, state)
     clipped = _clip.clip(leaves, plan, bound, loss_scale, inplace=inplace)
-    return result(leaves, clipped, bound, plan.nonfinite)
+    return result(leaves, clipped, bound, plan.nonfinite, state, inplace=inplace)
 
 
-def nothing(leaves: Leaves, bound: Scalar | None) -> tuple[Tree, ClipInfo]:
+def nothing(leaves: Leaves, bound: Scalar | None, state: State) -> Step:
     """Return a tree without arrays, and a record of nothing, after a warning."""
     warn_empty(leaves.name)
-    return leaves.rebuild([]), empty_info(leaves, bound)
+    return Step(leaves.rebuild([]), state, empty_info(leaves, bound))
 
 
 def untouched(leaves: Leaves) -> ClipInfo:
@@ -36,8 +45,17 @@ def untouched(leaves: Leaves) -> ClipInfo:
 
 
 def result(
-    leaves: Leaves, clipped: Clipped, threshold: Scalar | None, policy: str
-) -> tuple[Tree, ClipInfo]:
-    """Return the tree and the record of a call of the core."""
+    leaves: Leaves,
+    clipped: Clipped,
+    threshold: Scalar | None,
+    policy: str,
+    state: State,
+    *,
+    inplace: bool,
+) -> Step:
+    """Return the tree of a call of the core, or how to write it, and the record."""
     assert clipped.details is not None, "rules ask for a record"
-    return leaves.rebuild(clipped.arrays), info_of(leaves, clipped.details, threshold, policy)
+    info = info_of(leaves, clipped.details, threshold, policy)
+    if inplace:
+        return Step(None, state, info, functools.partial(_clip.write, leaves, clipped))
+    return Step(leaves.rebuild(clipped.arrays), state, info)

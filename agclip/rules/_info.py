@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agclip import _devices, _kernels, _registry
 from agclip._backend import Backend
@@ -34,16 +34,16 @@ class ClipInfo(NamedTuple):
             parameters. Never with the policy "zero".
     """
 
-    norm: Any
-    scale: Any
-    threshold: Any
-    clipped: Any
-    nonfinite: Any
-    leaf_norms: Mapping[str, Any]
-    skip: Any
+    norm: Array
+    scale: Array
+    threshold: Array
+    clipped: Array
+    nonfinite: Array
+    leaf_norms: Mapping[str, Array]
+    skip: Array
 
-    def to_host(self) -> ClipInfo:
-        """Return the same with floats and bools for arrays.
+    def to_host(self) -> HostClipInfo:
+        """Return the same with Python's floats and bools for arrays.
 
         The one place where a device is waited for or a lazy array computed: once for all values.
 
@@ -53,7 +53,7 @@ class ClipInfo(NamedTuple):
         scalars = [*self[:5], self.skip, *self.leaf_norms.values()]
         backend = _registry.resolve(scalars[0])
         if backend is None:
-            return self
+            return HostClipInfo(*self)
         if any(backend.access(value) == "never" for value in scalars):
             msg = (
                 "`info` must hold values to bring to the host; got traced arrays. Return it from "
@@ -61,7 +61,7 @@ class ClipInfo(NamedTuple):
             )
             raise ValueError(msg)
         norm, scale, threshold, clipped, nonfinite, skip, *norms = _read(backend, scalars)
-        return ClipInfo(
+        return HostClipInfo(
             norm,
             scale,
             threshold,
@@ -70,6 +70,23 @@ class ClipInfo(NamedTuple):
             dict(zip(self.leaf_norms, norms, strict=True)),
             bool(skip),
         )
+
+
+if TYPE_CHECKING:
+
+    class HostClipInfo(ClipInfo):
+        """A record of Python's floats and bools: the same class to everyone but type checkers."""
+
+        norm: float
+        scale: float
+        threshold: float
+        clipped: bool
+        nonfinite: bool
+        leaf_norms: Mapping[str, float]
+        skip: bool
+
+else:
+    HostClipInfo = ClipInfo
 
 
 def _read(backend: Backend, scalars: Sequence[Array]) -> list[float]:

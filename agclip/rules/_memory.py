@@ -16,8 +16,7 @@ from agclip._leaves import Leaves, gather
 from agclip._stages import decided, measured
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
 from agclip.rules import _apply
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
 """`(xp, …)` → the bound, the threshold to report, and the new state."""
@@ -81,7 +80,7 @@ def settled(state: Any) -> Any:
     return state.detach() if hasattr(state, "detach") else state
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OfGlobalNorm(Options):
     """A rule whose bound on the global norm follows from the norms of earlier steps."""
 
@@ -93,16 +92,13 @@ class OfGlobalNorm(Options):
         """Return the state that a step starts from."""
         return state
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
         if not leaves.arrays:
-            new, info = _apply.nothing(leaves, None)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, None, state)
         state = self._checked(leaves, state)
-        scale = self.scale_of(leaves)
-        plan = self.plan(leaves, 1.0, joint=True)
+        scale = self._scale_of(leaves)
+        plan = self._plan(leaves, 1.0, joint=True)
         norms, norm, _ = measured(leaves, plan, scale)
         program, numbers = self._advance()
         backend = leaves.backend
@@ -111,8 +107,8 @@ class OfGlobalNorm(Options):
         )
         bound = known(backend, bound)
         clipped = decided(leaves, plan, norms, bound, scale, inplace=inplace)
-        new, info = _apply.result(leaves, clipped, threshold, plan.nonfinite)
-        return grads if inplace else new, settled(state), info
+        state = settled(state)
+        return _apply.result(leaves, clipped, threshold, plan.nonfinite, state, inplace=inplace)
 
 
 def known(backend: Backend, bound: Array) -> Scalar:

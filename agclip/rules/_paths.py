@@ -13,6 +13,11 @@ def paths(leaves: Leaves) -> list[str]:
     return _paths.dotted(leaves.structure)
 
 
+def absent(leaves: Leaves) -> list[str]:
+    """Return the path of every place that holds None."""
+    return _paths.dotted(leaves.structure, absent=True)
+
+
 def known(leaves: Leaves, state: Mapping[str, object]) -> list[str]:
     """Return the path of every leaf, each of which a state must know.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from agclip import _thresholds
 from agclip._leaves import Leaves, gather
 from agclip._programs import Plan
-from agclip._tree import describe
-from agclip._typing import NonFinite, Scalar, T, Tree
+from agclip._tree import describe, materialised
+from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo
 from agclip.rules._resolve import configured
@@ -52,6 +54,21 @@ class Rule(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """Write nothing."""
+
+
+class Step(NamedTuple):
+    """A step that has been decided on; in place nothing has been written yet."""
+
+    tree: Any
+    """The clipped tree; None in place, where it is the one that came in."""
+    state: State
+    info: ClipInfo
+    write: Callable[[], None] = _nothing
+    """In place: overwrite the gradients. All that can fail has been done by then."""
+
+
 class Steps:
     """The two public ways of taking a step, for a rule that has `_step`."""
 
@@ -63,21 +80,38 @@ class Steps:
         self, grads: T, state: State, params: Tree | None = None
     ) -> tuple[T, State, ClipInfo]:
         """Clip the gradients of one step; see `Rule.update`."""
-        return self._step(grads, state, params, inplace=False)
+        taken = self._step(materialised(grads), state, params, inplace=False)
+        return taken.tree, taken.state, taken.info
 
     def update_(
         self, grads: T, state: State, params: Tree | None = None
     ) -> tuple[T, State, ClipInfo]:
-        """Clip the gradients of one step as `update` does, but overwrite them."""
-        return self._step(grads, state, params, inplace=True)
+        """Clip the gradients of one step as `update` does, but overwrite them.
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+        Everything is checked and decided before anything is written. A generator of gradients is
+        returned as the list of them.
+        """
+        grads = materialised(grads)
+        taken = self._step(grads, state, params, inplace=True)
+        taken.write()
+        return grads, taken.state, taken.info
+
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        """Show the arguments that differ from the defaults, those without a name first."""
+        shown = sorted(dataclasses.fields(cast("Any", self)), key=lambda one: one.kw_only is True)
+        pairs = ((one.name, getattr(self, one.name), one.default) for one in shown if one.repr)
+        said = [f"{name}={value!r}" for name, value, default in pairs if not _same(value, default)]
+        return f"{type(self).__name__}({', '.join(said)})"
 
-@dataclass(frozen=True, kw_only=True)
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Options(Steps):
     """Options that rules of norms share.
 
@@ -92,7 +126,7 @@ class Options(Steps):
     nonfinite: NonFinite | None = None
     strict: bool | None = None
     reproducible: bool | None = None
-    loss_scale: Any = None
+    loss_scale: Number | None = None
 
     def __post_init__(self) -> None:
         """Check the options as far as they can be read."""
@@ -102,16 +136,16 @@ class Options(Steps):
         _checks.flag("reproducible", self.reproducible)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
-    def resolved(self: Self) -> Self:
+    def _resolved(self: Self) -> Self:
         """Return the rule with the settings in the place of None."""
         chosen = configured(self.nonfinite, self.reproducible, self.strict)
         return replace(self, **chosen._asdict())
 
-    def gathered(self, grads: Tree, *, inplace: bool) -> Leaves:
+    def _gathered(self, grads: Tree, *, inplace: bool) -> Leaves:
         """Return the leaves of gradients, checked."""
         return gather(grads, "grads", listed=True, inplace=inplace)
 
-    def plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
+    def _plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
         """Return what the core is to do, a record included."""
         nonfinite, reproducible, strict = configured(self.nonfinite, self.reproducible, self.strict)
         return Plan(
@@ -123,7 +157,7 @@ class Options(Steps):
             details=True,
         )
 
-    def scale_of(self, leaves: Leaves) -> Scalar | None:
+    def _scale_of(self, leaves: Leaves) -> Scalar | None:
         """Return the loss scale, checked."""
         return _thresholds.positive("loss_scale", self.loss_scale, leaves)
 
@@ -138,7 +172,7 @@ def check_rule(name: str, rule: Any) -> None:
 
 def resolved(rule: Rule) -> Rule:
     """Return a rule with the settings in the place of None; others than ours as they are."""
-    make = getattr(rule, "resolved", None)
+    make = getattr(rule, "_resolved", None)
     return rule if make is None else make()
 
 

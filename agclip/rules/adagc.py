@@ -13,12 +13,11 @@ from agclip._leaves import Leaves, gather
 from agclip._stages import decided, measured
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _checks, _memory, _paths
-from agclip.rules._info import ClipInfo
 from agclip.rules._memory import average, times
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaGC(Options):
     """Clip each leaf by the moving average of its own norms.
 
@@ -63,16 +62,13 @@ class AdaGC(Options):
         zeros = {path: _memory.real(leaves, 0.0) for path in _paths.paths(leaves)}
         return {"count": _memory.integer(leaves), "average": zeros}
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
         if not leaves.arrays:
-            new, info = _apply.nothing(leaves, None)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, None, state)
         paths = _paths.known(leaves, state["average"])
-        scale = self.scale_of(leaves)
-        plan = self.plan(leaves, 1.0, joint=False)
+        scale = self._scale_of(leaves)
+        plan = self._plan(leaves, 1.0, joint=False)
         norms, norm, values = measured(leaves, plan, scale)
         numbers = (self.relative, self.absolute, self.decay, self.warmup)
         averages = [state["average"][path] for path in paths]
@@ -81,11 +77,10 @@ class AdaGC(Options):
         )
         limits = _limits(leaves, bounds)
         clipped = decided(leaves, plan, norms, limits, scale, inplace=inplace)
-        new, info = _apply.result(leaves, clipped, threshold, plan.nonfinite)
         # Leaves that have no gradient in this step keep their averages.
         kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
         state = _memory.settled({"count": count, "average": kept})
-        return grads if inplace else new, state, info
+        return _apply.result(leaves, clipped, threshold, plan.nonfinite, state, inplace=inplace)
 
 
 def _advance(

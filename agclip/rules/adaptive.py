@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _adaptive, _axes, _thresholds
-from agclip._typing import Tree, UnitAxes
+from agclip._typing import Bound, Tree, UnitAxes
 from agclip.rules import _apply, _checks
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptiveGradClip(Options):
     """Clip every unit to a fraction of its parameters' norm, as `adaptive_grad_clip` does.
 
@@ -34,8 +33,8 @@ class AdaptiveGradClip(Options):
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
     """
 
-    clipping: Any = 0.01
-    eps: Any = 1e-3
+    clipping: Bound = 0.01
+    eps: Bound = 1e-3
     unit_axes: UnitAxes = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -46,25 +45,21 @@ class AdaptiveGradClip(Options):
         if isinstance(self.unit_axes, list):
             object.__setattr__(self, "unit_axes", tuple(self.unit_axes))
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         if params is None:
             msg = (
                 "`params` must be the parameters that `grads` belongs to; got None. Pass them: "
                 "rule.update(grads, state, params), clipper(grads, params)."
             )
             raise TypeError(msg)
-        leaves = self.gathered(grads, inplace=inplace)
+        leaves = self._gathered(grads, inplace=inplace)
         axes = tuple(
             _axes.unit(self.unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
         )
-        plan = self.plan(leaves, self.clipping, joint=False)._replace(axes=axes)
+        plan = self._plan(leaves, self.clipping, joint=False)._replace(axes=axes)
         clipping = _thresholds.threshold("clipping", self.clipping, leaves)
         if not leaves.arrays:
-            new, info = _apply.nothing(leaves, clipping)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, clipping, state)
         scale = self.loss_scale
         clipped = _adaptive.clip(leaves, plan, params, clipping, self.eps, scale, inplace=inplace)
-        new, info = _apply.result(leaves, clipped, clipping, plan.nonfinite)
-        return grads if inplace else new, state, info
+        return _apply.result(leaves, clipped, clipping, plan.nonfinite, state, inplace=inplace)

@@ -19,7 +19,7 @@ FIRST = 16
 """How many norms a history without a window has room for at first; it is doubled when full."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AutoClip(_memory.OfGlobalNorm):
     """Clip the global norm at a percentile of the norms so far.
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipByAverageNorm(Options):
     """Clip each leaf by its average norm, as `clip_by_average_norm` does.
 
@@ -30,19 +29,16 @@ class ClipByAverageNorm(Options):
     Source: TensorFlow's `tf.clip_by_average_norm`.
     """
 
-    clip_norm: Any
+    clip_norm: Bound
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound("clip_norm", self.clip_norm)
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
-        plan = self.plan(leaves, self.clip_norm, joint=False)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
+        plan = self._plan(leaves, self.clip_norm, joint=False)
         plan = plan._replace(weights=_averages.weights(leaves, _averages.size))
-        scale = self.scale_of(leaves)
-        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
-        return grads if inplace else new, state, info
+        scale = self._scale_of(leaves)
+        return _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, state, inplace=inplace)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agclip._leaves import gather
 from agclip._registry import resolve
 from agclip._typing import Tree
+from agclip.rules import _apply, _members
 from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Rule, State, Steps, check_rule, resolved, step
+from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Chain(Steps):
     """Apply rules one after another, each to what the one before it returns.
 
@@ -20,23 +23,33 @@ class Chain(Steps):
     scales, `threshold` that of the last rule, `clipped` whether any rule clipped, and `nonfinite`
     whether a NaN or an infinity came in to any. A loss scale belongs to the first rule.
 
+    In place every rule is applied to new arrays first, and the last result is written when all have
+    succeeded: where something is clipped this takes memory for the gradients once more.
+
     Attributes:
-        rules: The rules in order, at least one.
+        rules: The rules in order.
+
+    Args:
+        rules: The rules in order, at least one: as a list, or one after the other.
+        *more: The other rules, if the first one is given by itself.
     """
 
-    rules: Sequence[Rule]
+    rules: tuple[Rule, ...]
 
-    def __post_init__(self) -> None:
-        """Check the rules."""
-        rules = tuple(self.rules) if isinstance(self.rules, (list, tuple)) else ()
-        if not rules:
-            msg = f"`rules` must be a list of at least one rule; got {self.rules!r}."
+    def __init__(self, rules: Rule | Sequence[Rule], *more: Rule) -> None:
+        chosen = tuple(rules) if isinstance(rules, (list, tuple)) else (rules,)
+        if not chosen:
+            msg = f"`rules` must be a list of at least one rule; got {rules!r}."
             raise TypeError(msg)
-        for position, rule in enumerate(rules):
+        chosen += more
+        for position, rule in enumerate(chosen):
             check_rule(f"rules[{position}]", rule)
-        object.__setattr__(self, "rules", rules)
+        object.__setattr__(self, "rules", chosen)
 
-    def resolved(self) -> Chain:
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self.rules))})"
+
+    def _resolved(self) -> Chain:
         """Return the chain with the settings in the place of None."""
         return Chain([resolved(rule) for rule in self.rules])
 
@@ -44,14 +57,20 @@ class Chain(Steps):
         """Return the states of the rules, by position."""
         return {str(i): rule.init(params) for i, rule in enumerate(self.rules)}
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        new, states, infos = grads, {}, []
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        if not leaves.arrays:
+            return _apply.nothing(leaves, None, state)
+        held, new, infos = _members.states(state), leaves.rebuild(leaves.arrays), []
+        states = {}
         for i, rule in enumerate(self.rules):
-            new, states[str(i)], info = step(rule, new, state[str(i)], params, inplace=inplace)
-            infos.append(info)
-        return new, states, _joined(infos)
+            taken = _members.decided(rule, new, held.get(str(i), ()), params)
+            new, states[str(i)] = taken.tree, taken.state
+            infos.append(taken.info)
+        info = _joined(infos)
+        if inplace:
+            return Step(None, states, info, functools.partial(_members.overwrite, leaves, new))
+        return Step(new, states, info)
 
 
 def _joined(infos: Sequence[ClipInfo]) -> ClipInfo:

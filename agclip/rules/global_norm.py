@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _thresholds
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipByGlobalNorm(Options):
     """Clip all leaves by one coefficient, as `clip_by_global_norm` does.
 
@@ -31,7 +30,7 @@ class ClipByGlobalNorm(Options):
     networks", 2013, arXiv:1211.5063.
     """
 
-    clip_norm: Any
+    clip_norm: Bound
     ord: float = field(default=2, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -40,12 +39,9 @@ class ClipByGlobalNorm(Options):
         _checks.bound("clip_norm", self.clip_norm)
         _thresholds.check_order(self.ord)
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
         order = _thresholds.check_order(self.ord)
-        plan = self.plan(leaves, self.clip_norm, joint=True, order=order)
-        scale = self.scale_of(leaves)
-        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
-        return grads if inplace else new, state, info
+        plan = self._plan(leaves, self.clip_norm, joint=True, order=order)
+        scale = self._scale_of(leaves)
+        return _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, state, inplace=inplace)

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _axes, _thresholds
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipByNorm(Options):
     """Clip each leaf by its own norm, as `clip_by_norm` does.
 
@@ -33,7 +32,7 @@ class ClipByNorm(Options):
     arXiv:1211.5063.
     """
 
-    clip_norm: Any
+    clip_norm: Bound
     axes: int | tuple[int, ...] | None = None
     ord: float = field(default=2, kw_only=True)
 
@@ -45,18 +44,15 @@ class ClipByNorm(Options):
         if isinstance(self.axes, list):
             object.__setattr__(self, "axes", tuple(self.axes))
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
         order = _thresholds.check_order(self.ord)
-        plan = self.plan(leaves, self.clip_norm, joint=False, order=order)
+        plan = self._plan(leaves, self.clip_norm, joint=False, order=order)
         if self.axes is not None:
             chosen = tuple(
                 _axes.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
                 for i, leaf in enumerate(leaves.arrays)
             )
             plan = plan._replace(axes=chosen)
-        scale = self.scale_of(leaves)
-        new, info = _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, inplace=inplace)
-        return grads if inplace else new, state, info
+        scale = self._scale_of(leaves)
+        return _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, state, inplace=inplace)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _devices
 from agclip._backend import Backend
 from agclip._details import of_values
+from agclip._distinct import same_memory
 from agclip._leaves import Leaves, gather, gather_like
 from agclip._typing import Array, Tree
-from agclip.rules import _apply, _paths
+from agclip.rules import _apply, _members, _paths
 from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Rule, State, Steps, check_rule, resolved, step
+from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PerGroup(Steps):
     """Clip groups of leaves by rules of their own.
 
@@ -28,6 +30,10 @@ class PerGroup(Steps):
     any characters, dots included, `?` for one, `[seq]` for one of a set. The first pattern that
     fits a leaf decides; it is the group of the leaves that it decides on. The rule of a group sees
     a flat dict of its leaves by path. None for a rule leaves its group as it is, unmeasured.
+
+    In place all groups are decided on before any is written. A place that holds None in a step fits
+    its pattern and is left out; the state of a group is made at the first step in which it has
+    gradients.
 
     In the record `norm` is the L2 norm of the norms of the groups, `scale` and `threshold` are the
     smallest of the groups, and the rest is that of any group.
@@ -61,7 +67,10 @@ class PerGroup(Steps):
         assert isinstance(self.groups, tuple), "made one when the rule was"
         return self.groups
 
-    def resolved(self) -> PerGroup:
+    def __repr__(self) -> str:
+        return f"PerGroup({dict(self._pairs)!r})"
+
+    def _resolved(self) -> PerGroup:
         """Return the rule with the settings in the place of None."""
         pairs = self._pairs
         return PerGroup({pattern: rule and resolved(rule) for pattern, rule in pairs})
@@ -69,15 +78,15 @@ class PerGroup(Steps):
     def init(self, params: Tree) -> State:
         """Return the state of each group, by pattern."""
         leaves = gather(params, "params", listed=True)
-        groups = self._assigned(_paths.paths(leaves), "params")
+        groups = self._assigned(_paths.paths(leaves), _paths.absent(leaves), "params")
         arrays = dict(zip(_paths.paths(leaves), leaves.arrays, strict=True))
         return {
             pattern: rule.init({path: arrays[path] for path in group}) if rule and group else ()
             for (pattern, rule), group in zip(self._pairs, groups, strict=True)
         }
 
-    def _assigned(self, paths: Sequence[str], name: str) -> list[list[str]]:
-        """Return the paths of each group.
+    def _assigned(self, paths: Sequence[str], absent: Sequence[str], name: str) -> list[list[str]]:
+        """Return the paths of each group; those of places that hold None are in no group.
 
         Raises:
             ValueError: If a leaf fits no pattern, or a pattern no leaf.
@@ -95,9 +104,10 @@ class PerGroup(Steps):
             groups[fits[0]].append(path)
             for i in fits:
                 idle.pop(i, None)
+        idle = {i: one for i, one in idle.items() if not any(map(one.match, absent))}
         if idle and paths:
             pattern = self._pairs[min(idle)][0]
-            close = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.0)
+            close = difflib.get_close_matches(pattern, (*paths, *absent), n=1, cutoff=0.0)
             msg = (
                 f"`groups` must have patterns that fit a leaf of `{name}`; got {pattern!r}, which "
                 f"fits none. A path there is {close[0]!r}."
@@ -105,34 +115,60 @@ class PerGroup(Steps):
             raise ValueError(msg)
         return groups
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         paths = _paths.paths(leaves)
         if not paths:
-            new, info = _apply.nothing(leaves, None)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, None, state)
         arrays = dict(zip(paths, leaves.arrays, strict=True))
         weights = None
         if params is not None:
             weights = dict(zip(paths, gather_like(leaves, params, "params").arrays, strict=True))
-        states, infos = dict(state), []
+        states, infos, writes = dict(_members.states(state)), [], []
         # What came from another library is clipped in the configured one, and written back.
         here = inplace and leaves.originals is None
-        pairs = zip(self._pairs, self._assigned(paths, "grads"), strict=True)
-        for (pattern, rule), group in pairs:
+        groups = self._assigned(paths, _paths.absent(leaves), "grads")
+        if here:
+            _refuse_shared(leaves, paths, groups)
+        for (pattern, rule), group in zip(self._pairs, groups, strict=True):
             if rule is None or not group:
                 continue
             mine = {path: arrays[path] for path in group}
             theirs = None if weights is None else {path: weights[path] for path in group}
-            new, states[pattern], info = step(rule, mine, state[pattern], theirs, inplace=here)
-            arrays.update(new)
-            infos.append(info)
-        if inplace and not here:
-            leaves.overwrite(list(arrays.values()))
-        new = grads if inplace else leaves.rebuild(list(arrays.values()))
-        return new, states, _joined(leaves, infos)
+            held = states.get(pattern, ())
+            taken = _members.decided(rule, mine, held, theirs, inplace=here)
+            states[pattern] = taken.state
+            infos.append(taken.info)
+            writes.append(taken.write)
+            arrays.update(taken.tree or {})
+        info, new = _joined(leaves, infos), list(arrays.values())
+        if not inplace:
+            return Step(leaves.rebuild(new), states, info)
+        if not here:
+            writes = [functools.partial(leaves.overwrite, new)]
+        return Step(None, states, info, lambda: _in_turn(writes))
+
+
+def _in_turn(writes: Sequence[Callable[[], None]]) -> None:
+    for write in writes:
+        write()
+
+
+def _refuse_shared(leaves: Leaves, paths: Sequence[str], groups: Sequence[Sequence[str]]) -> None:
+    """Refuse memory that two groups would overwrite, each in its own way.
+
+    Raises:
+        TypeError: If leaves of different groups share memory.
+    """
+    group_of = {path: i for i, group in enumerate(groups) for path in group}
+    for i, first in enumerate(same_memory(leaves.backend, leaves.arrays)):
+        if group_of[paths[i]] != group_of[paths[first]]:
+            msg = (
+                f"`grads` must have leaves that share memory in one group to be clipped in place; "
+                f"got {paths[first]!r} and {paths[i]!r} in two. Name both in one pattern, or clip "
+                f"without `inplace`."
+            )
+            raise TypeError(msg)
 
 
 def _joined(leaves: Leaves, infos: Sequence[ClipInfo]) -> ClipInfo:

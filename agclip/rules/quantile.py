@@ -12,7 +12,7 @@ from agclip.rules import _checks, _memory
 from agclip.rules._rule import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantileClip(_memory.OfGlobalNorm):
     """Clip the global norm by a bound that moves to a quantile of the norms.
 

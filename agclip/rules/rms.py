@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _averages
-from agclip._typing import Tree
+from agclip._typing import Bound, Tree
 from agclip.rules import _apply, _checks
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import Options, State
+from agclip.rules._rule import Options, State, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipByRMS(Options):
     """Clip each leaf by its root mean square, as `clip_by_rms` does.
 
@@ -31,19 +30,16 @@ class ClipByRMS(Options):
     2018, arXiv:1804.04235, section 6.
     """
 
-    clip_rms: Any
+    clip_rms: Bound
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound("clip_rms", self.clip_rms)
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
-        leaves = self.gathered(grads, inplace=inplace)
-        plan = self.plan(leaves, self.clip_rms, joint=False)
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves = self._gathered(grads, inplace=inplace)
+        plan = self._plan(leaves, self.clip_rms, joint=False)
         plan = plan._replace(weights=_averages.weights(leaves, _averages.root_size))
-        scale = self.scale_of(leaves)
-        new, info = _apply.clip(leaves, plan, "clip_rms", self.clip_rms, scale, inplace=inplace)
-        return grads if inplace else new, state, info
+        scale = self._scale_of(leaves)
+        return _apply.clip(leaves, plan, "clip_rms", self.clip_rms, scale, state, inplace=inplace)

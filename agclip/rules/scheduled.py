@@ -8,10 +8,9 @@ from typing import Any
 
 from agclip._leaves import gather
 from agclip._typing import Array, Tree
-from agclip.rules import _memory
-from agclip.rules._info import ClipInfo
+from agclip.rules import _apply, _members, _memory
 from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Steps
+from agclip.rules._rule import State, Step, Steps
 from agclip.rules.adaptive import AdaptiveGradClip
 from agclip.rules.average_norm import ClipByAverageNorm
 from agclip.rules.global_norm import ClipByGlobalNorm
@@ -28,7 +27,7 @@ THRESHOLDS: dict[type[Any], str] = {
 """The classes that can be scheduled, and the argument that is."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Scheduled(Steps):
     """Give a rule another threshold in every step.
 
@@ -72,10 +71,15 @@ class Scheduled(Steps):
         object.__setattr__(self, "options", tuple(options.items()))
         self._made(None)  # so that options that do not fit are found here
 
+    def __repr__(self) -> str:
+        said = [self.rule_class.__name__, repr(self.schedule)]
+        said += [f"{name}={value!r}" for name, value in self.options if value is not None]
+        return f"Scheduled({', '.join(said)})"
+
     def _made(self, threshold: Any) -> Any:
         return self.rule_class(**{THRESHOLDS[self.rule_class]: threshold}, **dict(self.options))
 
-    def resolved(self) -> Scheduled:
+    def _resolved(self) -> Scheduled:
         """Return the rule with the settings in the place of None."""
         options = dict(self.options)
         open_ = (options.get(name) for name in ("nonfinite", "reproducible", "strict"))
@@ -83,15 +87,18 @@ class Scheduled(Steps):
         return Scheduled(self.rule_class, self.schedule, **options)
 
     def init(self, params: Tree) -> State:
-        """Return the number of the first step, 0."""
-        return {"step": _memory.integer(gather(params, "params", listed=True))}
+        """Return the number of the first step, 0; nothing of a tree without arrays."""
+        leaves = gather(params, "params", listed=True)
+        return {"step": _memory.integer(leaves)} if leaves.arrays else ()
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True)
+        if not leaves.arrays:
+            return _apply.nothing(leaves, None, state)
+        step = _members.states(state).get("step", None)
+        step = _memory.integer(leaves) if step is None else step
+        grads = leaves.rebuild(leaves.arrays)
         with leaves.backend.context():
-            rule = self._made(self.schedule(_memory.widened(leaves, state["step"])))
-            update = rule.update_ if inplace else rule.update
-            new, _, info = update(grads, (), params)
-        return new, {"step": state["step"] + 1}, info
+            rule = self._made(self.schedule(_memory.widened(leaves, step)))
+            taken: Step = rule._step(grads, (), params, inplace=inplace)
+        return taken._replace(state={"step": step + 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -12,13 +13,12 @@ from agclip._dtypes import kind_of, real_dtype
 from agclip._leaves import gather
 from agclip._typing import Array, NonFinite, Tree
 from agclip.rules import _apply, _checks, _entries, _memory, _paths
-from agclip.rules._info import ClipInfo
 from agclip.rules._memory import average
 from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Steps
+from agclip.rules._rule import State, Step, Steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpikeClip(Steps):
     """Clip entries that are large against their own second moment (the spike rule of SPAM).
 
@@ -61,7 +61,7 @@ class SpikeClip(Steps):
             _thresholds.policy(self.nonfinite, 1.0)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
-    def resolved(self) -> SpikeClip:
+    def _resolved(self) -> SpikeClip:
         """Return the rule with the settings in the place of None."""
         return replace(self, nonfinite=configured(self.nonfinite).nonfinite)
 
@@ -73,13 +73,10 @@ class SpikeClip(Steps):
         moments = dict(zip(_paths.paths(leaves), zeros, strict=True))
         return {"count": _memory.integer(leaves), "second_moment": moments}
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         if not leaves.arrays:
-            new, info = _apply.nothing(leaves, self.threshold)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, self.threshold, state)
         policy = configured(self.nonfinite).nonfinite
         paths = _paths.known(leaves, state["second_moment"])
         scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
@@ -90,11 +87,11 @@ class SpikeClip(Steps):
             _advance, (leaves.backend, numbers), (before, state["count"], moments)
         )
         info = _entries.info(leaves, before, after, self.threshold, scale, policy)
-        if inplace:
-            _entries.write(leaves, after)
         kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
         state = _memory.settled({"count": count, "second_moment": kept})
-        return grads if inplace else leaves.rebuild(after), state, info
+        if inplace:
+            return Step(None, state, info, functools.partial(_entries.write, leaves, after))
+        return Step(leaves.rebuild(after), state, info)
 
 
 def _zeros(backend: Backend, arrays: Sequence[Array]) -> list[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -10,13 +11,12 @@ from typing import Any
 
 from agclip import _bounds, _kernels, _thresholds, _value
 from agclip._leaves import Leaves, gather
-from agclip._typing import Array, Tree
+from agclip._typing import Array, Bound, Number, Tree
 from agclip.rules import _apply, _checks, _entries
-from agclip.rules._info import ClipInfo
-from agclip.rules._rule import State, Steps
+from agclip.rules._rule import State, Step, Steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipByValue(Steps):
     """Clip every entry into [clip_value_min, clip_value_max], as `clip_by_value` does.
 
@@ -38,9 +38,9 @@ class ClipByValue(Steps):
     Source: TensorFlow's `tf.clip_by_value`.
     """
 
-    clip_value_min: Any
-    clip_value_max: Any
-    loss_scale: Any = None
+    clip_value_min: Bound
+    clip_value_max: Bound
+    loss_scale: Number | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
@@ -49,24 +49,21 @@ class ClipByValue(Steps):
         _bounds.check_numbers(self.clip_value_min, self.clip_value_max)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
-    def _step(
-        self, grads: Any, state: State, params: Tree | None, *, inplace: bool
-    ) -> tuple[Any, State, ClipInfo]:
+    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         if not leaves.arrays:
-            new, info = _apply.nothing(leaves, None)
-            return grads if inplace else new, state, info
+            return _apply.nothing(leaves, None, state)
         scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
         before = _entries.unscaled(leaves, scale)
         after = _value.clip(leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False)
         info = _entries.info(leaves, before, after, self._largest(leaves), scale)
         if inplace:
-            _entries.write(leaves, after)
-        return grads if inplace else leaves.rebuild(after), state, info
+            return Step(None, state, info, functools.partial(_entries.write, leaves, after))
+        return Step(leaves.rebuild(after), state, info)
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair = (self.clip_value_min, self.clip_value_max)
+        pair: tuple[Any, Any] = (self.clip_value_min, self.clip_value_max)
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):

@@ -13,7 +13,7 @@ from agclip.rules._memory import average, times
 from agclip.rules._rule import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ZClip(_memory.OfGlobalNorm):
     """Clip global norms that lie far above their moving average.
 

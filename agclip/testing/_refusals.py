@@ -27,6 +27,9 @@ class Refusal(NamedTuple):
     call: Callable[[Any, Library], Any]
 
 
+_WORDS: Any = ("low", 1.0)
+"""Bounds that a type checker would find."""
+
 TREES: dict[str, tuple[str, Callable[[Tree], Any]]] = {
     "clip_by_norm": ("t", lambda t: agclip.clip_by_norm(t, 1.0)),
     "clip_by_average_norm": ("t", lambda t: agclip.clip_by_average_norm(t, 1.0)),
@@ -151,7 +154,7 @@ _OTHERS = (
     Refusal("a value bound of NaN", ValueError, "clip_value_max. must be a number",
             lambda x, _: agclip.clip_by_value(x, -1.0, math.nan)),
     Refusal("a string as value bound", TypeError, "must be a real number",
-            lambda x, _: agclip.clip_by_value(x, "low", 1.0)),
+            lambda x, _: agclip.clip_by_value(x, *_WORDS)),
     Refusal("a float bound on integers", TypeError, r"clip_value_max. must be an integer.*t\[0\]",
             lambda _, lib: agclip.clip_by_value([lib.array([1], "int32")], -1, 1.5)),
     Refusal("a value bound that enlarges", ValueError, r"broadcast to every leaf.*\(3, 1\)",

@@ -11,6 +11,7 @@ from agclip.testing import (
     _bounds,
     _errors,
     _inplace,
+    _matrix,
     _norms,
     _rules,
     _sampling,
@@ -88,7 +89,7 @@ def summary(counts: tuple[int, int, int]) -> str:
 
 def fixed_checks() -> tuple[Check, ...]:
     """Return every check but the properties."""
-    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors, _rules)
+    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors, _rules, _matrix)
     return tuple(check for module in modules for check in module.checks())
 
 

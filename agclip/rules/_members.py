@@ -1,0 +1,60 @@
+"""Rules that are members of another: each decides, and all write afterwards."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from agclip import _kernels
+from agclip._distinct import once
+from agclip._leaves import Leaves, gather
+from agclip._tree import describe, flatten
+from agclip._typing import Tree
+from agclip.rules._rule import Rule, State, Step, Steps
+
+
+def decided(
+    rule: Rule, grads: Any, state: State, params: Tree | None, *, inplace: bool = False
+) -> Step:
+    """Decide on a step of a member; nothing is written yet.
+
+    A state that has not been made yet, `()`, is made from the gradients. In place a rule of
+    another's making returns new arrays, which are written afterwards.
+    """
+    if isinstance(rule, Steps):
+        return rule._step(grads, state, params, inplace=inplace)
+    leaves = gather(grads, "grads", listed=True, inplace=True) if inplace else None
+    if isinstance(state, tuple) and not state:
+        state = rule.init(grads)
+    new, state, info = rule.update(grads, state, params)
+    if leaves is None:
+        return Step(new, state, info)
+    return Step(None, state, info, functools.partial(overwrite, leaves, new))
+
+
+def states(state: State) -> Mapping[str, State]:
+    """Return the states of the members by name; none of them if nothing has been made yet.
+
+    Raises:
+        TypeError: If the state is neither a dict nor empty.
+    """
+    if isinstance(state, Mapping):
+        return state
+    if isinstance(state, tuple) and not state:
+        return {}
+    msg = (
+        f"`state` must be what init(params) or the last step of this rule returned; got "
+        f"{describe(state)}. Begin with init(params)."
+    )
+    raise TypeError(msg)
+
+
+def overwrite(leaves: Leaves, new: Tree) -> None:
+    """Write the leaves of a clipped tree into those that it was made from."""
+    results, _ = flatten(new, leaves.name, listed=True)
+    targets = leaves.arrays if leaves.originals is None else leaves.originals
+    unwritten = once(leaves.backend, leaves.arrays)
+    for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):
+        if one is not target and unwritten([leaf]):
+            _kernels.write(target, one)
