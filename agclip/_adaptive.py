@@ -159,7 +159,10 @@ def clip(
     if not leaves.arrays:
         warn_empty(leaves.name)
         return Clipped([], [])
-    weights = gather_like(leaves, params, "params").arrays
+    others = gather_like(leaves, params, "params")
+    for each in (leaves, others):
+        each.require_whole()
+    weights = others.arrays
     call = Call(leaves.backend, plan)
     numbers = (
         float("inf") if clipping is None else clipping,

@@ -75,6 +75,18 @@ class Leaves(NamedTuple):
         arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
         return _foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
 
+    def require_whole(self) -> None:
+        """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
+        found = self.backend.partial(self.arrays)
+        if found is not None:
+            index, reason = found
+            msg = (
+                f"`{self.name}` must hold whole arrays where norms are taken; got one that {reason} "
+                f"at {self.path(index)}. Call agclip outside of it, or give clip_by_global_norm the "
+                f"norm of all shards as `use_norm`."
+            )
+            raise ValueError(msg)
+
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
         if isinstance(self.arrays, Known):

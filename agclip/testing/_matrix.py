@@ -140,9 +140,5 @@ def checks() -> list[Check]:
     cases = [*PLAIN, *MEMORY, *COMBINED]
     return [
         *over([Cell(case, kind) for case in cases for kind in KINDS], rules_in_place_equal_new),
-        *over(
-            cases, rules_that_fail_in_place_write_nothing, rules_pass_over_a_step_without_arrays
-        ),
+        *over(cases, rules_that_fail_in_place_write_nothing, rules_pass_over_a_step_without_arrays),
     ]
-
-
