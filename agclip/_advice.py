@@ -28,8 +28,8 @@ def way_in(found: Any) -> str:
     if not fields:
         return _ADVICE
     cls = type(found).__name__
-    children = "".join(f"x.{field}, " for field in fields)
+    children = ", ".join(f"x.{field}" for field in fields) + ("," if len(fields) == 1 else "")
     return (
         f"Say which fields hold arrays: agclip.register_container({cls}, lambda x: "
-        f"(({children.rstrip()}), None), lambda _, new: {cls}(*new))."
+        f"(({children}), None), lambda _, new: {cls}(*new))."
     )

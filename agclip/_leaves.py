@@ -81,9 +81,9 @@ class Leaves(NamedTuple):
         if found is not None:
             index, reason = found
             msg = (
-                f"`{self.name}` must hold whole arrays where norms are taken; got one that {reason} "
-                f"at {self.path(index)}. Call agclip outside of it, or give clip_by_global_norm the "
-                f"norm of all shards as `use_norm`."
+                f"`{self.name}` must hold whole arrays where norms are taken; got one that "
+                f"{reason} at {self.path(index)}. Call agclip outside of it, or give "
+                f"clip_by_global_norm the norm of all shards as `use_norm`."
             )
             raise ValueError(msg)
 
