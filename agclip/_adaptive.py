@@ -41,9 +41,9 @@ def adaptive_grad_clip(
 
     Args:
         grads: A tree of real or complex floating-point arrays.
-        params: The parameters: a tree of the same structure, its leaves of the same shapes. What
-            stands where `grads` holds None is not looked at. A NaN makes the gradient of its unit
-            NaN.
+        params: The parameters: a tree of the same structure, its leaves of the same shapes. Where
+            there are keys they tell what belongs together, in whatever order. What stands where
+            `grads` holds None is not looked at. A NaN makes the gradient of its unit NaN.
         clipping: The largest allowed ratio, λ in the paper: a number >= 0; infinity or None for no
             bound.
         eps: The least norm that a unit's parameters count with, so that units that are zero can
@@ -159,7 +159,10 @@ def clip(
     if not leaves.arrays:
         warn_empty(leaves.name)
         return Clipped([], [])
-    weights = gather_like(leaves, params, "params").arrays
+    others = gather_like(leaves, params, "params")
+    for each in (leaves, others):
+        each.require_whole()
+    weights = others.arrays
     call = Call(leaves.backend, plan)
     numbers = (
         float("inf") if clipping is None else clipping,

@@ -12,6 +12,7 @@ from agclip._kernels import Factor, Run
 from agclip._known import Known
 from agclip._norm import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+from agclip_backends._memory import Memory, of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,11 @@ class Backend:
             `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         unwritable: `(x)` → why x cannot be overwritten, or None.
+        memory: `(leaves)` → for each leaf where it lies: the address of its first entry, the bytes
+            from one to the next on each axis and those of an entry; None for one of which that is
+            not known, and for all if no two share memory.
+        partial: `(leaves)` → the position of a leaf that is a part of an array alone, so that the
+            norm of the whole cannot be told, and what it is; None if there is none.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         named_device: `(xp, name)` → the device of that name, or None if there is none here.
@@ -99,6 +105,8 @@ class Backend:
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
+    memory: Callable[[Sequence[Array]], Sequence[Memory | None] | None] = of
+    partial: Callable[[Sequence[Array]], tuple[int, str] | None] = _kernels.nothing
     usable: Callable[[], str | None] = _kernels.usable
     device: Callable[[Array], Device] = _kernels.device
     named_device: Callable[[Namespace, str], Device] = _kernels.named_device

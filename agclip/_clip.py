@@ -66,6 +66,8 @@ def clip(
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
         ValueError: With `nonfinite="error"`, if the leaves are traced.
     """
+    if use_norm is None:
+        leaves.require_whole()
     inplace = inplace and leaves.originals is None
     backend, arrays = leaves.backend, leaves.arrays
     bound = float("inf") if bound is None else bound
@@ -172,6 +174,7 @@ def _decided_at_once(
 
 def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:
     """Return the joint norm of leaves, divided by the loss scale."""
+    leaves.require_whole()
     known = loss_scale is None or isinstance(loss_scale, float)
     host = known and leaves.access() == "free"
     call = Call(leaves.backend, plan, host)

@@ -19,7 +19,8 @@ class Kind:
     """What the clips need to know of a dtype."""
 
     name: str
-    family: Literal["real", "complex", "integer", "other"]
+    family: Literal["real", "complex", "integer", "none", "other"]
+    """"none" is that of JAX's float0, whose entries take no bytes."""
     precision: int
     """Significant bits of the real type, the implicit one included; 0 for integers and others."""
     lowest: float
@@ -71,7 +72,10 @@ def kind_of(dtype: DType) -> Kind:
     found = _BY_DTYPE.get((type(dtype), dtype))
     if found is None:
         name = getattr(dtype, "name", None) or re.findall(r"\w+", str(dtype))[-1]
-        found = _BY_DTYPE[type(dtype), dtype] = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
+        found = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
+        if getattr(dtype, "names", None) == ("float0",):
+            found = Kind("float0", "none", 0, 0, 0)
+        _BY_DTYPE[type(dtype), dtype] = found
     return found
 
 

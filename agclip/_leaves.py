@@ -6,9 +6,10 @@ import itertools
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from agclip import _foreign, _home, _kernels, _registry, _tree
+from agclip import _advice, _aside, _distinct, _foreign, _home, _kernels, _registry, _tree
 from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
 from agclip._known import Known
@@ -46,7 +47,10 @@ class Leaves(NamedTuple):
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
         else:
             new = [one if one is other else restore(one, other) for one, other in pairs]
-        return _tree.unflatten(self.structure, iter(new))
+        try:
+            return _tree.unflatten(self.structure, iter(new))
+        except RecursionError:
+            raise ValueError(_advice.too_deep(self.name)) from None
 
     def _given_back(self, i: int, array: Array, new: Array) -> Any:
         assert self.originals is not None, "there is something to give back"
@@ -70,6 +74,18 @@ class Leaves(NamedTuple):
             return x
         arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
         return _foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
+
+    def require_whole(self) -> None:
+        """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
+        found = self.backend.partial(self.arrays)
+        if found is not None:
+            index, reason = found
+            msg = (
+                f"`{self.name}` must hold whole arrays where norms are taken; got one that "
+                f"{reason} at {self.path(index)}. Call agclip outside of it, or give "
+                f"clip_by_global_norm the norm of all shards as `use_norm`."
+            )
+            raise ValueError(msg)
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
@@ -105,7 +121,10 @@ def gather(
         ValueError: If a nested list of numbers is ragged or holds a number that does not fit.
     """
     found, structure = _tree.flatten(tree, name, listed=listed)
-    return _gathered(found, structure, name, families, inplace=inplace)
+    try:
+        return _gathered(found, structure, name, families, inplace=inplace)
+    except RecursionError:
+        raise ValueError(_advice.too_deep(name)) from None
 
 
 def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
@@ -148,6 +167,9 @@ def _gathered(
     inplace: bool,
 ) -> Leaves:
     types = set(map(type, found))
+    if len(types) > 1 and _aside.several(types):
+        found, structure = _aside.settled(found, structure)
+        types = set(map(type, found))
     if Literal not in types:
         if not found:
             return Leaves(name, _home.home.backend, found, [], structure)
@@ -175,7 +197,7 @@ def _gathered(
         backend, device = _home.home
     with backend.context():
         found = [
-            materialise(leaf.value, backend, device, path, integers="integer" in families)
+            materialise(leaf, backend, device, path, integers="integer" in families)
             if isinstance(leaf, Literal)
             else leaf
             for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
@@ -193,6 +215,7 @@ def _taken_over(
     inplace: bool,
 ) -> Leaves:
     """Gather leaves of several libraries as arrays of the configured one."""
+    found, structure = _aside.without(found, structure)
     brought = []
     for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
         owner = None if isinstance(leaf, Literal) else _registry.resolve(leaf)
@@ -202,8 +225,22 @@ def _taken_over(
         alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF], "{}")
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
+    if inplace:
+        _require_apart(found, structure, name)
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)
+
+
+def _require_apart(found: Sequence[Array], structure: _tree.Structure, name: str) -> None:
+    """Raise a TypeError if two arrays of one library share a part of their memory."""
+    owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
+    for owner in {backend.name: backend for backend in owners}.values():
+        places = [i for i, backend in enumerate(owners) if backend.name == owner.name]
+
+        def path(index: int, places: list[int] = places) -> str:
+            return _path(structure, name, places[index])
+
+        _distinct.marked(owner, [found[i] for i in places], name, path)
 
 
 def _path(structure: _tree.Structure, name: str, index: int) -> str:
@@ -222,6 +259,8 @@ def _checked(
 ) -> Leaves:
     known = backend.survey(found, types, inplace)
     if known is not None and all(kind.family in families for kind in known.kinds):
+        if inplace and not known.distinct:
+            _distinct.marked(backend, known, name, partial(_path, structure, name))
         kinds: Sequence[Kind] = (
             [*known.kinds] * len(known)
             if len(known.kinds) == 1
@@ -240,6 +279,9 @@ def _checked(
             raise TypeError(msg)
         kind = kind_of(leaf.dtype)
         kinds.append(kind)
+        if kind.family == "none":
+            found, structure = _aside.without(found, structure)
+            return _gathered(found, structure, name, families, inplace=inplace)
         if kind.family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
@@ -254,6 +296,9 @@ def _checked(
                 f"returns new arrays."
             )
             raise TypeError(msg)
+    if inplace:
+        arrays = _distinct.marked(backend, found, name, leaves.path)
+        leaves = leaves._replace(arrays=arrays)
     return leaves
 
 

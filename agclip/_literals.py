@@ -12,12 +12,16 @@ from agclip._typing import Array, Device, DType
 _NUMBERS = (bool, int, float, complex)
 _FLOAT32_MAX = 2.0**128 - 2.0**104
 _INT32_MAX = 2**31 - 1
+_MOST_AXES = 64
+"""No library has arrays of more."""
 
 
 class Literal(NamedTuple):
     """A leaf given as a Python number or a nested list of them: no array yet."""
 
     value: Any
+    dtype: str | None = None
+    """The name of its dtype, if it was a scalar that has one."""
 
 
 def is_literal(x: Any) -> bool:
@@ -28,7 +32,7 @@ def is_literal(x: Any) -> bool:
 
 
 def materialise(
-    value: Any, backend: Backend, device: Device, path: str, *, integers: bool
+    literal: Literal, backend: Backend, device: Device, path: str, *, integers: bool
 ) -> Array:
     """Make an array of Python numbers on a device; None for the library's own choice.
 
@@ -36,11 +40,21 @@ def materialise(
     alone stays integral where integers are allowed.
 
     Raises:
-        ValueError: If a nested list is ragged, or a number does not fit.
+        ValueError: If a nested list is ragged or too deep, or a number does not fit.
     """
-    _shape(value, path)
+    value = literal.value
+    depth = len(_shape(value, path))
+    if depth > _MOST_AXES:
+        msg = (
+            f"a nested list of numbers must have at most {_MOST_AXES} axes; got {depth} at {path}. "
+            f"Take out the lists that hold a single one."
+        )
+        raise ValueError(msg)
     where = {} if device is None else {"device": device}
-    dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
+    if literal.dtype is None:
+        dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
+    else:
+        dtype = getattr(backend.xp, literal.dtype)
     array: Array = backend.xp.asarray(value, dtype=dtype, **where)
     return array
 

@@ -74,6 +74,7 @@ def clip_per_example(
         warn_empty(leaves.name)
         return leaves.rebuild([]), make(0, "int32")
     _check_examples(leaves)
+    leaves.require_whole()
     backend = leaves.backend
     call = (Call(backend, plan),)
     norm = backend.run(_measured, call, (leaves.arrays,))

@@ -111,10 +111,10 @@ def _named(name: str) -> Backend | None:
 
 
 def _standard(x: Any) -> Backend | None:
-    namespace: Callable[[], Any] | None = getattr(x, "__array_namespace__", None)
-    if namespace is None:
+    # The class is asked: a container may forward what it lacks to the array that it holds.
+    if not hasattr(type(x), "__array_namespace__"):
         return None
-    xp = namespace()
+    xp = x.__array_namespace__()
     # A library may define its arrays in a package beside its own.
     owner = _named(getattr(xp, "__name__", "").partition(".")[0])
     return owner or guarded(Backend(name=type(x).__module__.partition(".")[0], xp=xp))

@@ -45,6 +45,7 @@ def decided(
 
     In place this decides, and `_clip.write` overwrites.
     """
+    leaves.require_whole()
     inplace = inplace and leaves.originals is None
     call = _call(leaves, plan, loss_scale)
     program = _clip.decided if inplace else _clip.finished

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, ValuesView
 from itertools import islice
 from typing import Any, NamedTuple
 
-from agclip import _plugins, _registry
+from agclip import _advice, _plugins, _registry
 from agclip._literals import Literal, is_literal
 from agclip._typing import T, Tree
 
@@ -41,8 +41,14 @@ class _Leaf:
     """The place of a leaf in a structure."""
 
 
+class Kept(NamedTuple):
+    """The place of a leaf that takes no part, and is put back as it is."""
+
+    value: Any
+
+
 LEAF = _Leaf()
-Structure = Node | _Leaf | None
+Structure = Node | Kept | _Leaf | None
 
 _containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {}
 
@@ -88,6 +94,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
 
     Raises:
         TypeError: If the tree holds something that is neither an array nor a container.
+        ValueError: If it is nested too deeply.
     """
     leaves: list[Any] = []
     try:
@@ -106,10 +113,12 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
         else:
             msg = (
                 f"`{name}` must be an array, a list of numbers, or a list, tuple, dict or "
-                f"registered container of them; got {describe(found)} at {path}. Take it out, or "
-                f"see agclip.register_container."
+                f"registered container of them; got {describe(found)} at {path}. "
+                f"{_advice.way_in(found)}"
             )
         raise TypeError(msg) from None
+    except RecursionError:
+        raise ValueError(_advice.too_deep(name)) from None
 
 
 def materialised(tree: T) -> T:
@@ -125,6 +134,9 @@ def describe(x: Any) -> str:
 def flatten_like(structure: Structure, tree: Tree, name: str) -> list[Any]:
     """Take a tree apart along the structure of another; what stands at its Nones is left out.
 
+    Where containers have keys these tell what belongs together, in the order of the structure:
+    other libraries sort them.
+
     Raises:
         ValueError: If a container has other keys, or a leaf stands where a container should.
     """
@@ -134,7 +146,7 @@ def flatten_like(structure: Structure, tree: Tree, name: str) -> list[Any]:
 
 
 def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> None:
-    if structure is None:
+    if structure is None or isinstance(structure, Kept):
         return
     if not isinstance(structure, Node):
         if x is None:
@@ -146,16 +158,29 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         other = _open(x)
     except _NotATreeError:
         other = Node(list, [describe(x)], [None], "{}")
-    same = (other.keys, other.key_format) == (structure.keys, structure.key_format)
-    if not same or len(other.children) != len(structure.children):
+    members = _in_order(structure, other)
+    if members is None:
         msg = (
             f"`params` must have the structure of `grads`; got {other.outline()} at "
             f"{path} where `grads` has {structure.outline()}."
         )
         raise ValueError(msg)
-    pairs = zip(structure.children, other.children, strict=True)
-    for position, (child, member) in enumerate(pairs):
+    for position, (child, member) in enumerate(zip(structure.children, members, strict=True)):
         _walk_like(child, member, path + structure.key(position), leaves)
+
+
+def _in_order(structure: Node, other: Node) -> list[Any] | None:
+    """Return the children of a container in the order of another; None if their keys differ."""
+    count = len(structure.children)
+    if len(other.children) != count or (other.keys is None) != (structure.keys is None):
+        return None
+    if (other.keys, other.key_format) == (structure.keys, structure.key_format):
+        return other.children
+    members = {other.key(position): child for position, child in enumerate(other.children)}
+    wanted = [structure.key(position) for position in range(count)]
+    if len(members) != count or members.keys() != set(wanted):
+        return None
+    return [members[key] for key in wanted]
 
 
 class _NotATreeError(Exception):
@@ -255,6 +280,8 @@ def unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
     """Put a tree together from its structure and an iterator over its leaves."""
     if structure is None:
         return None
+    if isinstance(structure, Kept):
+        return structure.value
     if isinstance(structure, Node):
         if structure.flat:
             return structure.unflatten(list(islice(leaves, len(structure.children))))
@@ -267,5 +294,5 @@ def paths(structure: Structure, prefix: str) -> Iterator[str]:
     if isinstance(structure, Node):
         for position, child in enumerate(structure.children):
             yield from paths(child, prefix + structure.key(position))
-    elif structure is not None:
+    elif structure is LEAF:
         yield prefix

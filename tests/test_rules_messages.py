@@ -186,15 +186,6 @@ def test_options_that_a_scheduled_rule_does_not_have():
                 "none. A path there is 'layers.0'."
             ),
         ),
-        (
-            GROUP,
-            {"a.b": np.ones(2), "a": {"b": np.ones(2)}},
-            ValueError,
-            (
-                "`grads` must have leaves of different paths, dots within keys included; got 'a.b' "
-                "twice. Rename a key."
-            ),
-        ),
     ],
 )
 def test_gradients_that_do_not_fit_a_rule(rule, grads, error, text):

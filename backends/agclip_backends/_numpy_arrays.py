@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import os
 import sys
 from collections.abc import Sequence
@@ -12,9 +14,11 @@ import numpy as np
 
 from agclip._dtypes import Kind, kind_named, kind_of
 from agclip._known import Known
-from agclip_backends import _host
+from agclip_backends import _host, _memory
 from agclip_backends._loader import loader
+from agclip_backends._memory import Memory
 
+_base = operator.attrgetter("base")
 _KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16")
 
 
@@ -71,7 +75,21 @@ def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | No
     kinds = frozenset(map(kind_of, dtypes))
     entries = sum(x.size for x in leaves) * (1 + any(k.family == "complex" for k in kinds))
     loader.went_without(len(leaves), entries)
-    return Known(leaves, kinds, entries, "free")
+    distinct = inplace and memory(leaves) is None
+    return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def memory(leaves: Sequence[Any]) -> Sequence[Memory] | None:
+    """Return where arrays lie; None for all if no two share memory."""
+    whole = all(map(operator.is_, map(_base, leaves), itertools.repeat(None)))
+    if len(leaves) == 1 or (whole and len(set(map(id, leaves))) == len(leaves)):
+        return None
+    addresses = [x.__array_interface__["data"][0] for x in leaves]
+    ends = [address + x.nbytes for address, x in zip(addresses, leaves, strict=True)]
+    if all(x.flags.forc for x in leaves) and _memory.apart(addresses, ends):
+        return None
+    pairs = zip(addresses, leaves, strict=True)
+    return [Memory(address, x.strides, x.itemsize) for address, x in pairs]
 
 
 def _addresses(leaves: Sequence[Any], kernels: Any) -> Any:

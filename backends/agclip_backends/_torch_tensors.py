@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 
 from agclip._dtypes import Kind, kind_named
 from agclip._known import Known
-from agclip_backends import _host
+from agclip_backends import _host, _memory
 from agclip_backends._loader import loader
+from agclip_backends._memory import Memory
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _KINDS = {
@@ -55,7 +56,37 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
     if kernels is None:
         loader.went_without(len(leaves), entries)
-    return Known(leaves, kinds, entries, "free")
+    distinct = inplace and _apart(addresses, counts, dtypes)
+    return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
+    """Return where tensors lie; None for all if no two share memory."""
+    try:
+        addresses = list(map(_data_ptr, leaves))
+    except RuntimeError:
+        # Of other layouts, and of subclasses without memory of their own.
+        return [_memory_of(leaf) for leaf in leaves]
+    whole = all(map(_is_contiguous, leaves))
+    if whole and _apart(addresses, map(_numel, leaves), set(map(_dtype, leaves))):
+        return None
+    return [_memory_of(leaf) for leaf in leaves]
+
+
+def _apart(addresses: Sequence[int], counts: Iterable[int], dtypes: set[torch.dtype]) -> bool:
+    """Tell whether it is plain that no two dense tensors share memory."""
+    itemsize = max(dtype.itemsize for dtype in dtypes)
+    ends = [address + n * itemsize for address, n in zip(addresses, counts, strict=True)]
+    return len(ends) == 1 or _memory.apart(addresses, ends)
+
+
+def _memory_of(x: torch.Tensor) -> Memory | None:
+    try:
+        address = x.data_ptr()
+    except RuntimeError:
+        return None
+    size = x.itemsize
+    return Memory(address, [stride * size for stride in x.stride()], size) if address else None
 
 
 def watched() -> bool:

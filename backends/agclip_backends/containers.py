@@ -17,7 +17,7 @@ def flatten_jax(node: Any) -> Opened | None:
     from jax import tree_util
 
     entries, treedef = tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
-    if tree_util.treedef_is_leaf(treedef):
+    if [path for path, _ in entries] == [()]:
         return None
     children = [child for _, child in entries]
     keys = [tree_util.keystr(path) for path, _ in entries]

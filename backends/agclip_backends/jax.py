@@ -55,7 +55,32 @@ def _access_to(sharding: Any) -> Access:
 
 
 def _refuse(x: Any) -> str | None:
-    return None if isinstance(x, jax.Array) else "is no jax.Array"
+    # The derivative by an integer is an array of another class, and of a dtype without bytes.
+    known = isinstance(x, jax.Array) or x.dtype == jax.dtypes.float0
+    return None if known else "is no jax.Array"
+
+
+def _partial(leaves: Sequence[Any]) -> tuple[int, str] | None:
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    if not axes:
+        return None
+    # Where types tell along which axes shards differ, the place of a shard is one that does.
+    told = bool(_varying(jax.lax.axis_index(axes[0])))
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, jax.core.Tracer):
+            found = sorted(_varying(leaf)) if told else axes
+            if found:
+                names = ", ".join(map(repr, found))
+                return i, f"is a shard (inside of shard_map or pmap, along {names})"
+    return None
+
+
+def _varying(x: Any) -> frozenset[str]:
+    """Return the axes of a mesh along which shards may differ, if the type of an array tells."""
+    kind = jax.typeof(x)
+    found = getattr(kind, "manual_axis_type", None)  # JAX 0.8 has its `vma` alone
+    varying: frozenset[str] = kind.vma if found is None else found.varying | found.unreduced
+    return varying
 
 
 def _named_device(_: Any, name: str) -> Any:
@@ -89,6 +114,7 @@ backend = Backend(
     access=_access,
     refuse=_refuse,
     unwritable=lambda _: "is immutable",
+    partial=_partial,
     usable=_usable,
     device=lambda _: None,
     named_device=_named_device,

@@ -147,6 +147,7 @@ _plain = Backend(
     access=_access,
     refuse=_refuse,
     unwritable=_unwritable,
+    memory=_numpy_arrays.memory,
     device=lambda _: None,
     wide=lambda _, __: np.float64,
     restore=_restore,

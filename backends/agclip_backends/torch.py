@@ -292,6 +292,7 @@ _plain = Backend(
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
     unwritable=_unwritable,
+    memory=_torch_tensors.memory,
     usable=_usable,
     device=lambda x: x.device,
     named_device=_named_device,

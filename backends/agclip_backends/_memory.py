@@ -1,0 +1,120 @@
+"""Where arrays lie in memory, and whether two share some: of any library that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_PATIENCE = 1_000_000
+"""Steps of the search for a common byte, after which one is taken to be there."""
+
+
+class Memory(NamedTuple):
+    """The place of an array: that of its first entry, and bytes from one to the next on each axis.
+
+    It tells two arrays apart only where addresses do: on one host, or on devices under one driver.
+    """
+
+    address: int
+    strides: Sequence[int]
+    itemsize: int
+
+
+class Entries(NamedTuple):
+    """The places of all entries, whatever their order: equal where two arrays hold the same."""
+
+    low: int
+    high: int
+    """Where the last entry ends."""
+    itemsize: int
+    axes: tuple[tuple[int, int], ...]
+    """Pairs of a stride and a length, as few as there can be, by increasing stride."""
+
+
+def of(leaves: Sequence[Any]) -> Sequence[Memory | None] | None:
+    """Return where arrays lie that show it, and None for another.
+
+    They do by `__array_interface__`, by `__cuda_array_interface__`, or by DLPack on the host.
+    """
+    return [_shown(x) for x in leaves]
+
+
+def _shown(x: Any) -> Memory | None:
+    try:
+        shown = getattr(x, "__array_interface__", None) or getattr(
+            x, "__cuda_array_interface__", None
+        )
+        shown = np.from_dlpack(x).__array_interface__ if shown is None else shown
+        itemsize = int(shown["typestr"][2:])
+        strides = shown.get("strides") or _contiguous(shown["shape"], itemsize)
+        return Memory(shown["data"][0], strides, itemsize)
+    except Exception:  # noqa: BLE001 - every library refuses in its own way
+        return None
+
+
+def _contiguous(shape: Sequence[int], itemsize: int) -> list[int]:
+    strides = [itemsize]
+    for length in reversed(shape[1:]):
+        strides.append(strides[-1] * length)
+    return strides[::-1][: len(shape)]
+
+
+def apart(lows: Sequence[int], highs: Sequence[int]) -> bool:
+    """Tell whether pieces of memory, from there to there, are clear of each other.
+
+    Where two are not, one begins before as many have ended as began before it.
+    """
+    begin, end = np.array(lows, np.int64), np.array(highs, np.int64)
+    begin.sort()
+    end.sort()
+    return bool((end[:-1] <= begin[1:]).all())
+
+
+def extent(memory: Memory, shape: Sequence[int]) -> tuple[int, int]:
+    """Return from where to where an array reaches that is not empty."""
+    low, high = memory.address, memory.address + memory.itemsize
+    for stride, length in zip(memory.strides, shape, strict=True):
+        if stride < 0:
+            low += stride * (length - 1)
+        else:
+            high += stride * (length - 1)
+    return low, high
+
+
+def entries(memory: Memory, shape: Sequence[int]) -> Entries:
+    """Return the places of all entries of an array that is not empty."""
+    axes: list[tuple[int, int]] = []
+    for stride, length in sorted(zip(map(abs, memory.strides), shape, strict=True)):
+        if length > 1 and axes and stride == axes[-1][0] * axes[-1][1]:
+            axes[-1] = (axes[-1][0], axes[-1][1] * length)
+        elif length > 1:
+            axes.append((stride, length))
+    return Entries(*extent(memory, shape), memory.itemsize, tuple(axes))
+
+
+class _Shown:
+    """Memory that NumPy is asked about, and never looks into."""
+
+    def __init__(self, found: Entries) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (found.low, True),
+            "typestr": f"|V{found.itemsize}",
+            "shape": tuple(length for _, length in found.axes),
+            "strides": tuple(stride for stride, _ in found.axes),
+        }
+
+
+def overlap(one: Entries, other: Entries) -> bool:
+    """Tell whether two arrays have a byte in common."""
+    try:
+        # NumPy's stubs (2.4) know no limit but "none".
+        return np.shares_memory(
+            np.asarray(_Shown(one)),
+            np.asarray(_Shown(other)),
+            max_work=_PATIENCE,  # type: ignore[arg-type]
+        )
+    except np.exceptions.TooHardError:
+        return True
