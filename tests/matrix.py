@@ -234,6 +234,14 @@ def _twice(x: dict[str, Any]) -> Any:
     return {"w": x["w"], "again": {"w": x["w"]}, "b": x["b"]}
 
 
+def _views(x: dict[str, Any]) -> Any:
+    return {"w": x["w"], "again": {"w": x["w"][:, :]}, "b": x["b"], "be": [x["b"][:]]}
+
+
+def _also_both(leaves: Sequence[Leaf]) -> list[Leaf]:
+    return [leaves[0], leaves[0], leaves[1], leaves[1]]
+
+
 def _also(leaves: Sequence[Leaf]) -> list[Leaf]:
     return [leaves[0], leaves[0], leaves[1]]
 
@@ -248,6 +256,7 @@ KINDS = {
     "nan, zero": Kind(_nested, policy="zero", bad=math.nan),
     "inf, skip": Kind(dict, policy="skip", bad=-math.inf),
     "shared memory": Kind(_twice, _also),
+    "views of one memory": Kind(_views, _also_both),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from agclip import _devices, _kernels, _registry
 from agclip._backend import Backend
@@ -53,7 +53,7 @@ class ClipInfo(NamedTuple):
         scalars = [*self[:5], self.skip, *self.leaf_norms.values()]
         backend = _registry.resolve(scalars[0])
         if backend is None:
-            return HostClipInfo(*self)
+            return cast("HostClipInfo", self)
         if any(backend.access(value) == "never" for value in scalars):
             msg = (
                 "`info` must hold values to bring to the host; got traced arrays. Return it from "
