@@ -10,6 +10,8 @@ import pytest
 
 import agclip
 from agclip.cli import _trials, bench, main
+from agclip.testing import _surroundings
+from agclip_backends._loader import loader
 
 
 @pytest.fixture(params=["backends", "check", "config"])
@@ -77,6 +79,38 @@ def test_check_as_tables(capsys):
     out = capsys.readouterr().out
     assert "agclip" in out
     assert "14 of 14 clips right" in out
+
+
+def test_check_lists_what_results_may_depend_on(capsys):
+    with agclip.config_context(accelerate="off", threads=2):
+        status, document = found(capsys, "check", "--backend", "numpy")
+        assert main(["check", "--backend", "numpy"]) == 0
+    assert status == 0
+    assert {"numba", "optree"} <= set(document["versions"])
+    assert document["kernels"] == "array calls (config_context says so)"
+    assert document["settings"]["threads"] == "2 (config_context)"
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["kernels", "array", "calls", "(config_context", "says", "so)"] in lines
+    assert ["setting", "threads", "2", "(config_context)"] in lines
+
+
+KERNELS = {
+    "compiled by Numba, once that is worth it": ("auto", True, None, False),
+    "compiled by Numba": ("auto", True, object(), False),
+    "array calls (Numba cannot compile here)": ("auto", True, None, True),
+    "array calls (Numba is not installed)": ("auto", False, None, False),
+    "array calls (config_context says so)": ("off", True, None, False),
+}
+
+
+@pytest.mark.parametrize("text", KERNELS)
+def test_kernels_are_told(text, monkeypatch):
+    accelerate, installed, module, hopeless = KERNELS[text]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: installed or None)
+    monkeypatch.setattr(loader, "module", module)
+    monkeypatch.setattr(loader, "hopeless", hopeless)
+    with agclip.config_context(accelerate=accelerate) as settings:
+        assert _surroundings.kernels(settings) == text
 
 
 def test_wrong_clip_is_told(monkeypatch, capsys):

@@ -57,6 +57,7 @@ def set_config(**settings: Unpack[Given]) -> None:
             ask for no device or number of threads in particular.
 
     Raises:
+        ImportError: If the library that `backend` names does not load.
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
     """
@@ -68,16 +69,18 @@ def config_context(**settings: Unpack[Given]) -> AbstractContextManager[Settings
     """Change settings until the end of a `with` block.
 
     Contexts nest, and end as they began whatever is raised inside. Other threads do not see them;
-    a coroutine sees those that were open where it became a task.
+    a coroutine sees those that were open where it became a task. One that ends elsewhere than it
+    began, in another task or out of order, has ended everywhere.
 
     Args:
         settings: Settings by name; None for one that is to stay as it is. All are checked before
             the block is entered.
 
     Returns:
-        A context manager that gives the settings in force inside.
+        A context manager that gives the settings in force inside; it may be entered again.
 
     Raises:
+        ImportError: If the library that `backend` names does not load.
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
     """
