@@ -147,11 +147,6 @@ def access(_: Array) -> Access:
     return "sync"
 
 
-def replays() -> bool:
-    """Return the cautious answer: code that is being compiled assigns once, while it is traced."""
-    return False
-
-
 def keeps_bits(_: Array) -> bool:
     """Return the cautious answer: a product with one may flush a subnormal number to zero."""
     return False

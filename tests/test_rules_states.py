@@ -236,6 +236,18 @@ def test_a_state_of_another_rule_is_refused(name):
     assert str(error.value).endswith("got 'threshold'. Begin with init(params).")
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"), [("chain", "'0', '1'"), ("per group", "'a', 'b'")], ids=["chain", "per-group"]
+)
+def test_members_refuse_the_states_of_others(name, keys):
+    with pytest.raises(ValueError, match="with the keys") as error:
+        RULES[name].update(tree(arrays.library("numpy"), 1.0), {"head": ()})
+    assert str(error.value) == (
+        "`state` must be what init(params) or the last step of this rule returned, with the keys "
+        f"{keys}; got 'head'. Begin with init(params)."
+    )
+
+
 def test_a_state_of_one_that_forgets_is_none_of_one_that_does_not():
     state = agclip.AutoClip(window=3).init([np.ones(2)])
     with pytest.raises(ValueError, match="keys 'count', 'seen', 'history'; got 'count', 'seen', "):

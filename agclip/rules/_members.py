@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agclip import _kernels
@@ -33,13 +33,22 @@ def decided(
     return Step(None, state, info, functools.partial(overwrite, leaves, new))
 
 
-def states(state: State) -> Mapping[str, State]:
+def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
     """Return the states of the members by name; none of them if nothing has been made yet.
 
     Raises:
         TypeError: If the state is neither a dict nor empty.
+        ValueError: If it holds that of another than the members.
     """
     if isinstance(state, Mapping):
+        strange = [key for key in state if key not in names]
+        if strange:
+            msg = (
+                f"`state` must be what init(params) or the last step of this rule returned, with "
+                f"the keys {', '.join(map(repr, names))}; got {strange[0]!r}. Begin with "
+                f"init(params)."
+            )
+            raise ValueError(msg)
         return state
     if isinstance(state, tuple) and not state:
         return {}

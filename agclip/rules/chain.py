@@ -65,7 +65,8 @@ class Chain(Steps):
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         if not leaves.arrays:
             return _apply.nothing(leaves, None, state)
-        held, new, infos = _members.states(state), leaves.rebuild(leaves.arrays), []
+        held = _members.states(state, list(map(str, range(len(self.rules)))))
+        new, infos = leaves.rebuild(leaves.arrays), []
         states = {}
         for i, rule in enumerate(self.rules):
             taken = _members.decided(rule, new, held.get(str(i), ()), params)

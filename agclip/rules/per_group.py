@@ -128,7 +128,8 @@ class PerGroup(Steps):
         weights = None
         if params is not None:
             weights = dict(zip(paths, gather_like(leaves, params, "params").arrays, strict=True))
-        states, infos, writes = dict(_members.states(state)), [], []
+        patterns = [pattern for pattern, _ in self._pairs]
+        states, infos, writes = dict(_members.states(state, patterns)), [], []
         # What came from another library is clipped in the configured one, and written back.
         here = inplace and leaves.originals is None
         groups = self._assigned(paths, _paths.absent(leaves), "grads")
