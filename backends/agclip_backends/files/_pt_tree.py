@@ -15,7 +15,7 @@ _NAMES = 1 << 27
 
 A few bytes of a file can hold one list many times, and in it another one.
 """
-_ENTRY = 100
+_ENTRY = 1000
 
 
 def tensors(tree: Any) -> list[tuple[str, Any]]:
