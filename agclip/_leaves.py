@@ -136,7 +136,8 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
     """
     found = _tree.flatten_like(leaves.structure, tree, name)
     for leaf, path in zip(found, _tree.paths(leaves.structure, name), strict=True):
-        if not isinstance(leaf, Literal) and _registry.resolve(leaf) is None:
+        known = isinstance(leaf, Literal) or _registry.resolve(leaf) is not None
+        if not known or (not isinstance(leaf, Literal) and _aside.holds_nothing(leaf)):
             kind = type(leaf).__name__
             msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
             raise TypeError(msg)
