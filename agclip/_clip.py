@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agclip import _kernels
 from agclip._apply import apply, apply_
 from agclip._coefficient import Decision
 from agclip._details import Details, details
@@ -207,7 +208,7 @@ def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
     with backend.context():
         for i, leaf in enumerate(leaves.arrays):
             for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf)):
-                if bool(xp.any(test(leaf))):
+                if bool(xp.any(test(_kernels.computable(xp, leaf)))):
                     found.append(f"{name} at {leaves.path(i)}")
     msg = (
         f"`{leaves.name}` must be finite; got {', '.join(found)}. "

@@ -7,12 +7,13 @@ import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from agclip import _bounds, _kernels, _thresholds
+from agclip import _bounds, _kernels, _known, _thresholds
 from agclip._backend import Backend
 from agclip._distinct import once
+from agclip._dtypes import kind_of
 from agclip._kernels import Factor
 from agclip._leaves import Leaves, gather, warn_empty
-from agclip._typing import Array, Scalar, T
+from agclip._typing import Array, DType, Scalar, T
 
 
 def clip_by_value(t: T, clip_value_min: Any, clip_value_max: Any, *, loss_scale: Any = None) -> T:
@@ -142,8 +143,9 @@ def _by_kernel(
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    arrays = _unscaled(way.backend, arrays, ends.loss_scale)
-    return [_within(way, leaf, low, high) for leaf, low, high in ends.of(arrays)]
+    unscaled = _unscaled(way.backend, arrays, ends.loss_scale)
+    pairs = zip(unscaled, ends.of(arrays), strict=True)
+    return [_within(way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
 
 
 def _unscaled(
@@ -154,12 +156,18 @@ def _unscaled(
     xp = backend.xp
     if not isinstance(loss_scale, float):
         loss_scale = _kernels.cast(xp, loss_scale, backend.wide(xp, arrays[0]))
+    if any(kind.stored for kind in _known.kinds(arrays)):
+        # What leaves the range of a type without infinities would be NaN, and stay it.
+        arrays = [_kernels.computable(xp, leaf) for leaf in arrays]
     part = (None, 1.0 / loss_scale)
     return backend.scale(xp, arrays, Factor(narrow=part, wide=part))
 
 
-def _within(way: Way, y: Any, low: Array | None, high: Array | None) -> Array:
+def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DType) -> Array:
     xp = way.backend.xp
+    if kind_of(dtype).stored:
+        low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
+        return xp.astype(_within(way, _kernels.computable(xp, y), low, high, xp.float32), dtype)
     if way.block is not None:
         # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
         # an instruction for the minimum, which may flush subnormal entries to zero.
@@ -185,7 +193,7 @@ def _copied(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
             _overwrite(way, new[-1], low, high, ends.loss_scale)
         else:
             (y,) = _unscaled(way.backend, [leaf], ends.loss_scale)
-            new.append(_within(way, y, low, high))
+            new.append(_within(way, y, low, high, leaf.dtype))
     return new
 
 
@@ -204,4 +212,4 @@ def _overwrite(
     block = way.block or size
     for piece in (leaf,) if size <= block else _kernels.pieces(leaf, block):
         (y,) = _unscaled(way.backend, [piece], loss_scale)
-        _kernels.write(piece, _within(way, y, low, high))
+        _kernels.write(piece, _within(way, y, low, high, leaf.dtype))

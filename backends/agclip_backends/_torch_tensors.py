@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip._dtypes import Kind, kind_named
 from agclip._known import Known
@@ -15,6 +18,7 @@ from agclip_backends import _host
 from agclip_backends._loader import loader
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
+_ORDINARY_DISPATCH = torch.Tensor.__torch_dispatch__
 _KINDS = {
     getattr(torch, name): kind_named(name)
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -29,7 +33,7 @@ _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
     """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
-    if watched() or torch._C._len_torch_dispatch_stack():
+    if watched() or is_in_torch_dispatch_mode():
         return None
     if not types <= _TYPES or not all(map(_is_cpu, leaves)):
         return None
@@ -70,6 +74,38 @@ def watched() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch.autograd.forward_ad._current_level >= 0
     )
+
+
+def recorded_by_mode() -> bool:
+    """Tell whether operations only give shapes, or become a program: `FakeTensorMode`, `make_fx`.
+
+    Other modes watch operations on values that can be read, such as `FlopCounterMode`. There is no
+    public test for the ones meant here (torch 2.13).
+    """
+    if not is_in_torch_dispatch_mode():
+        return False
+    key = torch._C._TorchDispatchModeKey
+    found = [torch._C._get_dispatch_mode(k) for k in (key.FAKE, key.PROXY, key.FUNCTIONAL)]
+    before: Any = torch._ops._get_dispatch_mode_pre_dispatch
+    found += [before(k) for k in (key.PROXY, key.FUNCTIONAL)]
+    return any(mode is not None for mode in found)
+
+
+def dispatches(x: torch.Tensor) -> bool:
+    """Tell whether a tensor is of a class that carries operations out itself."""
+    return type(x) not in _TYPES and type(x).__torch_dispatch__ is not _ORDINARY_DISPATCH
+
+
+def unserved(x: torch.Tensor) -> str | None:
+    """Return why a tensor that carries operations out itself is not taken; None if it is."""
+    if isinstance(x, FunctionalTensor):
+        return None
+    if isinstance(x, FakeTensor):
+        active = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+        return None if active is x.fake_mode else "is a FakeTensor outside of its FakeTensorMode"
+    if hasattr(type(x), "full_tensor"):
+        return "is a DTensor, of which every process holds a part,"
+    return f"is a {type(x).__qualname__}, which carries out operations itself,"
 
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
