@@ -9,6 +9,7 @@ import math
 import numbers
 from typing import Any
 
+from agclip import _thresholds
 from agclip._registry import resolve
 from agclip._tree import describe
 
@@ -85,7 +86,4 @@ def count(name: str, value: Any, least: int = 0, none: str = "") -> None:
 
 def flag(name: str, value: Any) -> None:
     """Check a bool; None is allowed."""
-    if value is not None and not isinstance(value, bool):
-        found = describe(value)
-        msg = f"`{name}` must be True, False, or None for what the settings say; got {found}."
-        raise TypeError(msg)
+    _thresholds.flag(name, value)
