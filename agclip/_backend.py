@@ -54,6 +54,9 @@ class Backend:
             asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
             `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
+        misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
+            place of a gradient, or an object that holds parameters, as `_misplaced.Misplaced`; None
+            if there is none.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
@@ -95,6 +98,7 @@ class Backend:
     keeps_bits: Callable[[Array], bool] = _kernels.keeps_bits
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
+    misplaced: Callable[[Sequence[Any], set[type]], Any] = _kernels.nothing
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
     usable: Callable[[], str | None] = _kernels.usable
     device: Callable[[Array], Device] = _kernels.device

@@ -222,7 +222,7 @@ def _refuse(x: Any) -> str | None:
 def _unwritable(x: torch.Tensor) -> str | None:
     if x.requires_grad and torch.is_grad_enabled():
         if x.is_leaf:
-            return "is a leaf that requires grad (a parameter, not its gradient?)"
+            return "is a leaf that requires grad"
         if x._base is not None:
             return "is a view that autograd keeps track of"
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
@@ -269,6 +269,7 @@ _plain = Backend(
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
+    misplaced=_torch_tensors.misplaced,
     unwritable=_unwritable,
     usable=_usable,
     device=lambda x: x.device,
