@@ -180,13 +180,20 @@ def clip_by_rms_(
 
 
 def size(leaf: Array) -> float:
-    """Return how many entries a leaf has, 1 for an empty one."""
-    return float(max(math.prod(leaf.shape), 1))
+    """Return how many entries a leaf has, 1 for an empty one.
+
+    Where a program is traced for more shapes than one, that is a symbol, and stays one.
+    """
+    count: Any = max(math.prod(leaf.shape), 1)
+    number: float = float(count) if isinstance(count, int) else count * 1.0
+    return number
 
 
 def root_size(leaf: Array) -> float:
     """Return the square root of the number of entries."""
-    return math.sqrt(size(leaf))
+    count: Any = size(leaf)
+    root: float = math.sqrt(count) if isinstance(count, float) else count**0.5
+    return root
 
 
 def _weighted(
@@ -212,7 +219,8 @@ def weights(leaves: Leaves, weight: Callable[[Array], float]) -> tuple[float, ..
         ValueError: If the size of a leaf is not known.
     """
     for i, leaf in enumerate(leaves.arrays):
-        if math.isnan(math.prod(leaf.shape)):
+        # Not `isnan`: a compiler's symbol of a size is no number yet.
+        if (count := math.prod(leaf.shape)) != count:
             msg = (
                 f"`{leaves.name}` must have a known size; got shape {tuple(leaf.shape)} at "
                 f"{leaves.path(i)}. Let the library compute the shape first."

@@ -57,6 +57,9 @@ class Backend:
             asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
             `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
+        misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
+            place of a gradient, or an object that holds parameters, as `_misplaced.Misplaced`; None
+            if there is none.
         unwritable: `(x)` → why x cannot be overwritten, or None.
         memory: `(leaves)` → for each leaf where it lies: the address of its first entry, the bytes
             from one to the next on each axis and those of an entry; None for one of which that is
@@ -104,6 +107,7 @@ class Backend:
     keeps_bits: Callable[[Array], bool] = _kernels.keeps_bits
     survey: Callable[[Sequence[Array], set[type], bool], Known | None] = _kernels.nothing
     refuse: Callable[[Any], str | None] = _kernels.refuse
+    misplaced: Callable[[Sequence[Any], set[type]], Any] = _kernels.nothing
     unwritable: Callable[[Array], str | None] = _kernels.unwritable
     memory: Callable[[Sequence[Array]], Sequence[Memory | None] | None] = of
     partial: Callable[[Sequence[Array]], tuple[int, str] | None] = _kernels.nothing

@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip import _foreign, _kernels, _registry, _thresholds
+from agclip import _devices, _foreign, _kernels, _registry, _thresholds
 from agclip._dtypes import Kind, kind_of
 from agclip._known import Known
 from agclip._leaves import Leaves
@@ -117,16 +117,13 @@ def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
     # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
     value = int(bound) if isinstance(bound, numbers.Integral) else _thresholds.as_float(bound)
-    if -math.inf < bound < math.inf:
+    if -math.inf < bound < math.inf or not kind.infinite:
         value = min(max(value, kind.lowest), kind.largest)
     value = float(value) if kind.family == "real" else int(value)
-    xp, device = backend.xp, backend.device(leaf)
-    if backend.access(leaf) != "never" or backend.run is not _kernels.run:
-        return _kernels.number(xp, value, leaf.dtype, device)
-    # A product: torch.compile would compile anew for every number that `asarray` is given. A
-    # library that compiles by itself sees a constant, and might flush the product to zero.
-    wide = backend.wide(xp, leaf) if kind.family == "real" else leaf.dtype
-    return _kernels.cast(xp, _kernels.number(xp, 1, wide, device) * value, leaf.dtype)
+    wide = kind.family == "real" and _devices.compiled_around(backend, leaf)
+    dtype = backend.wide(backend.xp, leaf) if wide else leaf.dtype
+    made = _devices.constant(backend, value, dtype, leaf)
+    return _kernels.cast(backend.xp, made, leaf.dtype)
 
 
 def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
@@ -150,13 +147,18 @@ def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
 
 
 def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
-    """Return the bound with finite entries brought into the range of a kind, before a cast."""
-    if kind.lowest <= given.lowest and given.largest <= kind.largest:
+    """Return the bound with entries brought into the range of a kind, before a cast.
+
+    Infinities stay where the kind has them.
+    """
+    fits = kind.lowest <= given.lowest and given.largest <= kind.largest
+    if fits and (kind.infinite or not given.infinite):
         return bound
+    bound = _kernels.computable(xp, bound)
     low, high = max(given.lowest, kind.lowest), min(given.largest, kind.largest)
-    finite = xp.isfinite(bound)
-    bound = xp.where(finite & (bound > high), xp.full_like(bound, high), bound)
-    return xp.where(finite & (bound < low), xp.full_like(bound, low), bound)
+    moved = xp.isfinite(bound) if kind.infinite else bound == bound
+    bound = xp.where(moved & (bound > high), xp.full_like(bound, high), bound)
+    return xp.where(moved & (bound < low), xp.full_like(bound, low), bound)
 
 
 def _not_integral(name: str, found: str, leaves: Leaves, i: int) -> str:
@@ -171,7 +173,11 @@ def check_order(leaves: Leaves, lows: list[Array | None], highs: list[Array | No
     backend, xp = leaves.backend, leaves.backend.xp
     for low, high in zip(lows, highs, strict=True):
         pair = zip(_NAMES, (low, high), strict=True)
-        readable = [(n, b) for n, b in pair if b is not None and _free(backend.access(b))]
+        readable = [
+            (n, _kernels.computable(xp, b))
+            for n, b in pair
+            if b is not None and _free(backend.access(b))
+        ]
         for name, bound in readable:
             if bool(xp.any(bound != bound)):
                 msg = f"`{name}` must not hold NaN; got an array that does."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from agclip import _kernels
 from agclip._apply import apply, apply_
 from agclip._coefficient import Decision
 from agclip._details import Details, details
@@ -226,7 +227,7 @@ def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
             (i, name)
             for i, leaf in enumerate(leaves.arrays)
             for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
-            if bool(xp.any(test(leaf)))
+            if bool(xp.any(test(_kernels.computable(xp, leaf))))
         ]
     msg = (
         f"`{leaves.name}` must be finite; got {_listed(leaves, found)}. "

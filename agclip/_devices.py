@@ -10,7 +10,7 @@ import array_api_compat
 
 from agclip import _floats, _kernels
 from agclip._backend import Backend
-from agclip._typing import Array, Device, Namespace, Scalar
+from agclip._typing import Array, Device, DType, Namespace, Scalar
 
 
 def _distinct(devices: Sequence[Device]) -> list[Device]:
@@ -48,6 +48,23 @@ def scalars(
         else value
         for leaf, value in zip(leaves, values, strict=True)
     ]
+
+
+def constant(backend: Backend, value: float, dtype: DType, leaf: Array) -> Scalar:
+    """Return a number as a 0-d array of a floating-point dtype, on the device of a leaf."""
+    xp, device = backend.xp, backend.device(leaf)
+    if compiled_around(backend, leaf):
+        return _kernels.number(xp, 1, dtype, device) * value
+    return _kernels.number(xp, value, dtype, device)
+
+
+def compiled_around(backend: Backend, leaf: Array) -> bool:
+    """Tell whether numbers must come in by products: see `constant`.
+
+    torch.compile would compile anew for every number that `asarray` is given. A library that
+    compiles by itself sees a constant, and might flush the product to zero.
+    """
+    return backend.access(leaf) == "never" and backend.run is _kernels.run
 
 
 def total(backend: Backend, values: Sequence[Array]) -> Scalar:

@@ -27,11 +27,18 @@ class Kind:
     """The smallest finite value: an int for integers."""
     largest: float
     """The largest finite value: an int for integers."""
+    infinite: bool = True
+    """Whether a real type has infinities."""
 
     @property
     def half(self) -> bool:
         """Narrower than float32: multiplied in float32 and rounded once."""
         return 0 < self.precision < 24
+
+    @property
+    def stored(self) -> bool:
+        """A float8: to keep numbers in. Libraries cast it, and compute with it hardly or not."""
+        return 0 < self.precision < 8
 
     @property
     def unit_roundoff(self) -> float:
@@ -52,6 +59,7 @@ _REAL = {
     "float32": (24, 2.0**128 - 2.0**104),
     "float64": (53, sys.float_info.max),
 }
+_WITHOUT_INFINITY = ("fn", "fnuz")
 _COMPLEX = {"complex64": _REAL["float32"], "complex128": _REAL["float64"]}
 _INTEGER = {
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
@@ -59,7 +67,10 @@ _INTEGER = {
 }
 
 _BY_NAME: dict[str, Kind] = {
-    **{name: Kind(name, "real", bits, -top, top) for name, (bits, top) in _REAL.items()},
+    **{
+        name: Kind(name, "real", bits, -top, top, not name.endswith(_WITHOUT_INFINITY))
+        for name, (bits, top) in _REAL.items()
+    },
     **{name: Kind(name, "complex", bits, -top, top) for name, (bits, top) in _COMPLEX.items()},
     **{name: Kind(name, "integer", 0, low, top) for name, (low, top) in _INTEGER.items()},
 }

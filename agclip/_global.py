@@ -167,6 +167,7 @@ def _plan(
     strict: bool | None,
     reproducible: bool | None,
 ) -> Plan:
+    leaves.warn_of_parameters()
     order = _thresholds.check_order(ord)
     return Plan(
         joint=True,

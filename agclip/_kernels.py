@@ -218,13 +218,14 @@ def export(x: Array) -> Array:
 def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
     """Tell whether two entries of a strided array may lie in the same memory.
 
-    Ordered by stride, every axis must step over all that the smaller ones reach.
+    Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
+    to a compiler that traces Python, strides may be symbols.
     """
-    reach = itemsize
-    for stride, length in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
-        if stride < reach:
+    axes = [(abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1]
+    for i, (stride, _) in enumerate(axes):
+        smaller = [s * (n - 1) for k, (s, n) in enumerate(axes) if k != i and s <= stride]
+        if stride < itemsize + sum(smaller):
             return math.prod(shape) > 0
-        reach += stride * (length - 1)
     return False
 
 
@@ -246,6 +247,11 @@ def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, .
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
     """Return x in a dtype, x itself if it has it already."""
     return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+def computable(xp: Namespace, x: Array) -> Array:
+    """Return x itself, or a float8 as float32: exactly, and not every library compares float8."""
+    return xp.astype(x, xp.float32) if kind_of(x.dtype).stored else x
 
 
 def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:

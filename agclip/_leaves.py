@@ -14,6 +14,7 @@ from agclip._backend import Backend
 from agclip._dtypes import Kind, kind_of
 from agclip._known import Known
 from agclip._literals import Literal, materialise
+from agclip._misplaced import Misplaced
 from agclip._registry import backend_for
 from agclip._typing import Access, Array, Tree
 
@@ -34,6 +35,17 @@ class Leaves(NamedTuple):
     structure: _tree.Structure
     originals: list[Any] | None = None
     """What the arrays were made of, if some came from another library than the configured one."""
+    misplaced: Misplaced | None = None
+    """What may be a parameter in the place of a gradient."""
+
+    def warn_of_parameters(self) -> None:
+        """Warn where parameters are about to be scaled by one norm: it is seldom meant."""
+        if self.misplaced is not None:
+            tell_caller(
+                f"`{self.name}` holds {self.misplaced.found} at "
+                f"{self.path(self.misplaced.position)}, which is clipped, not its gradient. "
+                f"{self.misplaced.instead}"
+            )
 
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
@@ -259,6 +271,13 @@ def _checked(
     inplace: bool,
 ) -> Leaves:
     known = backend.survey(found, types, inplace)
+    said = None
+    if name != "params":  # what holds parameters by right
+        said = backend.misplaced(found if known is None else known, types)
+        if said is not None and said.wrong:
+            path = _path(structure, name, said.position)
+            msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
+            raise TypeError(msg)
     if known is not None and all(kind.family in families for kind in known.kinds):
         if inplace and not known.distinct:
             _distinct.marked(backend, known, name, partial(_path, structure, name))
@@ -267,9 +286,9 @@ def _checked(
             if len(known.kinds) == 1
             else [kind_of(leaf.dtype) for leaf in known]
         )
-        return Leaves(name, backend, known, kinds, structure)
+        return Leaves(name, backend, known, kinds, structure, None, said)
     kinds = []
-    leaves = Leaves(name, backend, found, kinds, structure)
+    leaves = Leaves(name, backend, found, kinds, structure, None, said)
     for i, leaf in enumerate(found):
         reason = backend.refuse(leaf)
         if reason is not None:
@@ -305,7 +324,11 @@ def _checked(
 
 def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:
     """Warn, on behalf of the caller's line, that a call has nothing to do."""
-    msg = f"`{name}` holds no array: {consequence}. Was an iterator used up?"
+    tell_caller(f"`{name}` holds no array: {consequence}. Was an iterator used up?")
+
+
+def tell_caller(msg: str) -> None:
+    """Warn on behalf of the caller's line."""
     depth = 1
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] == "agclip":
         depth += 1

@@ -105,6 +105,11 @@ def _of_class(cls: type) -> Backend | None:
     return None
 
 
+def owner_of(cls: type) -> Backend | None:
+    """Return the backend of the library that defines a class, of arrays or not."""
+    return None if cls.__module__ == "builtins" else _of_class(cls)
+
+
 def _named(name: str) -> Backend | None:
     found = _registered.get(name)
     return getattr(_plugins, f"backend_{name}", None) if found is None else found

@@ -132,13 +132,36 @@ def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
     return "skip" if bound is None and nonfinite == "propagate" else cast(NonFinite, nonfinite)
 
 
+def flag(name: str, value: Any) -> bool | None:
+    """Check a flag: True, False, or None for what is configured.
+
+    A bool of an array library, such as NumPy's, is one where it can be read for nothing.
+
+    Raises:
+        TypeError: If the value is anything else: a word such as "no" would count as True.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    owner = _registry.resolve(value)
+    dense = owner is not None and not owner.refuse(value)
+    if dense and kind_of(value.dtype).name == "bool" and value.ndim == 0:
+        assert owner is not None, "it is dense"
+        if owner.access(value) == "free":
+            return bool(value)
+    found = describe(value)
+    msg = f"`{name}` must be True, False, or None for what the settings say; got {found}."
+    raise TypeError(msg)
+
+
 def check_strict(strict: bool | None, leaves: Leaves) -> bool:
     """Check that a strict bound can be kept; None stands for what is configured.
 
     Raises:
+        TypeError: If `strict` is no flag.
         ValueError: If a leaf of a half type is clipped in float32, in a library that lacks it.
     """
     says = ""
+    strict = flag("strict", strict)
     if strict is None:
         strict = config.current().strict
         says = _said("strict") if strict else ""
@@ -164,10 +187,12 @@ def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) 
     None stands for what is configured.
 
     Raises:
+        TypeError: If `reproducible` is no flag.
         ValueError: If the order is not 1, 2 or infinity.
         NotImplementedError: If a device has no float64.
     """
     says = ""
+    reproducible = flag("reproducible", reproducible)
     if reproducible is None:
         reproducible = config.current().reproducible
         says = _said("reproducible") if reproducible else ""

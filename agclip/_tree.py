@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from itertools import islice
 from typing import Any, NamedTuple
 
-from agclip import _advice, _plugins, _registry
+from agclip import _advice, _misplaced, _plugins, _registry
 from agclip._literals import Literal, is_literal
 from agclip._typing import T, Tree
 
@@ -103,6 +103,10 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
         return leaves, _walk(tree, leaves)
     except _NotATreeError as error:
         found, path = error.found, name + error.path
+        said = _misplaced.among([found, *error.beside])
+        if said is not None:
+            msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
+            raise TypeError(msg) from None
         if hasattr(found, "dtype") and hasattr(found, "shape") and not isinstance(found, type):
             msg = (
                 f"`{name}` must hold arrays of a library that agclip knows; got "
@@ -184,9 +188,11 @@ def _in_order(structure: Node, other: Node) -> list[Any] | None:
 
 
 class _NotATreeError(Exception):
-    def __init__(self, found: Any) -> None:
+    def __init__(self, found: Any, held: Iterable[Any] = ()) -> None:
         self.found = found
         self.path = ""
+        self.beside = list(held)
+        """What else may say what is meant: its neighbours, and what it holds."""
 
 
 def _walk(x: Any, leaves: list[Any]) -> Structure:
@@ -217,6 +223,8 @@ def _container(x: Any, leaves: list[Any]) -> Node:
         try:
             structures.append(_walk(child, leaves))
         except _NotATreeError as error:
+            if not error.path:
+                error.beside += node.children
             error.path = node.key(position) + error.path
             raise
     return Node(node.unflatten, node.keys, structures, node.key_format)
@@ -243,7 +251,7 @@ def _open(x: Any) -> Node:
         if opened is not None:
             children, keys, build = opened
             return Node(build, keys, children, "{}")
-    raise _NotATreeError(x)
+    raise _NotATreeError(x, x.values() if isinstance(x, Mapping) else ())
 
 
 def _open_registered(x: Any) -> Node:

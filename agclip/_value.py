@@ -7,14 +7,14 @@ import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
-from agclip import _bounds, _floats, _kernels, _thresholds
+from agclip import _bounds, _floats, _kernels, _known, _thresholds
 from agclip._backend import Backend
 from agclip._coefficient import reciprocal
 from agclip._distinct import once
 from agclip._dtypes import kind_of
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._tree import materialised
-from agclip._typing import Array, Bound, Number, Numbers, Scalar, T
+from agclip._typing import Array, Bound, DType, Number, Numbers, Scalar, T
 
 
 @overload
@@ -157,8 +157,9 @@ def _by_kernel(
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    arrays = _unscaled(way.backend, arrays, ends.loss_scale)
-    return [_within(way, leaf, low, high) for leaf, low, high in ends.of(arrays)]
+    unscaled = _unscaled(way.backend, arrays, ends.loss_scale)
+    pairs = zip(unscaled, ends.of(arrays), strict=True)
+    return [_within(way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
 
 
 def _unscaled(
@@ -167,6 +168,9 @@ def _unscaled(
     if loss_scale is None:
         return arrays
     xp = backend.xp
+    if any(kind.stored for kind in _known.kinds(arrays)):
+        # What leaves the range of a type without infinities would be NaN, and stay it.
+        arrays = [_kernels.computable(xp, leaf) for leaf in arrays]
     wide = backend.wide(xp, arrays[0])
     if isinstance(loss_scale, float):
         factor = reciprocal(_floats, loss_scale, kind_of(wide).name)
@@ -175,8 +179,11 @@ def _unscaled(
     return backend.scale(xp, arrays, factor)
 
 
-def _within(way: Way, y: Any, low: Array | None, high: Array | None) -> Array:
+def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DType) -> Array:
     xp = way.backend.xp
+    if kind_of(dtype).stored:
+        low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
+        return xp.astype(_within(way, _kernels.computable(xp, y), low, high, xp.float32), dtype)
     if way.block is not None:
         # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
         # an instruction for the minimum, which may flush subnormal entries to zero.
@@ -202,7 +209,7 @@ def _copied(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
             _overwrite(way, new[-1], low, high, ends.loss_scale)
         else:
             (y,) = _unscaled(way.backend, [leaf], ends.loss_scale)
-            new.append(_within(way, y, low, high))
+            new.append(_within(way, y, low, high, leaf.dtype))
     return new
 
 
@@ -221,4 +228,4 @@ def _overwrite(
     block = way.block or size
     for piece in (leaf,) if size <= block else _kernels.pieces(leaf, block):
         (y,) = _unscaled(way.backend, [piece], loss_scale)
-        _kernels.write(piece, _within(way, y, low, high))
+        _kernels.write(piece, _within(way, y, low, high, leaf.dtype))

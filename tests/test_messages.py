@@ -232,10 +232,30 @@ ARRAYS = {
         lambda torch: [torch.ones(2), torch.ones(1).expand(3)],
         "torch",
     ),
-    "a parameter in place": written(
-        "one that is a leaf that requires grad (a parameter, not its gradient?)",
-        lambda torch: [torch.ones(2), torch.nn.Parameter(torch.ones(2))],
+    "a recorded leaf in place": written(
+        "one that is a leaf that requires grad",
+        lambda torch: [torch.ones(2), torch.ones(2, requires_grad=True)],
         "torch",
+    ),
+    "a parameter": Case(
+        TypeError,
+        "`t_list` must hold gradients; got a parameter, which requires grad, at t_list[1]. Pass "
+        "the gradients, such as `[p.grad for p in model.parameters()]`; where the parameters "
+        "themselves are meant, `p.detach()`, or `p.view_as(p)` to record it.",
+        lambda _, torch: agclip.global_norm([torch.ones(2), torch.nn.Parameter(torch.ones(2))]),
+        ("torch",),
+    ),
+    "a module": Case(
+        TypeError,
+        "`t` must hold gradients; got a module (Identity) at t['m']. Pass the gradients, such as "
+        "`[p.grad for p in model.parameters()]`.",
+        lambda _, torch: agclip.clip_by_norm({"m": torch.nn.Identity()}, 1),
+        ("torch",),
+    ),
+    "a word for a flag": Case(
+        TypeError,
+        "`strict` must be True, False, or None for what the settings say; got str.",
+        lambda _: agclip.clip_by_norm(X, 1, strict="no"),
     ),
     "a sliding window in place": written(
         "one that holds several entries in the same memory",
@@ -934,7 +954,7 @@ def test_the_warning_has_its_text(name, twin):
 
 
 def fail(message):
-    def ones(_):
+    def ones(*_, **__):
         raise RuntimeError(message)
 
     return ones
@@ -960,7 +980,9 @@ class ZeroTensor:
 
 
 PROBES = {
-    "torch miscounts": Probe("the sum of two ones is not two", "torch", lambda _: ZeroTensor()),
+    "torch miscounts": Probe(
+        "the sum of two ones is not two", "torch", lambda *_, **__: ZeroTensor()
+    ),
     "torch fails": Probe("no kernel image", "torch", fail("no kernel image")),
     "jax fails": Probe("no TPU", "jax", fail("no TPU")),
     "cupy miscounts": Probe("the sum of two ones is not two", "cupy", lambda _: ZeroTensor()),

@@ -41,8 +41,9 @@ def _compared(
     """Return the least |out|/|in|, and whether an entry changed, was, and is not finite."""
     xp = backend.xp
     least, changed, bad, still = [], [], [], []
-    for old, new in zip(before, after, strict=True):
-        wide = backend.wide(xp, old)
+    for pair in zip(before, after, strict=True):
+        wide = backend.wide(xp, pair[0])
+        old, new = (_kernels.computable(xp, x) for x in pair)
         finite = xp.isfinite(old)
         ordinary = finite & (old != 0)
         size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))

@@ -153,6 +153,7 @@ def scalar(leaves: Leaves, value: Scalar) -> Array:
     backend, first = leaves.backend, leaves.arrays[0]
     wide = backend.wide(backend.xp, first)
     with backend.context():
-        if hasattr(value, "dtype"):
-            return _kernels.cast(backend.xp, value, wide)
-        return _kernels.number(backend.xp, value, wide, backend.device(first))
+        # Not `hasattr`: a compiler's symbol of a number cannot be asked.
+        if isinstance(value, (float, int)):
+            return _devices.constant(backend, value, wide, first)
+        return _kernels.cast(backend.xp, value, wide)

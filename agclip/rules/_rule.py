@@ -147,6 +147,8 @@ class Options(Steps):
 
     def _plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
         """Return what the core is to do, a record included."""
+        if joint:
+            leaves.warn_of_parameters()
         nonfinite, reproducible, strict = configured(self.nonfinite, self.reproducible, self.strict)
         return Plan(
             joint=joint,

@@ -79,9 +79,9 @@ def _largest(backend: Any, arrays: Sequence[Array], pair: Sequence[Any]) -> Arra
     xp, wide = backend.xp, backend.wide(backend.xp, arrays[0])
     device = backend.device(arrays[0])
     peaks = [
-        _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide)))
-        if hasattr(value, "dtype")
-        else xp.abs(_kernels.number(xp, value, wide, device))
+        xp.abs(_kernels.number(xp, value, wide, device))
+        if isinstance(value, numbers.Real)
+        else _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide)))
         for value in pair
     ]
     return xp.maximum(*peaks)

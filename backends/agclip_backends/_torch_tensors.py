@@ -8,19 +8,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip._dtypes import Kind, kind_named
 from agclip._known import Known
+from agclip._misplaced import Misplaced
 from agclip_backends import _host, _memory
 from agclip_backends._loader import loader
 from agclip_backends._memory import Memory
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
+_ORDINARY_DISPATCH = torch.Tensor.__torch_dispatch__
 _KINDS = {
     getattr(torch, name): kind_named(name)
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
 _CODES = {dtype: _host.CODES[kind.name] for dtype, kind in _KINDS.items()}
+_GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
+_MEANT = (
+    "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
+)
 _is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
@@ -30,7 +39,7 @@ _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
     """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
-    if watched() or torch._C._len_torch_dispatch_stack():
+    if watched() or is_in_torch_dispatch_mode():
         return None
     if not types <= _TYPES or not all(map(_is_cpu, leaves)):
         return None
@@ -101,6 +110,66 @@ def watched() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch.autograd.forward_ad._current_level >= 0
     )
+
+
+def recorded_by_mode() -> bool:
+    """Tell whether operations only give shapes, or become a program: `FakeTensorMode`, `make_fx`.
+
+    Other modes watch operations on values that can be read, such as `FlopCounterMode`. There is no
+    public test for the ones meant here (torch 2.13).
+    """
+    if not is_in_torch_dispatch_mode():
+        return False
+    key = torch._C._TorchDispatchModeKey
+    found = [torch._C._get_dispatch_mode(k) for k in (key.FAKE, key.PROXY, key.FUNCTIONAL)]
+    before: Any = torch._ops._get_dispatch_mode_pre_dispatch
+    found += [before(k) for k in (key.PROXY, key.FUNCTIONAL)]
+    return any(mode is not None for mode in found)
+
+
+def dispatches(x: torch.Tensor) -> bool:
+    """Tell whether a tensor is of a class that carries operations out itself."""
+    return type(x) not in _TYPES and type(x).__torch_dispatch__ is not _ORDINARY_DISPATCH
+
+
+def unserved(x: torch.Tensor) -> str | None:
+    """Return why a tensor that carries operations out itself is not taken; None if it is."""
+    if isinstance(x, FunctionalTensor):
+        return None
+    if isinstance(x, FakeTensor):
+        active = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+        return None if active is x.fake_mode else "is a FakeTensor outside of its FakeTensorMode"
+    if hasattr(type(x), "full_tensor"):
+        return "is a DTensor, of which every process holds a part,"
+    return f"is a {type(x).__qualname__}, which carries out operations itself,"
+
+
+def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
+    """Return the first parameter, module or optimizer in the place of a gradient.
+
+    Where gradients are recorded that is a `Parameter` that requires grad, and any other leaf of
+    autograd that has its gradient already: one without is an input of a function that is to be
+    differentiated, and so are gradients that have a graph. Elsewhere weights may be what is to be
+    clipped: those that have a gradient are reported as a doubt.
+    """
+    recording = torch.is_grad_enabled()
+    if isinstance(leaves, Known) and (
+        recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
+    ):
+        return None  # `survey` has found that none requires grad, or the first is no parameter
+    asked = not watched()
+    for i, x in enumerate(leaves):
+        if isinstance(x, (torch.nn.Module, torch.optim.Optimizer)):
+            kind = "a module" if isinstance(x, torch.nn.Module) else "an optimizer"
+            return Misplaced(i, f"{kind} ({type(x).__name__})", f"{_GRADIENTS}.", wrong=True)
+        if not isinstance(x, torch.Tensor) or not x.requires_grad:
+            continue
+        trained = asked and x.is_leaf and x.grad is not None
+        if (recording and isinstance(x, torch.nn.Parameter)) or trained:
+            return Misplaced(
+                i, "a parameter, which requires grad,", f"{_GRADIENTS}{_MEANT}", wrong=recording
+            )
+    return None
 
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:

@@ -17,6 +17,7 @@ from agclip import Backend, _kernels
 from agclip._dtypes import kind_of, real_dtype
 from agclip_backends import _cuda
 from agclip_backends._cuda_source import SOURCE, THREADS
+from agclip_backends._probe import kept
 
 BLOCK = 1 << 24
 """Entries of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
@@ -152,7 +153,7 @@ def _named_device(_: Any, name: str) -> Any:
     return None if number is None else cupy.cuda.Device(number)
 
 
-@functools.cache
+@kept
 def _usable() -> str | None:
     """Allocate and compute: CuPy imports on a machine without a driver, where neither works."""
     try:

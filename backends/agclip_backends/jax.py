@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from agclip import Backend, _kernels
 from agclip._typing import Access
 from agclip_backends import _jax_numpy, _xla
+from agclip_backends._probe import kept
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -93,7 +94,7 @@ def _named_device(_: Any, name: str) -> Any:
     return {str(i): device for i, device in enumerate(devices)}.get(index or "0")
 
 
-@functools.cache
+@kept
 def _usable() -> str | None:
     try:
         jnp.ones(2).block_until_ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from agclip._known import Known
 from agclip._typing import Access
 from agclip_backends import _array_sums, _torch_complex, _torch_cuda, _torch_tensors
 from agclip_backends._host import accelerated
+from agclip_backends._probe import kept
 from agclip_backends._torch_complex import all_reals, in_parts, reals
 
 PIECE = 3 << 16
@@ -39,6 +39,8 @@ def _access(x: torch.Tensor) -> Access:
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return "never"
     if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
+        return "never"
+    if _torch_tensors.dispatches(x) or _torch_tensors.recorded_by_mode():
         return "never"
     if x.device.type != "cpu":
         return "sync"
@@ -87,7 +89,11 @@ def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
 @torch.no_grad()
 def _joined(leaves: Sequence[torch.Tensor]) -> Any:
     flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
-    return torch.cat(flat).to(torch.float64).numpy()
+    try:
+        joined = torch.cat(flat)
+    except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
+        joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
+    return joined.to(torch.float64).numpy()
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
@@ -122,7 +128,7 @@ def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
         leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
     pieces = torch.split(leaf.view(-1), PIECE) if whole else _kernels.pieces(leaf, PIECE)
-    buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64)
+    buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64, device=leaf.device)
     sums: list[float] = []
     for piece in pieces:
         y = buffer[: piece.numel()]
@@ -178,7 +184,8 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
             double = dtype in _DOUBLES
             rest = factor.wide[1] if double else factor.narrow[1]
             # By a number this takes three times as long (torch 2.13 on the CPU).
-            torch._foreach_mul_(alike, torch.tensor(rest, dtype=dtype.to_real()))
+            scalar = torch.tensor(rest, dtype=dtype.to_real(), device=alike[0].device)
+            torch._foreach_mul_(alike, scalar)
         leaves = [leaf for leaf in leaves if leaf.dtype in (torch.float16, torch.bfloat16)]
     for leaf, here in in_parts(leaves, factor):
         kind = kind_of(leaf.dtype)
@@ -234,6 +241,8 @@ def _refuse(x: Any) -> str | None:
         return f"has the layout {x.layout}"
     if x.is_nested:
         return "is nested"
+    if not torch.compiler.is_compiling() and _torch_tensors.dispatches(x):
+        return _torch_tensors.unserved(x)
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64):
         return f"has the dtype {x.dtype}, which torch cannot compare"
     return "is quantised" if x.is_quantized else None
@@ -242,7 +251,7 @@ def _refuse(x: Any) -> str | None:
 def _unwritable(x: torch.Tensor) -> str | None:
     if x.requires_grad and torch.is_grad_enabled():
         if x.is_leaf:
-            return "is a leaf that requires grad (a parameter, not its gradient?)"
+            return "is a leaf that requires grad"
         if x._base is not None:
             return "is a view that autograd keeps track of"
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
@@ -264,10 +273,10 @@ def _wide(_: Any, x: torch.Tensor) -> torch.dtype:
     return torch.float32 if x.is_mps else torch.float64
 
 
-@functools.cache
+@kept
 def _usable() -> str | None:
     try:
-        if torch.ones(2).sum().item() != 2:
+        if torch.ones(2, device="cpu").sum().item() != 2:
             return "the sum of two ones is not two"
     except RuntimeError as error:
         return str(error)
@@ -291,6 +300,7 @@ _plain = Backend(
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
+    misplaced=_torch_tensors.misplaced,
     unwritable=_unwritable,
     memory=_torch_tensors.memory,
     usable=_usable,
