@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 _ADVICE = "Take it out, or see agclip.register_container."
 
 
-def too_deep(name: str) -> str:
-    """Return what is wrong with a tree that is nested more deeply than Python can follow."""
-    return (
+def refuse_depth(name: str) -> NoReturn:
+    """Raise the error on a tree that is nested more deeply than Python can follow."""
+    msg = (
         f"`{name}` must not hold itself, nor be nested more deeply than Python's recursion limit "
         f"of {sys.getrecursionlimit()} allows; got a tree that is. Pass a flat list of its arrays."
     )
+    raise ValueError(msg) from None
 
 
 def way_in(found: Any) -> str:

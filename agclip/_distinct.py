@@ -52,6 +52,19 @@ def marked(
     return Distinct(arrays)
 
 
+def require_apart(
+    owners: Sequence[Backend], arrays: Sequence[Array], name: str, path: Callable[[int], str]
+) -> None:
+    """Raise what `marked` does, if two arrays of one of several libraries share some memory."""
+    for owner in {backend.name: backend for backend in owners}.values():
+        places = [i for i, backend in enumerate(owners) if backend.name == owner.name]
+
+        def place(index: int, places: list[int] = places) -> str:
+            return path(places[index])
+
+        marked(owner, [arrays[i] for i in places], name, place)
+
+
 def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
     """Return for each array the position of the first one that lies in the very same memory.
 

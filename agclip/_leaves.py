@@ -62,7 +62,7 @@ class Leaves(NamedTuple):
         try:
             return _tree.unflatten(self.structure, iter(new))
         except RecursionError:
-            raise ValueError(_advice.too_deep(self.name)) from None
+            _advice.refuse_depth(self.name)
 
     def _given_back(self, i: int, array: Array, new: Array) -> Any:
         assert self.originals is not None, "there is something to give back"
@@ -136,7 +136,7 @@ def gather(
     try:
         return _gathered(found, structure, name, families, inplace=inplace)
     except RecursionError:
-        raise ValueError(_advice.too_deep(name)) from None
+        _advice.refuse_depth(name)
 
 
 def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
@@ -239,21 +239,10 @@ def _taken_over(
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
     if inplace:
-        _require_apart(found, structure, name)
+        owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
+        _distinct.require_apart(owners, found, name, partial(_path, structure, name))
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)
-
-
-def _require_apart(found: Sequence[Array], structure: _tree.Structure, name: str) -> None:
-    """Raise a TypeError if two arrays of one library share a part of their memory."""
-    owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
-    for owner in {backend.name: backend for backend in owners}.values():
-        places = [i for i, backend in enumerate(owners) if backend.name == owner.name]
-
-        def path(index: int, places: list[int] = places) -> str:
-            return _path(structure, name, places[index])
-
-        _distinct.marked(owner, [found[i] for i in places], name, path)
 
 
 def _path(structure: _tree.Structure, name: str, index: int) -> str:

@@ -122,7 +122,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
             )
         raise TypeError(msg) from None
     except RecursionError:
-        raise ValueError(_advice.too_deep(name)) from None
+        _advice.refuse_depth(name)
 
 
 def materialised(tree: T) -> T:

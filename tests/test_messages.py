@@ -1,9 +1,12 @@
 """The text of every error, warning and reason; and that there is no other."""
 
 import ast
+import dataclasses
+import functools
 import importlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +47,18 @@ class Case(NamedTuple):
     text: str
     call: Callable[..., Any]
     needs: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Layer:
+    w: Any
+    b: Any
+
+
+def in_itself():
+    tree = []
+    tree.append(tree)
+    return tree
 
 
 # --- trees and their leaves --------------------------------------------------------------------
@@ -101,6 +116,42 @@ TREES = {
         "`t` must be an array, a list of numbers, or a list, tuple, dict or registered container "
         "of them; got the class float32 at t[1]. Take it out, or see agclip.register_container.",
         lambda _: agclip.clip_by_norm([X, np.float32], 1),
+    ),
+    "an object with fields": Case(
+        TypeError,
+        "`t` must be an array, a list of numbers, or a list, tuple, dict or registered container "
+        "of them; got Layer at t[0]. Say which fields hold arrays: agclip.register_container("
+        "Layer, lambda x: ((x.w, x.b), None), lambda _, new: Layer(*new)).",
+        lambda _: agclip.clip_by_norm([Layer(X, X)], 1),
+    ),
+    "a list in itself": Case(
+        ValueError,
+        "`t` must not hold itself, nor be nested more deeply than Python's recursion limit of "
+        f"{sys.getrecursionlimit()} allows; got a tree that is. Pass a flat list of its arrays.",
+        lambda _: agclip.clip_by_norm(in_itself(), 1),
+    ),
+    "numbers in more lists than arrays have axes": Case(
+        ValueError,
+        "a nested list of numbers must have at most 64 axes; got 65 at t. Take out the lists that "
+        "hold a single one.",
+        lambda _: agclip.clip_by_norm(functools.reduce(lambda x, _: [x], range(65), 3.0), 1),
+    ),
+    "a part of another leaf's memory": Case(
+        TypeError,
+        "`t` must hold arrays that can be written in place; got two that share a part of their "
+        "memory, at t[0] and t[1]. Use the function without the underscore, which returns new "
+        "arrays.",
+        lambda _: agclip.clip_by_norm_([y := X.copy(), y[:1]], 1),
+    ),
+    "a shard": Case(
+        ValueError,
+        "`t` must hold whole arrays where norms are taken; got one that is a shard (inside of "
+        "shard_map or pmap, along 'x') at t. Call agclip outside of it, or give "
+        "clip_by_global_norm the norm of all shards as `use_norm`.",
+        lambda _, jax: jax.pmap(lambda t: agclip.clip_by_norm(t, 1), axis_name="x")(
+            jax.numpy.ones((1, 2))
+        ),
+        ("jax",),
     ),
     "an array of an unknown library": Case(
         TypeError,
