@@ -11,10 +11,11 @@ from agclip._averages import (
 )
 from agclip._backend import Backend
 from agclip._global import clip_by_global_norm, clip_by_global_norm_, global_norm
+from agclip._listing import BackendInfo, backends
 from agclip._made import asarray, namespace
 from agclip._per_example import clip_per_example
 from agclip._per_leaf import clip_by_norm, clip_by_norm_
-from agclip._registry import BackendInfo, backends, get_backend, register_backend
+from agclip._registry import get_backend, register_backend
 from agclip._tree import register_container
 from agclip._value import clip_by_value, clip_by_value_
 from agclip.config import config_context, get_config, load_config, set_config

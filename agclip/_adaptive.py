@@ -10,7 +10,8 @@ from agclip._apply import apply
 from agclip._clip import Clipped, clipped, require_finite, write
 from agclip._coefficient import Decision
 from agclip._details import Details, details
-from agclip._leaves import Leaves, gather, gather_like, warn_empty
+from agclip._gather import gather, gather_like
+from agclip._leaves import Leaves, warn_empty
 from agclip._norm import Norm
 from agclip._programs import Call, Plan, decisions, measure, widened
 from agclip._tree import materialised

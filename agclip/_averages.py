@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Unpack, overload
 
 from agclip import _thresholds
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._per_leaf import clip_each
 from agclip._programs import Plan
 from agclip._tree import materialised

@@ -6,8 +6,9 @@ from typing import Any
 
 from agclip import _thresholds
 from agclip._clip import clip, norm_of, write
+from agclip._gather import gather
 from agclip._home import make
-from agclip._leaves import Leaves, gather, warn_empty
+from agclip._leaves import Leaves, warn_empty
 from agclip._programs import Plan
 from agclip._tree import materialised
 from agclip._typing import Array, Bound, NonFinite, Number, T, Tree

@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Home:
 
 def _find(settings: config.Settings) -> Home:
     # Imported here: the registry asks for the default backend itself.
-    from agclip import _registry
+    from agclip import _listing, _registry
 
     given = settings.backend
     asked = given if isinstance(given, tuple) else (DEFAULT if given == "auto" else given,)
@@ -46,7 +46,7 @@ def _find(settings: config.Settings) -> Home:
             except ValueError as error:
                 reason = str(error)
         reasons.append(f"{name}: {reason.rstrip('.')}")
-    usable = ", ".join(row.name for row in _registry.backends() if row.usable)
+    usable = ", ".join(row.name for row in _listing.backends() if row.usable)
     msg = (
         f"`backend` must name a backend that can be used here; got {given!r} "
         f"({settings.source('backend')}). {'; '.join(reasons)}. Usable: {usable}."

@@ -1,4 +1,4 @@
-"""The leaves of one call: gathered from a tree, checked, and put back."""
+"""The leaves of one call: what is known of them, and how they are put back."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import itertools
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-from agclip import _advice, _aside, _distinct, _foreign, _home, _kernels, _registry, _tree
+from agclip import _advice, _foreign, _kernels, _tree
 from agclip._backend import Backend
-from agclip._dtypes import Kind, kind_of
+from agclip._dtypes import Kind
 from agclip._known import Known
-from agclip._literals import Literal, materialise
+from agclip._literals import Literal
 from agclip._misplaced import Misplaced
-from agclip._registry import backend_for
 from agclip._typing import Access, Array, Tree
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
-_EXPECTED = {
-    ("real", "complex"): "real or complex floating-point arrays",
-    ("real", "integer"): "real floating-point or integer arrays",
-}
 
 
 class Leaves(NamedTuple):
@@ -49,7 +43,7 @@ class Leaves(NamedTuple):
 
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
-        return _path(self.structure, self.name, index)
+        return path_of(self.structure, self.name, index)
 
     def rebuild(self, arrays: Sequence[Array]) -> Tree:
         """Return the tree with other arrays in the places of its leaves."""
@@ -107,208 +101,8 @@ class Leaves(NamedTuple):
         return next((cost for cost in _DEAREST_FIRST if cost in costs), "free")
 
 
-def gather(
-    tree: Tree,
-    name: str,
-    *,
-    families: tuple[str, str] = ("real", "complex"),
-    listed: bool = False,
-    inplace: bool = False,
-) -> Leaves:
-    """Take a tree apart and check every leaf before anything is computed.
-
-    Args:
-        tree: The tree.
-        name: The argument it came in.
-        families: The kinds of dtype that are allowed.
-        listed: Whether a list at the top is a list of tensors even if it holds numbers only.
-        inplace: Whether the leaves are going to be overwritten.
-
-    Returns:
-        The leaves; numbers have become arrays.
-
-    Raises:
-        TypeError: If a leaf is no array, of a wrong dtype, of another library than the others, or
-            cannot be overwritten although it has to be.
-        ValueError: If a nested list of numbers is ragged or holds a number that does not fit.
-    """
-    found, structure = _tree.flatten(tree, name, listed=listed)
-    try:
-        return _gathered(found, structure, name, families, inplace=inplace)
-    except RecursionError:
-        _advice.refuse_depth(name)
-
-
-def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
-    """Take apart a tree that must have the structure, shapes and library of given leaves.
-
-    Raises:
-        TypeError: As `gather`, and if the libraries differ.
-        ValueError: If the structures or shapes differ.
-    """
-    found = _tree.flatten_like(leaves.structure, tree, name)
-    for leaf, path in zip(found, _tree.paths(leaves.structure, name), strict=True):
-        known = isinstance(leaf, Literal) or _registry.resolve(leaf) is not None
-        if not known or (not isinstance(leaf, Literal) and _aside.holds_nothing(leaf)):
-            kind = type(leaf).__name__
-            msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
-            raise TypeError(msg)
-    others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
-    if others.backend != leaves.backend:
-        msg = (
-            f"`{name}` must hold arrays of the library of `{leaves.name}`; got "
-            f"{others.backend.name} and {leaves.backend.name}. Convert one of them first."
-        )
-        raise TypeError(msg)
-    for i, (one, other) in enumerate(zip(leaves.arrays, others.arrays, strict=True)):
-        if tuple(one.shape) != tuple(other.shape):
-            msg = (
-                f"`{name}` must have the shapes of `{leaves.name}`; got {tuple(other.shape)} at "
-                f"{others.path(i)} and {tuple(one.shape)} at {leaves.path(i)}. Pass the parameters "
-                f"that these are the gradients of."
-            )
-            raise ValueError(msg)
-    return others
-
-
-def _gathered(
-    found: list[Any],
-    structure: _tree.Structure,
-    name: str,
-    families: tuple[str, str],
-    *,
-    inplace: bool,
-) -> Leaves:
-    types = set(map(type, found))
-    if len(types) > 1 and _aside.several(types):
-        found, structure = _aside.settled(found, structure)
-        types = set(map(type, found))
-    if Literal not in types:
-        if not found:
-            return Leaves(name, _home.home.backend, found, [], structure)
-        if _foreign.among(types):
-            return _taken_over(found, structure, name, families, inplace=inplace)
-        backend = backend_for(found, types, lambda i: _path(structure, name, i))
-        return _checked(name, backend, found, types, structure, families, inplace=inplace)
-    literal = [isinstance(leaf, Literal) for leaf in found]
-    if inplace:
-        msg = (
-            f"`{name}` must hold arrays that can be written in place; got Python numbers at "
-            f"{_path(structure, name, literal.index(True))}. Use the function without the "
-            f"underscore, which returns new arrays."
-        )
-        raise TypeError(msg)
-    arrays = [leaf for leaf, is_literal in zip(found, literal, strict=True) if not is_literal]
-    places = [i for i, is_literal in enumerate(literal) if not is_literal]
-    types.remove(Literal)
-    if arrays and _foreign.among(types):
-        return _taken_over(found, structure, name, families, inplace=inplace)
-    if arrays:
-        backend = backend_for(arrays, types, lambda i: _path(structure, name, places[i]))
-        device = backend.device(arrays[0])
-    else:
-        backend, device = _home.home
-    with backend.context():
-        found = [
-            materialise(leaf, backend, device, path, integers="integer" in families)
-            if isinstance(leaf, Literal)
-            else leaf
-            for leaf, path in zip(found, _tree.paths(structure, name), strict=True)
-        ]
-    types = set(map(type, found))
-    return _checked(name, backend, found, types, structure, families, inplace=inplace)
-
-
-def _taken_over(
-    found: list[Any],
-    structure: _tree.Structure,
-    name: str,
-    families: tuple[str, str],
-    *,
-    inplace: bool,
-) -> Leaves:
-    """Gather leaves of several libraries as arrays of the configured one."""
-    found, structure = _aside.without(found, structure)
-    brought = []
-    for leaf, path in zip(found, _tree.paths(structure, name), strict=True):
-        owner = None if isinstance(leaf, Literal) else _registry.resolve(leaf)
-        if owner is None:
-            brought.append(leaf)
-            continue
-        alone = _tree.Node(list, [path.removeprefix(name)], [_tree.LEAF], "{}")
-        _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
-        brought.append(_foreign.take_over(leaf, name, path))
-    if inplace:
-        owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
-        _distinct.require_apart(owners, found, name, partial(_path, structure, name))
-    leaves = _gathered(brought, structure, name, families, inplace=False)
-    return leaves._replace(originals=found)
-
-
-def _path(structure: _tree.Structure, name: str, index: int) -> str:
+def path_of(structure: _tree.Structure, name: str, index: int) -> str:
     return next(itertools.islice(_tree.paths(structure, name), index, None))
-
-
-def _checked(
-    name: str,
-    backend: Backend,
-    found: list[Array],
-    types: set[type],
-    structure: _tree.Structure,
-    families: tuple[str, str],
-    *,
-    inplace: bool,
-) -> Leaves:
-    known = backend.survey(found, types, inplace)
-    said = None
-    if name != "params":  # what holds parameters by right
-        said = backend.misplaced(found if known is None else known, types)
-        if said is not None and said.wrong:
-            path = _path(structure, name, said.position)
-            msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
-            raise TypeError(msg)
-    if known is not None and all(kind.family in families for kind in known.kinds):
-        if inplace and not known.distinct:
-            _distinct.marked(backend, known, name, partial(_path, structure, name))
-        kinds: Sequence[Kind] = (
-            [*known.kinds] * len(known)
-            if len(known.kinds) == 1
-            else [kind_of(leaf.dtype) for leaf in known]
-        )
-        return Leaves(name, backend, known, kinds, structure, None, said)
-    kinds = []
-    leaves = Leaves(name, backend, found, kinds, structure, None, said)
-    for i, leaf in enumerate(found):
-        reason = backend.refuse(leaf)
-        if reason is not None:
-            msg = (
-                f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
-                f"{leaves.path(i)}. Convert it first."
-            )
-            raise TypeError(msg)
-        kind = kind_of(leaf.dtype)
-        kinds.append(kind)
-        if kind.family == "none":
-            found, structure = _aside.without(found, structure)
-            return _gathered(found, structure, name, families, inplace=inplace)
-        if kind.family not in families:
-            msg = (
-                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
-                f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
-            )
-            raise TypeError(msg)
-        reason = backend.unwritable(leaf) if inplace else None
-        if reason is not None:
-            msg = (
-                f"`{leaves.name}` must hold arrays that can be written in place; got one that "
-                f"{reason} at {leaves.path(i)}. Use the function without the underscore, which "
-                f"returns new arrays."
-            )
-            raise TypeError(msg)
-    if inplace:
-        arrays = _distinct.marked(backend, found, name, leaves.path)
-        leaves = leaves._replace(arrays=arrays)
-    return leaves
 
 
 def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:

@@ -8,8 +8,9 @@ from agclip import _axis_sums, _devices, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._clip import require_finite
 from agclip._dtypes import kind_of
+from agclip._gather import gather
 from agclip._home import make
-from agclip._leaves import Leaves, gather, warn_empty
+from agclip._leaves import Leaves, warn_empty
 from agclip._norm import Norm
 from agclip._norms import axis_norms
 from agclip._programs import Call, Plan, decisions, widened

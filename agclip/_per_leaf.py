@@ -7,7 +7,8 @@ from typing import Any, Unpack, overload
 
 from agclip import _axes, _thresholds
 from agclip._clip import clip, write
-from agclip._leaves import Leaves, gather, warn_empty
+from agclip._gather import gather
+from agclip._leaves import Leaves, warn_empty
 from agclip._programs import Plan
 from agclip._tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T

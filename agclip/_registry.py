@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -29,25 +28,6 @@ BY_TYPE: dict[type, Backend] = {}
 `register_backend` puts a new table in its place: it never takes an entry out of one that a call in
 another thread may be reading, and what such a call still enters is no part of the new one.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendInfo:
-    """One row of `backends()`.
-
-    Attributes:
-        name: The name of the backend.
-        version: The version of its library, or None where it cannot be told.
-        usable: Whether arrays can be made with it here.
-        reason: Why not, and what to do; empty if it is usable.
-        source: The distribution that brings it, or "register_backend".
-    """
-
-    name: str
-    version: str | None
-    usable: bool
-    reason: str
-    source: str
 
 
 def register_backend(backend: Backend) -> None:
@@ -253,41 +233,6 @@ def _missing(entry: EntryPoint) -> str:
     fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
     names = [f'"{_plugins.source(entry)}[{extra}]"' for extra in fitting] or [entry.name]
     return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
-
-
-def backends() -> list[BackendInfo]:
-    """List every backend: registered ones, then those that installed distributions bring.
-
-    To tell whether a library is usable it is imported; one that breaks is listed with the reason.
-
-    Returns:
-        One `BackendInfo` a backend, sorted by name.
-
-    Raises:
-        ImportError: If two distributions bring a backend of the same name.
-    """
-    entries = _plugins.advertised(_plugins.BACKENDS)
-    rows = [_info(name, entries.get(name)) for name in {*entries, *_registered}]
-    return sorted(rows, key=lambda row: row.name)
-
-
-def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
-    brought_by = (
-        "register_backend" if name in _registered or entry is None else _plugins.source(entry)
-    )
-    reason = why_not(name)
-    return BackendInfo(
-        name=name, version=version(name), usable=not reason, reason=reason, source=brought_by
-    )
-
-
-def version(name: str) -> str | None:
-    """Return the version of a library that is imported; None where it cannot be told."""
-    try:
-        found = sys.modules[name].__version__
-    except Exception:  # noqa: BLE001 - a library may break in any way; the list must not
-        return None
-    return None if found is None else str(found)
 
 
 def why_not(name: str) -> str:

@@ -101,7 +101,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
         if listed and isinstance(tree, (list, tuple)):
             return leaves, _container(tree, leaves)
         return leaves, _walk(tree, leaves)
-    except _NotATreeError as error:
+    except NotATreeError as error:
         found, path = error.found, name + error.path
         said = _misplaced.among([found, *error.beside])
         if said is not None:
@@ -135,59 +135,7 @@ def describe(x: Any) -> str:
     return f"the class {x.__qualname__}" if isinstance(x, type) else type(x).__name__
 
 
-def flatten_like(structure: Structure, tree: Tree, name: str) -> list[Any]:
-    """Take a tree apart along the structure of another; what stands at its Nones is left out.
-
-    Where containers have keys these tell what belongs together, in the order of the structure:
-    other libraries sort them.
-
-    Raises:
-        ValueError: If a container has other keys, or a leaf stands where a container should.
-    """
-    leaves: list[Any] = []
-    _walk_like(structure, tree, name, leaves)
-    return leaves
-
-
-def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> None:
-    if structure is None or isinstance(structure, Kept):
-        return
-    if not isinstance(structure, Node):
-        if x is None:
-            msg = f"`params` must hold an array wherever `grads` does; got None at {path}."
-            raise ValueError(msg)
-        leaves.append(Literal(x) if is_literal(x) else x)
-        return
-    try:
-        other = _open(x)
-    except _NotATreeError:
-        other = Node(list, [describe(x)], [None], "{}")
-    members = _in_order(structure, other)
-    if members is None:
-        msg = (
-            f"`params` must have the structure of `grads`; got {other.outline()} at "
-            f"{path} where `grads` has {structure.outline()}."
-        )
-        raise ValueError(msg)
-    for position, (child, member) in enumerate(zip(structure.children, members, strict=True)):
-        _walk_like(child, member, path + structure.key(position), leaves)
-
-
-def _in_order(structure: Node, other: Node) -> list[Any] | None:
-    """Return the children of a container in the order of another; None if their keys differ."""
-    count = len(structure.children)
-    if len(other.children) != count or (other.keys is None) != (structure.keys is None):
-        return None
-    if (other.keys, other.key_format) == (structure.keys, structure.key_format):
-        return other.children
-    members = {other.key(position): child for position, child in enumerate(other.children)}
-    wanted = [structure.key(position) for position in range(count)]
-    if len(members) != count or members.keys() != set(wanted):
-        return None
-    return [members[key] for key in wanted]
-
-
-class _NotATreeError(Exception):
+class NotATreeError(Exception):
     def __init__(self, found: Any, held: Iterable[Any] = ()) -> None:
         self.found = found
         self.path = ""
@@ -213,7 +161,7 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
 
 
 def _container(x: Any, leaves: list[Any]) -> Node:
-    node = _open(x)
+    node = open_container(x)
     if _registry.BY_TYPE.keys() >= set(map(type, node.children)):
         leaves += node.children
         places = [LEAF] * len(node.children)
@@ -222,7 +170,7 @@ def _container(x: Any, leaves: list[Any]) -> Node:
     for position, child in enumerate(node.children):
         try:
             structures.append(_walk(child, leaves))
-        except _NotATreeError as error:
+        except NotATreeError as error:
             if not error.path:
                 error.beside += node.children
             error.path = node.key(position) + error.path
@@ -230,7 +178,7 @@ def _container(x: Any, leaves: list[Any]) -> Node:
     return Node(node.unflatten, node.keys, structures, node.key_format)
 
 
-def _open(x: Any) -> Node:
+def open_container(x: Any) -> Node:
     """Return a container with its children as they are."""
     cls = type(x)
     if cls in _containers:
@@ -251,7 +199,7 @@ def _open(x: Any) -> Node:
         if opened is not None:
             children, keys, build = opened
             return Node(build, keys, children, "{}")
-    raise _NotATreeError(x, x.values() if isinstance(x, Mapping) else ())
+    raise NotATreeError(x, x.values() if isinstance(x, Mapping) else ())
 
 
 def _open_registered(x: Any) -> Node:

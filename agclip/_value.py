@@ -12,7 +12,8 @@ from agclip._backend import Backend
 from agclip._coefficient import reciprocal
 from agclip._distinct import once
 from agclip._dtypes import kind_of
-from agclip._leaves import Leaves, gather, warn_empty
+from agclip._gather import gather
+from agclip._leaves import Leaves, warn_empty
 from agclip._tree import materialised
 from agclip._typing import Array, Bound, DType, Number, Numbers, Scalar, T
 

@@ -15,7 +15,7 @@ import pytest
 
 import agclip
 import arrays
-from agclip._leaves import gather
+from agclip._gather import gather
 from agclip_backends import _host
 
 LIBRARIES = ("numpy", "torch")

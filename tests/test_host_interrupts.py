@@ -11,7 +11,7 @@ import pytest
 
 import agclip
 import hosts
-from agclip._leaves import gather
+from agclip._gather import gather
 from agclip_backends import _host, _host_threads, _numpy_arrays
 from agclip_backends._loader import loader
 

@@ -43,7 +43,7 @@ until = time.monotonic() + 120
 while loader.module is None and time.monotonic() < until:
     time.sleep(0.02)
 found["after much work"] = numba()
-from agclip._leaves import gather
+from agclip._gather import gather
 found["takes"] = type(gather([np.ones(3)], "t").arrays).__module__
 found["threads"] = loader.thread is not None
 found["norm"] = work()

@@ -10,7 +10,7 @@ import pytest
 
 import agclip
 import hosts
-from agclip._leaves import gather
+from agclip._gather import gather
 from agclip_backends import _numpy_arrays
 
 pytest_plugins = ["host_fixtures"]

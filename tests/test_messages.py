@@ -1073,7 +1073,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What another thread has raised has its text from there.
 SILENT = {
     ("AttributeError", "attribute"),
-    ("_NotATreeError", "x"),
+    ("NotATreeError", "x"),
     ("error.with_traceback", "None"),
 }
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - PyTorch
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 import agclip_backends.torch  # noqa: E402
+from agclip_backends import _torch_sums  # noqa: E402
 from agclip_backends._probe import kept  # noqa: E402
 
 X = [[3.0, -4.0], [0.5, 0.25]]
@@ -145,7 +146,7 @@ def test_the_default_dtype_changes_nothing(call, default_dtype, dtype):
 @pytest.mark.parametrize("few", [0, 1000], ids=["all threads", "one thread"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.complex64])
 def test_large_tensors_are_clipped_in_place_beside_another_default_device(monkeypatch, few, dtype):
-    monkeypatch.setattr(agclip_backends.torch, "_FEW", few)
+    monkeypatch.setattr(_torch_sums, "_FEW", few)
     leaves = [torch.ones(70_000, dtype=dtype) for _ in range(3)]
     with torch.device("meta"):
         _, norm = agclip.clip_by_global_norm_(leaves, 1.0)

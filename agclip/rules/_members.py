@@ -8,7 +8,8 @@ from typing import Any
 
 from agclip import _kernels
 from agclip._distinct import once
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._tree import describe, flatten
 from agclip._typing import Tree
 from agclip.rules._rule import Rule, State, Step, Steps

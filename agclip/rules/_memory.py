@@ -12,7 +12,8 @@ from typing import Any
 
 from agclip import _devices, _kernels
 from agclip._backend import Backend
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._registry import resolve
 from agclip._stages import decided, measured
 from agclip._tree import describe

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from agclip import _thresholds
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._programs import Plan
 from agclip._tree import describe, materialised
 from agclip._typing import NonFinite, Number, Scalar, T, Tree

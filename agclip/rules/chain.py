@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._leaves import gather
+from agclip._gather import gather
 from agclip._registry import resolve
 from agclip._typing import Tree
 from agclip.rules import _apply, _members

@@ -14,7 +14,8 @@ from agclip import _devices
 from agclip._backend import Backend
 from agclip._details import of_values
 from agclip._distinct import same_memory
-from agclip._leaves import Leaves, gather, gather_like
+from agclip._gather import gather, gather_like
+from agclip._leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _members, _paths
 from agclip.rules._info import ClipInfo

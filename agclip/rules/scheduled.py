@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _memory
 from agclip.rules._layout import COUNT, Layout

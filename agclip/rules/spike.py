@@ -10,7 +10,8 @@ from typing import Any
 from agclip import _devices, _kernels, _thresholds
 from agclip._backend import Backend
 from agclip._dtypes import kind_of, real_dtype
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._typing import Array, NonFinite, Tree
 from agclip.rules import _apply, _checks, _entries, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout

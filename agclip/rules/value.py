@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip import _bounds, _kernels, _thresholds, _value
-from agclip._leaves import Leaves, gather
+from agclip._gather import gather
+from agclip._leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
 from agclip.rules import _apply, _checks, _entries
 from agclip.rules._rule import State, Step, Steps

@@ -6,7 +6,6 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from agclip import _registry
 from agclip.testing import (
     _bounds,
     _errors,
@@ -131,7 +130,7 @@ def check_backend(library: str | Library) -> Report:
     """
     if isinstance(library, str):
         library = Library(library)
-    version = _registry.version(library.record.name)
+    version = _listing.version(library.record.name)
     checks = (*fixed_checks(), *_sampling.checks())
     return Report(library.name, version, tuple(_outcome(check, library) for check in checks))
 

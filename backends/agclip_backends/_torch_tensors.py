@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from agclip._dtypes import Kind, kind_named
 from agclip._known import Known
 from agclip._misplaced import Misplaced
+from agclip._typing import Access
 from agclip_backends import _host, _memory
 from agclip_backends._loader import loader
 from agclip_backends._memory import Memory
@@ -248,3 +249,23 @@ _LIBRARY = _host.Library(
     threads=torch.get_num_threads,
     written=_written,
 )
+
+
+def access(x: torch.Tensor) -> Access:
+    # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return "never"
+    if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
+        return "never"
+    if dispatches(x) or recorded_by_mode():
+        return "never"
+    if x.device.type != "cpu":
+        return "sync"
+    recorded = x.requires_grad and torch.is_grad_enabled()
+    # So is every tensor while forward-mode derivatives are taken; there is no public test (2.13).
+    return "graph" if recorded or torch.autograd.forward_ad._current_level >= 0 else "free"
+
+
+def on_devices(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether all are tensors where a launch is dear, and are worked on as they are."""
+    return all(x.device.type not in ("cpu", "mps") and access(x) != "never" for x in leaves)

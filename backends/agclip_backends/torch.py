@@ -7,148 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat.torch as xp
-import numpy as np
 import torch
 
-from agclip import Backend, _floats, _kernels, _known, _sums
+from agclip import Backend, _kernels
 from agclip._dtypes import kind_of
 from agclip._known import Known
-from agclip._typing import Access
-from agclip_backends import _array_sums, _torch_complex, _torch_cuda, _torch_tensors
+from agclip_backends import _torch_complex, _torch_cuda, _torch_sums, _torch_tensors
 from agclip_backends._host import accelerated
 from agclip_backends._probe import kept
 from agclip_backends._torch_complex import all_reals, in_parts, reals
+from agclip_backends._torch_sums import BLOCK, PIECE
+from agclip_backends._torch_tensors import access, on_devices
 
-PIECE = 3 << 16
-"""Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
-
-Their squares are added in one dot product: several smaller ones wait for all threads each time.
-"""
-BLOCK = 1 << 15
-"""Entries that one thread works on at a time."""
-_FEW = 2
-"""Threads up to which NumPy's one thread is as fast: it waits for nobody."""
-_ROW = 1 << 12
-"""Entries of a row that is added by itself while autograd records."""
 _DOUBLES = (torch.float64, torch.complex128)
-_TINY = 1 << 10
-"""Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
-
-
-def _access(x: torch.Tensor) -> Access:
-    # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
-        return "never"
-    if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
-        return "never"
-    if _torch_tensors.dispatches(x) or _torch_tensors.recorded_by_mode():
-        return "never"
-    if x.device.type != "cpu":
-        return "sync"
-    recorded = x.requires_grad and torch.is_grad_enabled()
-    # So is every tensor while forward-mode derivatives are taken; there is no public test (2.13).
-    return "graph" if recorded or torch.autograd.forward_ad._current_level >= 0 else "free"
-
-
-def _abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
-    if not isinstance(leaves, Known):
-        return _kernels.abs_max(namespace, leaves, wide)
-    return [
-        torch.stack(
-            [_kernels.abs_max(xp, [piece], wide)[0] for piece in _kernels.pieces(leaf, BLOCK)]
-        ).max()
-        for leaf in leaves
-    ]
-
-
-def _sum_squares(
-    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
-) -> Sequence[Any]:
-    if not isinstance(leaves, Known):
-        if _on_devices(leaves):
-            return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
-        if not isinstance(scale, float) or any(_access(leaf) != "free" for leaf in leaves):
-            if all(_access(leaf) == "graph" for leaf in leaves):
-                return [_recorded(leaf, scale) for leaf in leaves]
-            return _kernels.sum_squares(namespace, leaves, wide, scale)
-    kinds = _known.kinds(leaves)
-    single = functools.partial(_of_leaf, closely=any(kind.precision == 53 for kind in kinds))
-    if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
-        return [single(leaf, scale) for leaf in leaves]
-    sizes = [leaf.numel() for leaf in leaves]
-    shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
-    large = sum(sizes) > _TINY * len(sizes)
-    joined = _joined_by_numpy if shared and large else _joined
-    return _array_sums.of_leaves(leaves, sizes, joined, single)
-
-
-def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
-    plain = [leaf.detach() if leaf.requires_grad else leaf for leaf in leaves]
-    return _array_sums.joined(list(map(torch.Tensor.numpy, plain)))
-
-
-@torch.no_grad()
-def _joined(leaves: Sequence[torch.Tensor]) -> Any:
-    flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
-    try:
-        joined = torch.cat(flat)
-    except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
-        joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
-    return joined.to(torch.float64).numpy()
-
-
-def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
-    """Return Σ (scale·|x|)² as a tensor, in short rows: torch's sum of 10⁷ entries loses more."""
-    parts = (leaf.real, leaf.imag) if leaf.is_complex() else (leaf,)
-    sums = []
-    for part in parts:
-        y = _kernels.scaled(part.to(torch.float64), scale)
-        rows = (y * y).reshape(-1)
-        whole = len(rows) - len(rows) % _ROW
-        sums += [rows[:whole].view(-1, _ROW).sum(dim=1).sum(), rows[whole:].sum()]
-    total: torch.Tensor = _kernels.total(xp, sums)
-    return total
-
-
-def _power_sums(
-    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
-) -> Sequence[Any]:
-    if not isinstance(leaves, Known) and any(_access(leaf) != "free" for leaf in leaves):
-        return _sums.power_sums(namespace, leaves, wide, p, scale, unit)
-    with torch.no_grad():
-        return _sums.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
-
-
-def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
-    """Return Σ (scale·|x|)²; `closely` if its roundings show in a float64 norm."""
-    leaf = leaf.detach().resolve_conj().resolve_neg()
-    if leaf.itemsize > 2 and torch.get_num_threads() <= _FEW:
-        with np.errstate(all="ignore"):
-            return _array_sums.of_leaf(leaf.numpy(), scale, closely=closely)
-    if leaf.is_complex():
-        leaf = torch.view_as_real(leaf)
-    whole = leaf.is_contiguous()
-    pieces = torch.split(leaf.view(-1), PIECE) if whole else _kernels.pieces(leaf, PIECE)
-    buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64, device=leaf.device)
-    sums: list[float] = []
-    for piece in pieces:
-        y = buffer[: piece.numel()]
-        (y if whole else y.view(piece.shape)).copy_(piece)
-        if scale != 1.0:
-            y.mul_(scale)
-        # Squares of float32 are exact in float64, and for a float32 norm any order of summation
-        # will do; for a float64 one torch's cascade loses less than a running sum.
-        sums.append((y.mul_(y).sum() if closely else torch.dot(y, y)).item())
-    return _floats.total(sums)
-
-
-def _on_devices(leaves: Sequence[torch.Tensor]) -> bool:
-    """Tell whether all are tensors where a launch is dear, and are worked on as they are."""
-    return all(x.device.type not in ("cpu", "mps") and _access(x) != "never" for x in leaves)
-
-
-def _total(namespace: Any, values: Sequence[torch.Tensor]) -> Any:
-    return (_torch_cuda if _on_devices(values) else _kernels).total(namespace, values)
 
 
 def _scale(
@@ -157,7 +28,7 @@ def _scale(
     known = isinstance(leaves, Known)
     if not (known and _whole(factor)) and any(map(torch.is_complex, leaves)):
         return _torch_complex.scale(leaves, factor, functools.partial(_scale, namespace))
-    if not known and _on_devices(leaves):
+    if not known and on_devices(leaves):
         return _torch_cuda.scale(namespace, leaves, factor)
     if not known or not _whole(factor):
         return _kernels.scale(namespace, leaves, factor)
@@ -176,7 +47,7 @@ def _scale(
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Factor) -> None:
-    if not isinstance(leaves, Known) and _on_devices(leaves):
+    if not isinstance(leaves, Known) and on_devices(leaves):
         _torch_cuda.scale_(xp, leaves, factor)
         return
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
@@ -230,7 +101,7 @@ def _branch(
     if_true: Callable[[], Sequence[torch.Tensor]],
     if_false: Callable[[], Sequence[torch.Tensor]],
 ) -> Sequence[torch.Tensor]:
-    if _access(predicate) == "free":
+    if access(predicate) == "free":
         return if_true() if predicate.item() else if_false()
     return _kernels.select(namespace, predicate, if_true, if_false)
 
@@ -287,16 +158,16 @@ def _usable() -> str | None:
 _plain = Backend(
     name="torch",
     xp=xp,
-    sum_squares=_sum_squares,
-    total=_total,
+    sum_squares=_torch_sums.sum_squares,
+    total=_torch_sums.total,
     scale=_scale,
-    abs_max=_abs_max,
-    power_sums=_power_sums,
+    abs_max=_torch_sums.abs_max,
+    power_sums=_torch_sums.power_sums,
     survey=_torch_tensors.survey,
     scale_=_scale_in_place,
     sqrt=_sqrt,
     branch=_branch,
-    access=_access,
+    access=access,
     replays=torch.compiler.is_dynamo_compiling,
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
