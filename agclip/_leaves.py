@@ -287,8 +287,7 @@ def _checked(
             )
             raise TypeError(msg)
     if inplace:
-        arrays = _distinct.marked(backend, found, name, leaves.path)
-        leaves = leaves._replace(arrays=arrays)
+        return leaves._replace(arrays=_distinct.marked(backend, found, name, leaves.path))
     return leaves
 
 
