@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -158,10 +158,10 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
 
 
 class _NotATreeError(Exception):
-    def __init__(self, found: Any, held: Iterable[Any] = ()) -> None:
+    def __init__(self, found: Any) -> None:
         self.found = found
         self.path = ""
-        self.beside = list(held)
+        self.beside = list(found.values()) if isinstance(found, Mapping) else []
         """What else may say what is meant: its neighbours, and what it holds."""
 
 
@@ -221,7 +221,7 @@ def _open(x: Any) -> Node:
         if opened is not None:
             children, keys, build = opened
             return Node(build, keys, children, "{}")
-    raise _NotATreeError(x, x.values() if isinstance(x, Mapping) else ())
+    raise _NotATreeError(x)
 
 
 def _open_registered(x: Any) -> Node:
