@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -136,10 +136,10 @@ def describe(x: Any) -> str:
 
 
 class NotATreeError(Exception):
-    def __init__(self, found: Any, held: Iterable[Any] = ()) -> None:
+    def __init__(self, found: Any) -> None:
         self.found = found
         self.path = ""
-        self.beside = list(held)
+        self.beside = list(found.values()) if isinstance(found, Mapping) else []
         """What else may say what is meant: its neighbours, and what it holds."""
 
 
@@ -199,7 +199,7 @@ def open_container(x: Any) -> Node:
         if opened is not None:
             children, keys, build = opened
             return Node(build, keys, children, "{}")
-    raise NotATreeError(x, x.values() if isinstance(x, Mapping) else ())
+    raise NotATreeError(x)
 
 
 def _open_registered(x: Any) -> Node:

@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from agclip import _listing
 from agclip.testing import (
     _bounds,
     _errors,
