@@ -149,7 +149,9 @@ def test_the_memory_is_passed_over_as_often_as_it_has_to_be(
 ):
     passes = []
     work = _host.Leaves.work
-    monkeypatch.setattr(_host.Leaves, "work", lambda self, *a: passes.append(1) or work(self, *a))
+    monkeypatch.setattr(
+        _host.Leaves, "work", lambda self, *a, **k: passes.append(1) or work(self, *a, **k)
+    )
     function, wanted = COMPILED[name]
     function([compiled_host.array([3.0, 4.0]) for _ in range(count)])
     assert len(passes) == wanted

@@ -21,9 +21,9 @@ def reals(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x.conj() if x.is_conj() else x)
 
 
-def all_reals(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return such views of tensors of one dtype."""
-    return list(map(reals, leaves)) if leaves[0].is_complex() else leaves
+def all_reals(leaves: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Return such views of complex leaves, and real ones themselves."""
+    return list(map(reals, leaves)) if any(map(torch.is_complex, leaves)) else leaves
 
 
 def in_parts(

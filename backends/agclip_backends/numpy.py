@@ -53,27 +53,26 @@ def _reals(x: Any) -> Any:
 
 def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
-    if leaf.dtype.kind == "c":
-        # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
-        pairs = Factor(*(tuple(map(_of_pairs, parts)) for parts in factor))
-        _multiply(_reals(leaf), pairs, _reals(out))
-        return out
     compute = _loop(leaf.dtype)
     pre, rest = factor.wide if compute is np.float64 else factor.narrow
+    pairs = leaf.dtype.kind == "c"
+    # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
+    source, target = (_reals(leaf), _reals(out)) if pairs else (leaf, out)
     if pre is None and isinstance(rest, float):
-        return np.multiply(leaf, rest, out, dtype=compute, casting="unsafe")
+        np.multiply(source, rest, target, dtype=compute, casting="unsafe")
+        return out
 
     def fitted(part: Any) -> Any:
         # In the leaf's own precision, or the product would be formed in that of the factor.
-        return part if isinstance(part, float) else np.asarray(part, dtype=compute)
+        if isinstance(part, float):
+            return part
+        part = np.asarray(part, dtype=compute)
+        return part[..., None] if pairs else part
 
     if pre is not None and np.any(fitted(pre) != 1):
-        leaf = np.multiply(leaf, fitted(pre), dtype=compute, casting="unsafe")
-    return np.multiply(leaf, fitted(rest), out=out, dtype=compute, casting="unsafe")
-
-
-def _of_pairs(part: Any) -> Any:
-    return part if part is None or isinstance(part, float) else np.asarray(part)[..., None]
+        source = np.multiply(source, fitted(pre), dtype=compute, casting="unsafe")
+    np.multiply(source, fitted(rest), out=target, dtype=compute, casting="unsafe")
+    return out
 
 
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:

@@ -15,7 +15,7 @@ from agclip._known import Known
 from agclip_backends import _torch_complex, _torch_cuda, _torch_sums, _torch_tensors
 from agclip_backends._host import accelerated
 from agclip_backends._probe import kept
-from agclip_backends._torch_complex import all_reals, in_parts, reals
+from agclip_backends._torch_complex import all_reals, in_parts
 from agclip_backends._torch_sums import BLOCK, PIECE
 from agclip_backends._torch_tensors import access, on_devices
 
@@ -33,7 +33,7 @@ def _scale(
     if not known or not _whole(factor):
         return _kernels.scale(namespace, leaves, factor)
     new = [torch.empty_like(leaf) for leaf in leaves]
-    for leaf, target in zip(map(reals, leaves), map(reals, new), strict=True):
+    for leaf, target in zip(all_reals(leaves), all_reals(new), strict=True):
         if leaf.itemsize > 2:
             pre, rest = factor.wide if leaf.dtype in _DOUBLES else factor.narrow
             source = leaf if pre is None else torch.mul(leaf, pre, out=target)
@@ -52,7 +52,7 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: _kernels.Fac
         return
     if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
-            alike = all_reals([leaf for leaf in leaves if leaf.dtype == dtype])
+            alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES
             rest = factor.wide[1] if double else factor.narrow[1]
             # By a number this takes three times as long (torch 2.13 on the CPU).
