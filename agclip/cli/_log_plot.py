@@ -101,7 +101,12 @@ def _history_panel(
     if bound is not None:
         over = [(s, place(n)) for s, n in zip(steps, norms, strict=True) if n > bound]
         name = f"above {_shown(bound, groups)}: {len(over)} of {len(norms)} steps"
-        style = {"color": CLIPPED, "markersize": 3.5, "linestyle": "none", "label": name}
+        style: dict[str, Any] = {
+            "color": CLIPPED,
+            "markersize": 3.5,
+            "linestyle": "none",
+            "label": name,
+        }
         axes.plot(*marks(over), "o", **style)
     for (rates, row), colour in zip(groups, LINES, strict=False):
         name = f"{rates} clipped: {row.shown}" if row.clipped else f"none clipped: {row.shown}"
@@ -150,11 +155,16 @@ def _share_panel(
         marked.append((bound, size - bisect_right(ordered, bound), f"{bound:.4g}", "D"))
     place = _scaled(axes.xaxis, axes.set_xlim, [*ordered, *(value for value, *_ in marked)])
     if not ordered:
-        middle = {"ha": "center", "transform": axes.transAxes}
+        middle: dict[str, Any] = {"ha": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "all norms are 0: there is nothing to clip", **middle)
         return
     x, shares = stairs(ordered)
-    style = {"where": "post", "color": NORMS, "linewidth": 1.3, "label": "steps above"}
+    style: dict[str, Any] = {
+        "where": "post",
+        "color": NORMS,
+        "linewidth": 1.3,
+        "label": "steps above",
+    }
     axes.step([place(norm) for norm in x], shares, **style)
     colours = (*LINES[: len(groups)], CLIPPED)
     for (value, clipped, shown, marker), colour in zip(marked, colours, strict=False):
@@ -180,7 +190,7 @@ def _scaled(
         axis.set_ticks([])
         return float
     low, high = min(positive), max(positive)
-    place = float
+    place: Callable[[float], float] = float
     if high / _DECADE >= low or high > _LARGE or low < 1 / _LARGE:
         place = math.log10
         ticks = _ticks(low, high)

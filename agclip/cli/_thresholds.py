@@ -105,7 +105,7 @@ def _rounded_up(value: float, above: float) -> float:
 
 
 def _block(size: int) -> int:
-    return max(1, round(size ** (1 / 3)))
+    return max(1, round(math.cbrt(size)))
 
 
 def _spans(norms: Sequence[float]) -> list[tuple[float, float]]:

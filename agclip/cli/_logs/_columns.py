@@ -16,6 +16,9 @@ from agclip.cli._logs._history import History, LogError
 OVERFLOW = -1.0
 """What DeepSpeed logs in the place of a norm that is not finite."""
 
+_LARGEST = 2.0**53
+"""Steps up to here are told apart in float64, and by an axis."""
+
 _WRAPPED = re.compile(r"\s*[A-Za-z_][\w.]*\(\s*([-+]?[\w.]+(?:[-+]\d+)?)")
 """A number as its class prints it, such as tensor(1.9)."""
 _OF = re.compile(r"\s*(\d+)\s*/\s*\d+\s*")
@@ -154,7 +157,7 @@ class Columns:
             if column is None or name == self._column or not len(column.numbers):
                 continue
             steps = _at(rows, column)
-            if not all(map(math.isfinite, steps)):
+            if not all(-_LARGEST < step < _LARGEST for step in steps):
                 continue
             later = islice(steps, 1, None)
             back = sum(map(operator.lt, later, steps))
@@ -178,8 +181,8 @@ def _split(
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[tuple[int, float], ...]]:
     """Return the steps and values of the finite norms, and the places of the others."""
     if all(map(math.isfinite, numbers)) and min(numbers, default=0.0) >= 0:
-        at = range(1, len(numbers) + 1) if steps is None else steps
-        return tuple(map(float, at)), tuple(numbers), ()
+        counted = range(1, len(numbers) + 1) if steps is None else steps
+        return tuple(map(float, counted)), tuple(numbers), ()
     at: list[float] = []
     norms: list[float] = []
     gaps: list[tuple[int, float]] = []
@@ -201,7 +204,8 @@ def number_of(value: Any, *, step: bool = False) -> float | None:
     """Return what a cell holds as a number; None if it is none. A step may be one of so many."""
     kind = value.__class__
     if kind is float:
-        return value
+        plain: float = value
+        return plain
     if kind is bool:
         return None
     try:

@@ -14,7 +14,8 @@ from agclip.cli._logs._names import NUMBERS
 from agclip.cli._logs._text import DEPTH, as_object, flat, read_lines
 
 _START = re.compile(
-    r"""\s*(?: \{\s*(?:"|\}|$) | \[\s*(?:[\[{"\]]|NaN|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\s*[,\]]|$) )""",
+    r"""\s*(?: \{ \s*(?:"|\}|$)
+           | \[ \s*(?:[\[{"\]]|NaN|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\s*[,\]]|$) )""",
     re.VERBOSE,
 )
 _PIECE = re.compile(r"\{[^{}]*\}")

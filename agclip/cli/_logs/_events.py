@@ -26,7 +26,7 @@ _CONTENT = {1: "<f", 2: "<d", 3: "<i", 9: "<q", 19: "<e"}
 """How one number of a tensor is packed, by dtype."""
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A record that is no event."""
 
 
@@ -34,28 +34,32 @@ def is_events(head: bytes) -> bool:
     """Tell whether bytes begin an event file: a length with its checksum."""
     if len(head) < _HEADER.size:
         return False
-    _, checksum = _HEADER.unpack_from(head)
+    checksum: int = _HEADER.unpack_from(head)[1]
     return checksum == _masked_crc(head[:8])
 
 
 def add_events(stream: BinaryIO, columns: Columns) -> None:
     """Add the scalars of an event file, up to where it is cut off or damaged."""
-    for number in range(1, 1 << 62):
-        header = stream.read(_HEADER.size)
-        if not header:
-            return
-        length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else RECORD + 1
-        data = stream.read(length + 4) if length <= RECORD else b""
+    number = 0
+    while header := stream.read(_HEADER.size):
+        number += 1
         try:
-            if len(data) != length + 4:
-                raise Damaged
-            step, values = _event(data[:-4])
-        except (Damaged, IndexError, struct.error, UnicodeDecodeError):
+            step, values = _event(_data(stream, header))
+        except (DamagedError, IndexError, struct.error, UnicodeDecodeError):
             columns.skip(f"event {number}")
             return
         for tag, value in values:
             if columns.keeps(tag):
                 columns.add(step, {tag: value, "step": step})
+
+
+def _data(stream: BinaryIO, header: bytes) -> bytes:
+    """Return the data of a record; what is cut off raises an error."""
+    length: int = _HEADER.unpack(header)[0]
+    data = stream.read(length + 4) if length <= RECORD else b""
+    if len(data) != length + 4:
+        raise DamagedError
+    return data[:-4]
 
 
 def _event(data: bytes) -> tuple[int, list[tuple[str, float]]]:
@@ -118,9 +122,9 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
         elif wire in (FIXED32, FIXED64):
             size = 4 if wire == FIXED32 else 8
         else:
-            raise Damaged
+            raise DamagedError
         if at + size > end:
-            raise Damaged
+            raise DamagedError
         yield key >> 3, wire, data[at : at + size]
         at += size
 
@@ -139,7 +143,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return number, at + 1
         shift += 7
         if shift > 63:
-            raise Damaged
+            raise DamagedError
 
 
 def _masked_crc(data: bytes) -> int:

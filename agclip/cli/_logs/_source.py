@@ -51,7 +51,8 @@ class Source:
         self.head = stream.read(HEAD)
         self._stream = stream
         if not self.head:
-            raise LogError("it is empty")
+            msg = "it is empty"
+            raise LogError(msg)
         for start, what in _BINARY.items():
             if self.head.startswith(start):
                 raise LogError(what)
@@ -64,9 +65,11 @@ class Source:
         """
         text = self.head.decode(self._encoding(), errors="replace")
         if "\0" in text[:1024]:
-            raise LogError("it is no text, and no event file of TensorBoard")
+            msg = "it is no text, and no event file of TensorBoard"
+            raise LogError(msg)
         if not text.strip() and len(self.head) < HEAD:
-            raise LogError("it is empty")
+            msg = "it is empty"
+            raise LogError(msg)
         return text
 
     def lines(self) -> Iterator[str]:
@@ -92,7 +95,8 @@ class Source:
             data = stream.read(DOCUMENT + 1)
         if len(data) > DOCUMENT:
             most = f"{DOCUMENT >> 20} MiB"
-            raise LogError(f"it is one JSON document of more than {most}; write JSON lines instead")
+            msg = f"it is one JSON document of more than {most}; write JSON lines instead"
+            raise LogError(msg)
         return data.decode(self._encoding(), errors="replace")
 
     def stream(self) -> io.BufferedReader:
