@@ -140,6 +140,7 @@ def over(
     `broadcast` holds scalars, or arrays of the result's shape, that `of_rows` also takes.
     """
     result: Any = None
+    first = backend.device(leaves[0])
     for leaf, along in zip(leaves, axes, strict=True):
         device = backend.device(leaf)
         moved = tuple(_devices.to_device(backend, value, device) for value in broadcast)
@@ -147,7 +148,7 @@ def over(
         if len(leaves) > 1:
             here = backend.xp.reshape(here, (-1,))
         if result is None:
-            result, first = here, device
+            result = here
         else:
             result = combine(result, _devices.to_device(backend, here, first))
     return result

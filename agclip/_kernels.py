@@ -167,7 +167,8 @@ def unwritable(x: Array) -> str | None:
         return "is immutable"
     try:
         # Writing nothing is refused like writing anything.
-        nothing = x if x.ndim == 0 else x[:0, ...]
+        whole: Any = x
+        nothing = whole if whole.ndim == 0 else whole[:0, ...]
         write(nothing, nothing)
     except (TypeError, ValueError) as error:
         return f"refuses to be written ({error})"

@@ -30,7 +30,7 @@ class Known(list[Any]):
         """The kinds of dtype that occur."""
         self.entries = entries
         """The number of real entries of all leaves; a complex one counts as two."""
-        self.access = access
+        self.access: Access = access
         """What reading a value costs."""
         self.distinct = distinct
         """Whether it is certain that no two share memory."""

@@ -98,7 +98,10 @@ class Leaves(NamedTuple):
         if isinstance(self.arrays, Known):
             return self.arrays.access
         costs = {self.backend.access(leaf) for leaf in self.arrays}
-        return next((cost for cost in _DEAREST_FIRST if cost in costs), "free")
+        for cost in _DEAREST_FIRST:
+            if cost in costs:
+                return cost
+        return "free"
 
 
 def path_of(structure: _tree.Structure, name: str, index: int) -> str:

@@ -62,7 +62,8 @@ def fraction(
 ) -> None:
     """Check a number between two others, the upper one included with `last`."""
     plain = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if plain and (low < value < high or (last and value == high)):
+    limited: Any = value
+    if plain and (low < limited < high or (last and value == high)):
         return
     # Made here alone: torch.compile cannot put a symbol of a number into a text.
     wanted = f"a number > {low:g} and {'<=' if last else '<'} {high:g}"

@@ -74,7 +74,7 @@ class ClipInfo(NamedTuple):
 
 if TYPE_CHECKING:
 
-    class HostClipInfo(ClipInfo):
+    class HostClipInfo(NamedTuple):
         """A record of Python's floats and bools: the same class to everyone but type checkers."""
 
         norm: float

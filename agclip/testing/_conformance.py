@@ -105,7 +105,7 @@ class BackendConformance:
             derandomize=True,
             report_multiple_bugs=False,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list[Any](HealthCheck),
         )
         @given(data=st.data())
         def holds(data: st.DataObject) -> None:

@@ -23,9 +23,11 @@ class Source(Protocol):
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer from low to high."""
+        ...
 
     def choice(self, options: Sequence[T]) -> T:
         """Return one of several options."""
+        ...
 
 
 class Leaf(NamedTuple):

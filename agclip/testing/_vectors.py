@@ -80,7 +80,7 @@ def _call(
 @functools.cache
 def vectors() -> tuple[Vector, ...]:
     """Return the vectors that are shipped."""
-    text = resources.files(__package__).joinpath("vectors.json").read_text(encoding="utf-8")
+    text = resources.files("agclip.testing").joinpath("vectors.json").read_text(encoding="utf-8")
     return tuple(Vector(**entry) for entry in json.loads(text))
 
 

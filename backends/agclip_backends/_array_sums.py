@@ -87,7 +87,7 @@ def _add(
 def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
     """Return Σ (scale·|x|)² of an array; `closely` if its roundings show in a float64 norm."""
     kind = kind_of(leaf.dtype)
-    flat = np.asarray(leaf)
+    flat: Any = np.asarray(leaf)
     if kind.family == "complex":
         return _floats.total(
             of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)

@@ -28,18 +28,23 @@ class Driver(Protocol):
 
     def address(self, x: Array) -> int:
         """Return the address of an array's first entry."""
+        ...
 
     def dense(self, x: Array) -> bool:
         """Tell whether an array's entries fill a stretch of memory, in whatever order."""
+        ...
 
     def upload(self, words: NDArray[np.int64]) -> Array:
         """Return a copy on the device, without waiting for it."""
+        ...
 
     def doubles(self, count: int) -> Array:
         """Return a new array of float64 of one axis, its entries unset."""
+        ...
 
     def launch(self, name: str, blocks: int, *words: int) -> None:
         """Run a kernel in that many blocks; its arguments are addresses and 64-bit integers."""
+        ...
 
 
 class _Table(NamedTuple):

@@ -497,7 +497,9 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
         if kind == len(formats):
             return -1
         count = formats[kind, 2]
-        dimensions = carray(_as_int64(np.uintp(fields[2])), (np.int64(np.int32(fields[1])),))
+        # The stub of Numba wants Python's integers, which compiled code has not.
+        rank: Any = np.int64(np.int32(fields[1]))
+        dimensions = carray(_as_int64(np.uintp(fields[2])), (rank,))
         for length in dimensions:
             count *= length
         table[ADDRESS, leaf], table[COUNT, leaf] = fields[0], count

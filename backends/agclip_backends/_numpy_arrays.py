@@ -25,11 +25,14 @@ _KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16"
 @functools.cache
 def _formats(bfloat16: bool) -> Any:
     """Return triples: a dtype's address, its code, and the real numbers in an entry."""
+    dtypes: list[Any] = list(map(np.dtype, _KINDS[:-1]))
     if bfloat16:
         import ml_dtypes
+
+        dtypes.append(np.dtype(ml_dtypes.bfloat16))
     rows = []
-    for name in _KINDS if bfloat16 else _KINDS[:-1]:
-        dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+    for dtype in dtypes:
+        name = dtype.name
         rows.append((id(dtype), _host.CODES[name], 2 if dtype.kind == "c" else 1))
     return np.array(rows, np.int64)
 

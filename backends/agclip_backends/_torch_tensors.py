@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue] - built in
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -21,7 +22,8 @@ from agclip_backends._loader import loader
 from agclip_backends._memory import Memory
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
-_ORDINARY_DISPATCH = torch.Tensor.__torch_dispatch__
+_DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
+_ORDINARY_DISPATCH = getattr(torch.Tensor, _DISPATCH)
 _KINDS = {
     getattr(torch, name): kind_named(name)
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -107,7 +109,7 @@ def watched() -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or _functorch.peek_interpreter_stack() is not None
         or torch._C._get_tracing_state() is not None
         or torch.autograd.forward_ad._current_level >= 0
     )
@@ -130,7 +132,7 @@ def recorded_by_mode() -> bool:
 
 def dispatches(x: torch.Tensor) -> bool:
     """Tell whether a tensor is of a class that carries operations out itself."""
-    return type(x) not in _TYPES and type(x).__torch_dispatch__ is not _ORDINARY_DISPATCH
+    return type(x) not in _TYPES and getattr(type(x), _DISPATCH) is not _ORDINARY_DISPATCH
 
 
 def unserved(x: torch.Tensor) -> str | None:
@@ -253,7 +255,7 @@ _LIBRARY = _host.Library(
 
 def access(x: torch.Tensor) -> Access:
     # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if torch.compiler.is_compiling() or _functorch.is_functorch_wrapped_tensor(x):
         return "never"
     if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
         return "never"

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from agclip import Backend, _kernels
 from agclip._typing import Access
@@ -44,7 +45,7 @@ def _branch(
 
 
 def _access(x: Any) -> Access:
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         return "never"
     return _access_to(x.sharding)
 
@@ -68,7 +69,7 @@ def _partial(leaves: Sequence[Any]) -> tuple[int, str] | None:
     # Where types tell along which axes shards differ, the place of a shard is one that does.
     told = bool(_varying(jax.lax.axis_index(axes[0])))
     for i, leaf in enumerate(leaves):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             found = sorted(_varying(leaf)) if told else axes
             if found:
                 names = ", ".join(map(repr, found))

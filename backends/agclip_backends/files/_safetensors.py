@@ -24,7 +24,7 @@ from agclip_backends.files._format import (
     reason,
 )
 
-_DTYPES = {
+_DTYPES: dict[str, str] = {
     "BF16": "bfloat16",
     "BOOL": "bool",
     "C64": "complex64",
@@ -68,6 +68,10 @@ def _judge(path: Path) -> None:
         raise FileError(msg) from error
 
 
+def _name_of(dtype: str) -> str:
+    return _DTYPES.get(dtype, dtype)
+
+
 class _Safetensors(Source):
     def __init__(self, path: Path, head: bytes) -> None:
         self._path = path
@@ -75,7 +79,7 @@ class _Safetensors(Source):
         entries = json.loads(head[_LENGTH:])
         entries.pop(_METADATA, None)
         self.leaves = tuple(
-            Leaf(name, tuple(entry["shape"]), _DTYPES.get(entry["dtype"], entry["dtype"]))
+            Leaf(name, tuple(entry["shape"]), _name_of(entry["dtype"]))
             for name, entry in entries.items()
         )
         self._spans = [entry["data_offsets"] for entry in entries.values()]
