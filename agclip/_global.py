@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agclip import _thresholds
+from agclip import _thresholds, config
 from agclip._clip import clip, norm_of, write
 from agclip._gather import gather
 from agclip._home import make
@@ -37,7 +37,8 @@ def global_norm(
 
     Returns:
         A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
-        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0.
+        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0, of the
+        configured library; where none is configured a NumPy scalar, which is a Python float too.
 
     Raises:
         TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
@@ -206,4 +207,8 @@ def _clip(
 
 
 def _zero() -> Array:
+    """Return the norm of nothing: of the configured library, or a number that goes with all."""
+    if config.current().backend == "auto":
+        # A scalar of the default library, which is a Python float too.
+        return make(0.0, "float64")[()]
     return make(0.0, "float32")

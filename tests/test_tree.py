@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import json
 import operator
 import re
 import threading
@@ -547,7 +548,14 @@ def test_the_norm_of_nothing_is_zero():
     with pytest.warns(UserWarning, match="`t_list` holds no array"):
         tree, norm = agclip.clip_by_global_norm({"a": None}, 1.0)
     assert tree == {"a": None}
-    assert (float(norm), norm.dtype, norm.shape) == (0.0, np.float32, ())
+    assert (float(norm), norm.dtype, norm.shape) == (0.0, np.float64, ())
+
+
+def test_the_norm_of_nothing_goes_where_a_python_float_goes():
+    with pytest.warns(UserWarning, match="`t_list` holds no array"):
+        norm = agclip.global_norm([None])
+    assert isinstance(norm, float)
+    assert json.dumps({"grad_norm": norm}) == '{"grad_norm": 0.0}'
 
 
 def test_nobody_is_counted_in_an_empty_batch():
