@@ -81,9 +81,7 @@ def _limit(
     if terms.narrow and is_one(scale):
         # Roots of such leaves are far from the ends of the range.
         return scaled(bound * loss_scale, margin)
-    (first, power), (second, other) = (
-        in_the_middle(m, x, terms.wide) for x in (bound, loss_scale)
-    )
+    (first, power), (second, other) = (in_the_middle(m, x, terms.wide) for x in (bound, loss_scale))
     return times_powers(m, scaled(first * second, margin), power, other, scale)
 
 
@@ -166,9 +164,7 @@ def _split(
     return pre, (above * before) / below * after
 
 
-def _factor(
-    m: Namespace, pre: Scalar | None, rest: Scalar, wide: str, *, divided: bool
-) -> Factor:
+def _factor(m: Namespace, pre: Scalar | None, rest: Scalar, wide: str, *, divided: bool) -> Factor:
     """Split the coefficient once more for leaves that are multiplied in float32."""
     pre = None if is_one(pre) else pre
     if divided:

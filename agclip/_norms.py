@@ -197,9 +197,7 @@ def _axis_power_norm(
     scale = _power_scale(xp, peak, leaves, wide)
     unit = _unit(xp, peak, scale, order, wide)
     closely = not _known.narrow(leaves, kind_of(wide).name)
-    total_ = _axis_sums.power_sums(
-        backend, leaves, axes, wide, order, scale, unit, closely=closely
-    )
+    total_ = _axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit, closely=closely)
     return _power_root(xp, total_, peak, unit, scale, order, closely=closely)
 
 

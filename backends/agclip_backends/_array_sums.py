@@ -89,7 +89,9 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
     kind = kind_of(leaf.dtype)
     flat = np.asarray(leaf)
     if kind.family == "complex":
-        return _floats.total(of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag))
+        return _floats.total(
+            of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)
+        )
     sums: list[float] = []
     pieces: Any = np.nditer(
         flat,
