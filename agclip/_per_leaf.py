@@ -9,7 +9,7 @@ from agclip import _axes, _thresholds
 from agclip._clip import clip
 from agclip._leaves import Leaves, gather, warn_empty
 from agclip._programs import Plan
-from agclip._typing import NonFinite, T
+from agclip._typing import NonFinite, Order, T
 
 
 def clip_by_norm(
@@ -17,7 +17,7 @@ def clip_by_norm(
     clip_norm: Any,
     axes: int | Sequence[int] | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -40,7 +40,7 @@ def clip_by_norm(
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         axes: The axes a norm is taken over; None for all. Every slice along them is clipped on its
             own.
-        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
             every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
             what is configured, which is "propagate" by default.
@@ -75,7 +75,7 @@ def clip_by_norm_(
     clip_norm: Any,
     axes: int | Sequence[int] | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -113,7 +113,7 @@ def _plan(
     leaves: Leaves,
     clip_norm: Any,
     axes: int | Sequence[int] | None,
-    ord: float,
+    ord: Order,
     nonfinite: NonFinite | None,
     strict: bool | None,
     reproducible: bool | None,

@@ -42,3 +42,6 @@ Axes: TypeAlias = tuple[int, ...] | None
 
 UnitAxes: TypeAlias = str | int | Sequence[int] | Callable[[str, Any], Any]
 """Which axes make a unit of adaptive clipping: a layout, axes, or a function of (path, leaf)."""
+
+Order: TypeAlias = float | Literal["inf"]
+"""The order of a norm."""
