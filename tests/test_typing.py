@@ -59,7 +59,7 @@ WRONG = {
     "torch's keyword": ("agclip.clip_by_global_norm([], max_norm=1.0)", "call-arg"),
     "an option by position": ('agclip.clip_by_rms([], 1.0, "skip")', "call-arg"),
     "an unknown policy": ('agclip.clip_by_norm([], 1.0, nonfinite="ignore")', "arg-type"),
-    "an order in words": ('agclip.global_norm([], ord="inf")', "arg-type"),
+    "an order in words": ('agclip.global_norm([], ord="two")', "arg-type"),
     "axes in words": ('agclip.clip_by_norm([], 1.0, axes="rows")', "arg-type"),
     "a float as an axis": ("agclip.clip_by_norm([], 1.0, axes=0.5)", "arg-type"),
     "strict in words": ('agclip.clip_by_norm([], 1.0, strict="yes")', "arg-type"),
