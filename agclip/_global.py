@@ -11,11 +11,11 @@ from agclip._home import make
 from agclip._leaves import Leaves, warn_empty
 from agclip._programs import Plan
 from agclip._tree import materialised
-from agclip._typing import Array, Bound, NonFinite, Number, T, Tree
+from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
 
 
 def global_norm(
-    t_list: Tree, ord: float = 2, *, reproducible: bool | None = None, loss_scale: Any = None
+    t_list: Tree, ord: Order = 2, *, reproducible: bool | None = None, loss_scale: Any = None
 ) -> Array:
     """Return the norm of all leaves taken together.
 
@@ -24,12 +24,13 @@ def global_norm(
     ```
 
     It neither overflows nor underflows while it is representable itself, and is right to one unit
-    in the last place for float32 and narrower leaves, to three for float64.
+    in the last place for float32 and narrower leaves, to three for float64; with `ord` below 1 to
+    three divided by `ord`.
 
     Args:
         t_list: A tree of real or complex floating-point arrays of any shape; None leaves are left
             out. A list at the top is a list of tensors.
-        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         reproducible: Use the norm that is defined as a number, not by a way of computing it: the
             same bits from every library, order of leaves, chunking and thread count; None for what
             is configured.
@@ -66,7 +67,7 @@ def clip_by_global_norm(
     clip_norm: Bound,
     use_norm: Number | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -87,8 +88,9 @@ def clip_by_global_norm(
         t_list: A tree of real or complex floating-point arrays of any shape; None leaves stay None.
             A list at the top is a list of tensors.
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
-        use_norm: The global norm if it has been computed already, as this function returns it.
-        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        use_norm: The global norm if it has been computed already, as this function returns it. An
+            infinite one, which may be beyond the range of its dtype, is measured again.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
             every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
             None for what is configured, which is "propagate" by default.
@@ -125,7 +127,7 @@ def clip_by_global_norm_(
     clip_norm: Bound,
     use_norm: Number | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -164,7 +166,7 @@ def clip_by_global_norm_(
 def _plan(
     leaves: Leaves,
     clip_norm: Bound,
-    ord: float,
+    ord: Order,
     nonfinite: NonFinite | None,
     strict: bool | None,
     reproducible: bool | None,

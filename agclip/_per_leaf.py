@@ -11,7 +11,7 @@ from agclip._gather import gather
 from agclip._leaves import Leaves, warn_empty
 from agclip._programs import Plan
 from agclip._tree import materialised
-from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T
+from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, Order, T
 
 
 @overload
@@ -20,7 +20,7 @@ def clip_by_norm(
     clip_norm: Bound,
     axes: int | Sequence[int] | None = ...,
     *,
-    ord: float = ...,
+    ord: Order = ...,
     **options: Unpack[LeafOptions],
 ) -> Array: ...
 @overload
@@ -29,7 +29,7 @@ def clip_by_norm(
     clip_norm: Bound,
     axes: int | Sequence[int] | None = ...,
     *,
-    ord: float = ...,
+    ord: Order = ...,
     **options: Unpack[LeafOptions],
 ) -> T: ...
 def clip_by_norm(
@@ -37,7 +37,7 @@ def clip_by_norm(
     clip_norm: Bound,
     axes: int | Sequence[int] | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -60,7 +60,7 @@ def clip_by_norm(
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         axes: The axes a norm is taken over; None for all. Every slice along them is clipped on its
             own.
-        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
             every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
             what is configured, which is "propagate" by default.
@@ -95,7 +95,7 @@ def clip_by_norm_(
     clip_norm: Bound,
     axes: int | Sequence[int] | None = None,
     *,
-    ord: float = 2,
+    ord: Order = 2,
     nonfinite: NonFinite | None = None,
     strict: bool | None = None,
     reproducible: bool | None = None,
@@ -134,7 +134,7 @@ def _plan(
     leaves: Leaves,
     clip_norm: Bound,
     axes: int | Sequence[int] | None,
-    ord: float,
+    ord: Order,
     nonfinite: NonFinite | None,
     strict: bool | None,
     reproducible: bool | None,

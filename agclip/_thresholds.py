@@ -60,7 +60,9 @@ def positive(name: str, value: Any, leaves: Leaves) -> Scalar | None:
 def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     """Check a norm that the caller has computed: a number >= 0, infinity and NaN included."""
     number, readable = scalar(name, value, leaves.backend)
-    if readable and number < 0:
+    with leaves.backend.context():
+        negative = readable and bool(number < 0)
+    if negative:
         msg = f"`{name}` must be a norm, which is >= 0; got {number}."
         raise ValueError(msg)
     return number
@@ -107,7 +109,9 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
 
 
 def check_order(value: Any) -> float:
-    """Check the order of a norm: a number > 0, infinity included."""
+    """Check the order of a norm: a number > 0, infinity included, which may be the word "inf"."""
+    if isinstance(value, str) and value == "inf":
+        return math.inf
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {type(value).__name__}."
         raise TypeError(msg)

@@ -77,3 +77,7 @@ class LeafOptions(TypedDict, total=False):
     strict: bool | None
     reproducible: bool | None
     loss_scale: Number | None
+
+
+Order: TypeAlias = float | Literal["inf"]
+"""The order of a norm."""

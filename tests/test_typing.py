@@ -69,7 +69,7 @@ WRONG = {
     "torch's keyword": ("agclip.clip_by_global_norm([], max_norm=1.0)", "call-arg"),
     "an option by position": ('agclip.clip_by_rms([], 1.0, "skip")', "call-overload"),
     "an unknown policy": ('agclip.clip_by_norm([], 1.0, nonfinite="ignore")', "call-overload"),
-    "an order in words": ('agclip.global_norm([], ord="inf")', "arg-type"),
+    "an order in words": ('agclip.global_norm([], ord="two")', "arg-type"),
     "a bound in words": ('agclip.clip_by_norm({}, "1")', "call-overload"),
     "a bound in words, of all leaves": ('agclip.clip_by_global_norm([], "1")', "arg-type"),
     "a bound in words, in a rule": ('agclip.ClipByNorm("1")', "arg-type"),

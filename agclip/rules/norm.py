@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip import _axes, _thresholds
-from agclip._typing import Bound, Tree
+from agclip._typing import Bound, Order, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -26,7 +26,7 @@ class ClipByNorm(Options):
     Attributes:
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         axes: The axes a norm is taken over; None for all.
-        ord: The order of the norm: a number > 0, `inf` for the largest absolute value.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
 
     Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, 2013,
     arXiv:1211.5063.
@@ -34,7 +34,7 @@ class ClipByNorm(Options):
 
     clip_norm: Bound
     axes: int | tuple[int, ...] | None = None
-    ord: float = field(default=2, kw_only=True)
+    ord: Order = field(default=2, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""

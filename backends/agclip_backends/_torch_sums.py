@@ -24,8 +24,6 @@ BLOCK = 1 << 15
 """Entries that one thread works on at a time."""
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
-_ROW = 1 << 12
-"""Entries of a row that is added by itself while autograd records."""
 _TINY = 1 << 10
 """Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
 
@@ -48,7 +46,8 @@ def sum_squares(
         if on_devices(leaves):
             return _torch_cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
-            if all(access(leaf) == "graph" for leaf in leaves):
+            double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in leaves)
+            if double and all(access(leaf) == "graph" for leaf in leaves):
                 return [_recorded(leaf, scale) for leaf in leaves]
             return _kernels.sum_squares(namespace, leaves, wide, scale)
     kinds = _known.kinds(leaves)
@@ -78,15 +77,10 @@ def _joined(leaves: Sequence[torch.Tensor]) -> Any:
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
-    """Return Σ (scale·|x|)² as a tensor, in short rows: torch's sum of 10⁷ entries loses more."""
+    """Return Σ (scale·|x|)² as a tensor: torch's own sum of 10⁷ float64 entries loses more."""
     parts = (leaf.real, leaf.imag) if leaf.is_complex() else (leaf,)
-    sums = []
-    for part in parts:
-        y = _kernels.scaled(part.to(torch.float64), scale)
-        rows = (y * y).reshape(-1)
-        whole = len(rows) - len(rows) % _ROW
-        sums += [rows[:whole].view(-1, _ROW).sum(dim=1).sum(), rows[whole:].sum()]
-    total: torch.Tensor = _kernels.total(xp, sums)
+    ys = [_kernels.scaled(part.to(torch.float64), scale) for part in parts]
+    total: torch.Tensor = _kernels.total(xp, [_sums.whole(xp, y * y) for y in ys])
     return total
 
 
