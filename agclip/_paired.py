@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from agclip._literals import Literal, is_literal
@@ -32,10 +33,7 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
             raise ValueError(msg)
         leaves.append(Literal(x) if is_literal(x) else x)
         return
-    try:
-        other = open_container(x)
-    except NotATreeError:
-        other = Node(list, [describe(x)], [None], "{}")
+    other = _opened(x)
     members = _in_order(structure, other)
     if members is None:
         msg = (
@@ -59,3 +57,11 @@ def _in_order(structure: Node, other: Node) -> list[Any] | None:
     if len(members) != count or members.keys() != set(wanted):
         return None
     return [members[key] for key in wanted]
+
+
+def _opened(x: Any) -> Node:
+    """Return a container; of anything else its kind in the place of keys, for an error message."""
+    if x is not None:  # a container without children to some libraries
+        with contextlib.suppress(NotATreeError):
+            return open_container(x)
+    return Node(list, [describe(x)], [None], "{}")

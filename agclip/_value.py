@@ -96,6 +96,8 @@ class Way(NamedTuple):
     block: int | None
     """How many entries are clipped at a time, to stay in cache, where arrays are worked on at once
     and bounds are numbers; None for whole leaves."""
+    stored: bool
+    """Whether a leaf is of a dtype that is stored only, and computed with in another."""
 
 
 class Ends(NamedTuple):
@@ -131,7 +133,8 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
     if scalars and free and loss_scale is None:
         new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
     if new is None:
-        way = Way(backend, backend.block if scalars and free else None)
+        stored = any(kind.stored for kind in set(leaves.kinds))
+        way = Way(backend, backend.block if scalars and free else None, stored)
         copied = _clipped if way.block is None else _copied
         program = _overwritten if inplace and not foreign else copied
         ends = Ends(groups.spread(lows), groups.spread(highs), loss_scale)
@@ -182,7 +185,7 @@ def _unscaled(
 
 def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DType) -> Array:
     xp = way.backend.xp
-    if kind_of(dtype).stored:
+    if way.stored and kind_of(dtype).stored:
         low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
         return xp.astype(_within(way, _kernels.computable(xp, y), low, high, xp.float32), dtype)
     if way.block is not None:

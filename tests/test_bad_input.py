@@ -464,8 +464,8 @@ def test_immutable_arrays_cannot_be_written(in_place, name, reason):
 
 
 TORCH_UNWRITABLE = {
-    "parameter": (
-        lambda torch: torch.nn.Parameter(torch.ones(2)),
+    "recorded": (
+        lambda torch: torch.ones(2, requires_grad=True),
         "is a leaf that requires grad",
     ),
     "expanded": (

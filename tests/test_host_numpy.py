@@ -178,7 +178,7 @@ def aliases(kind):
     return base, tree[kind]
 
 
-ALIASES = ("overlapping", "the same memory", "the same array", "within", "side by side")
+ALIASES = ("the same memory", "the same array", "side by side")
 
 
 @pytest.mark.parametrize("kind", ALIASES, ids=hosts.kebab)
@@ -186,6 +186,16 @@ ALIASES = ("overlapping", "the same memory", "the same array", "within", "side b
 def test_leaves_that_share_memory_are_overwritten_as_without_kernels(kind, name):
     results = [overwritten(kind, name, mode) for mode in hosts.MODES]
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("mode", hosts.MODES)
+@pytest.mark.parametrize("kind", ["overlapping", "within"])
+@pytest.mark.parametrize("name", ["global", "leaf", "value"])
+def test_leaves_that_share_a_part_of_their_memory_are_refused_with_and_without_kernels(
+    kind, name, mode
+):
+    with pytest.raises(TypeError, match="share a part of their memory"):
+        overwritten(kind, name, mode)
 
 
 def overwritten(kind, name, mode):

@@ -7,7 +7,7 @@ import pytest
 
 import agclip
 import arrays
-from agclip import _distinct, _leaves
+from agclip import _distinct, _gather
 
 VALUES = [3.0, -4.0, 0.0, 12.0]
 
@@ -236,7 +236,7 @@ def test_memory_on_a_device_is_told_by_its_addresses():
 @pytest.mark.parametrize("name", arrays.WRITABLE)
 def test_arrays_of_their_own_are_known_to_be_distinct(name):
     lib = arrays.library(name)
-    leaves = _leaves.gather([lib.array(VALUES) for _ in range(5)], "t", inplace=True)
+    leaves = _gather.gather([lib.array(VALUES) for _ in range(5)], "t", inplace=True)
     assert leaves.arrays.distinct
 
 

@@ -47,7 +47,8 @@ def _branch(
 def _access(x: Any) -> Access:
     if isinstance(x, Tracer):
         return "never"
-    return _access_to(x.sharding)
+    # What is no jax.Array is the derivative by an integer, which holds nothing.
+    return _access_to(x.sharding) if isinstance(x, jax.Array) else "graph"
 
 
 @functools.lru_cache(maxsize=256)
