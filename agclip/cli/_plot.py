@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,16 @@ def require_matplotlib() -> None:
     except ImportError as error:
         msg = 'matplotlib is needed for the picture. Install it: pip install "agclip[plot]"'
         raise CommandError(msg) from error
+    # What it says of its cache of fonts is not about the picture.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def plain_text(text: str) -> str:
+    """Return a text with a question mark for each character that the font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    glyphs = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(letter if ord(letter) in glyphs else "?" for letter in text)
 
 
 def save_picture(result: Result) -> None:

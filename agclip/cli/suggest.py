@@ -5,16 +5,22 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from agclip.cli._command import Command
+from agclip.cli._command import USAGE, Command, CommandError
 from agclip.cli._json import print_json
-from agclip.cli._log_file import add_log, describe, history_of
+from agclip.cli._log_file import add_log, describe, document_of, history_of
 from agclip.cli._logs import History
 from agclip.cli._replay import LEFT_OUT, Replay, replays
 from agclip.cli._tables import print_table
-from agclip.cli._thresholds import CONFIDENCE, RESAMPLES, SEED, Threshold, thresholds
-
-FEW = 100
-"""Norms below which the log is too short for the lowest rate."""
+from agclip.cli._thresholds import (
+    CONFIDENCE,
+    LONG,
+    RESAMPLES,
+    SEED,
+    START,
+    Threshold,
+    clipped_before,
+    thresholds,
+)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -29,10 +35,17 @@ def run(args: Namespace) -> None:
         args: The arguments that `configure` adds.
 
     Raises:
-        CommandError: The log cannot be read.
+        CommandError: The log cannot be read, or all its norms are 0.
     """
     history = history_of(args)
     found = thresholds(history.norms)
+    if not found:
+        msg = (
+            f"`LOG` must be a log with norms above 0; got {str(args.log)!r}: all "
+            f"{len(history.norms)} in {history.column!r} are 0. A threshold of 0 would zero every "
+            f"gradient."
+        )
+        raise CommandError(msg, USAGE)
     replayed = replays(history.norms, quiet=args.json)
     if args.json:
         print_json(_document(args, history, found, replayed))
@@ -40,7 +53,7 @@ def run(args: Namespace) -> None:
     for line in describe(history):
         print(line)
     print()
-    _print_thresholds(found, len(history.norms))
+    _print_thresholds(found, _above_zero(history))
     _print_replays(replayed, len(history.norms))
     for line in _advice(history, found):
         print(line)
@@ -51,7 +64,7 @@ def _print_thresholds(found: Sequence[Threshold], size: int) -> None:
     rows = [
         (
             f"{row.rate} %",
-            f"{row.value:.4g}",
+            row.shown,
             f"{row.low:.4g} to {row.high:.4g}",
             f"{row.clipped} of {size}",
         )
@@ -79,19 +92,46 @@ def _print_replays(replayed: Sequence[Replay], size: int) -> None:
         print(f"Left out: {rules}: {reason}.")
 
 
+def _above_zero(history: History) -> int:
+    return sum(norm > 0 for norm in history.norms)
+
+
+def _method(size: int) -> str:
+    if size > LONG:
+        return f"the limit of the circular block bootstrap, as there are more than {LONG} norms"
+    return f"circular block bootstrap, {RESAMPLES} resamples, seed {SEED}"
+
+
 def _advice(history: History, found: Sequence[Threshold]) -> list[str]:
     """Say what the numbers are worth."""
+    size = _above_zero(history)
     lines = [
         "A heuristic: it counts what a threshold would have clipped in this run.",
         "What that does to the loss only a run with the threshold can show.",
         "The norms must be those before clipping, of the same model, batch and loss scale.",
-        f"Interval: circular block bootstrap, {RESAMPLES} resamples, seed {SEED}.",
+        f"Interval: {_method(size)}.",
     ]
-    if len(history.norms) < FEW:
-        lines.append(f"Fewer than {FEW} norms: the row of {found[0].rate} % clips nothing here.")
-    start = next(row for row in found if row.rate == 5)
-    lines.append(f"To begin with: agclip.clip_by_global_norm(grads, {start.value:.4g})")
+    idle = [f"{row.rate} %" for row in found if size * row.rate < 100]
+    if idle:
+        *most, last = idle
+        rows = f"rows of {', '.join(most)} and {last} clip" if most else f"row of {last} clips"
+        lines.append(f"Fewer than {100 // found[0].rate} norms: the {rows} nothing here.")
+    suggested = _suggested(history, found)
+    if suggested is not None:
+        lines.append(f"To begin with: agclip.clip_by_global_norm(grads, {suggested.shown})")
+    elif clipped_before(history.norms):
+        lines.append("No threshold follows: log the norms before clipping, and come back.")
+    else:
+        least = 100 // START
+        lines.append(f"No threshold follows from so few: log {least} norms or more.")
     return lines
+
+
+def _suggested(history: History, found: Sequence[Threshold]) -> Threshold | None:
+    """Return the threshold to begin with; None if there are too few norms, or clipped ones."""
+    if _above_zero(history) * START < 100 or clipped_before(history.norms):
+        return None
+    return next(row for row in found if row.rate == START)
 
 
 def _document(
@@ -100,17 +140,17 @@ def _document(
     found: Sequence[Threshold],
     replayed: Sequence[Replay],
 ) -> dict[str, object]:
+    suggested = _suggested(history, found)
+    long = _above_zero(history) > LONG
     return {
-        "log": str(args.log),
-        "column": history.column,
-        "norms": len(history.norms),
-        "nonfinite": history.nonfinite,
+        **document_of(args, history),
         "thresholds": [row._asdict() for row in found],
+        "suggested": suggested and suggested.rounded,
         "interval": {
-            "method": "circular block bootstrap",
+            "method": "circular block bootstrap" + ", its limit" * long,
             "confidence": CONFIDENCE,
-            "resamples": RESAMPLES,
-            "seed": SEED,
+            "resamples": None if long else RESAMPLES,
+            "seed": None if long else SEED,
         },
         "rules": [replay._asdict() for replay in replayed],
         "left_out": LEFT_OUT,

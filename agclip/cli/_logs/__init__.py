@@ -1,53 +1,86 @@
-"""Training logs that people have already: the gradient norms in them."""
+"""Training logs that people have already: the gradient norms in them.
+
+What a log is read as its content decides, not its name.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
-from agclip.cli._logs._columns import History, LogError
-from agclip.cli._logs._tables import read_csv, read_jsonl
-from agclip.cli._logs._tensorboard import is_event_log, read_events
-from agclip.cli._logs._trainer import read_trainer_state
+from agclip.cli._logs._columns import Columns
+from agclip.cli._logs._document import is_document, read_document
+from agclip.cli._logs._events import add_events, is_events
+from agclip.cli._logs._history import History, LogError
+from agclip.cli._logs._names import listed
+from agclip.cli._logs._source import Source
+from agclip.cli._logs._tables import read_table, table_of
+from agclip.cli._logs._text import as_object, read_lines
 
-__all__ = ["FORMATS", "History", "LogError", "read_log"]
+__all__ = ["FORMATS", "History", "LogError", "listed", "read_log"]
 
 FORMATS = (
-    "trainer_state.json of Hugging Face, CSV (metrics.csv of Lightning, an export of W&B), JSON "
-    "lines (.jsonl), or an event file of TensorBoard or its folder"
+    "JSON (as trainer_state.json), JSON lines, CSV, the printed lines of a training, an event file "
+    "of TensorBoard or its folder; - for standard input"
 )
 
-_BY_SUFFIX = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".json": read_trainer_state,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-}
+_EVENTS = "event file of TensorBoard"
 
 
-def read_log(path: Path, column: str | None) -> History:
+def read_log(log: Path | BinaryIO, column: str | None) -> History:
     """Read the gradient norms of a log.
 
     Args:
-        path: The log: its name says the format.
+        log: The log, or a stream of its bytes.
         column: The column, key or tag that holds the norms; None to find it.
 
     Raises:
         LogError: If the log cannot be read, holds no norms, or it is not clear which they are.
         OSError: If it is not there.
     """
-    if is_event_log(path):
-        return read_events(path, column)
-    reader = _BY_SUFFIX.get(path.suffix.lower())
-    if reader is None:
-        msg = f"its name says no format that is known: {FORMATS}"
+    if not isinstance(log, Path):
+        return _read(log, column)
+    if log.is_dir():
+        return _read_folder(log, column)
+    with log.open("rb") as stream:
+        return _read(stream, column)
+
+
+def _read(stream: BinaryIO, column: str | None) -> History:
+    source = Source(stream)
+    if is_events(source.head):
+        columns = Columns(_EVENTS, column, "step")
+        add_events(source.stream(), columns)
+        return columns.history()
+    start = source.start()
+    if is_document(start):
+        return read_document(source.text(), column)
+    first = next(filter(str.strip, start.splitlines()), "")
+    split = None if as_object(first.strip()) is not None else table_of(start, column)
+    if split is None:
+        return read_lines(source.lines(), column)
+    return read_table(source.lines(), split, column)
+
+
+def _read_folder(folder: Path, column: str | None) -> History:
+    """Read all event files of a run.
+
+    Raises:
+        LogError: If there are none, or those of several runs.
+    """
+    files = sorted(folder.rglob("*tfevents*"))
+    runs = sorted({file.parent for file in files})
+    if folder in runs:
+        files = [file for file in files if file.parent == folder]
+    elif len(runs) != 1:
+        inside = sorted(path.name for path in folder.iterdir() if path.is_file())
+        hint = f"; name the file: there is {listed(inside)}" if inside else ""
+        if runs:
+            hint = f"; name one of the runs in it: {listed([str(run) for run in runs])}"
+        msg = f"it is a folder without an {_EVENTS}{hint}"
         raise LogError(msg)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = f"it is no text in UTF-8 ({error.reason} at byte {error.start})"
-        raise LogError(msg) from error
-    if not text.strip():
-        msg = "it is empty"
-        raise LogError(msg)
-    return reader(text, column)
+    columns = Columns(_EVENTS, column, "step")
+    for file in files:
+        with file.open("rb") as stream:
+            add_events(stream, columns)
+    return columns.history()
