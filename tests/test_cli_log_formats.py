@@ -22,15 +22,19 @@ def rllib(norm, iteration):
     return json.dumps(row)
 
 
-FAIRSEQ = '2021-03-08 12:31:36 | INFO | train_inner | {"epoch": 1, "num_updates": "%d", "gnorm": "%s"}'
+FAIRSEQ = (
+    '2021-03-08 12:31:36 | INFO | train_inner | {"epoch": 1, "num_updates": "%d", "gnorm": "%s"}'
+)
 MEGATRON = (
     " iteration %8d/  500000 | consumed samples: 768 | learning rate: 1.406E-07 | lm loss: 12.0 | "
     "loss scale: 1.0 | grad norm: %s | number of nan iterations:   0 |"
 )
 MMCV = '{"mode": "train", "epoch": 1, "iter": %d, "lr": 0.02, "loss": 1.2, "grad_norm": %s}'
-TQDM = "  1%%|          | %d/1000 [00:05<08:20,  1.98it/s]\r{'loss': 2.3, 'grad_norm': %s, 'lr': 5e-05}"
+TQDM = "  1%%|     | %d/1000 [00:05<08:20,  2it/s]\r{'loss': 2.3, 'grad_norm': %s, 'lr': 5e-05}"
 TORCHTITAN = "[titan] INFO - \x1b[31mstep: %2d  \x1b[32mloss:  8.1  \x1b[34mgrad_norm: %s \x1b[0m"
-SWIN = "Train: [0/300][%d/1251]\teta 3:22:17 lr 0.000001\tloss 6.9 (6.9)\tgrad_norm %s (3.2)\tmem 9MB"
+SWIN = (
+    "Train: [0/300][%d/1251]\teta 3:22:17 lr 0.000001\tloss 6.9 (6.9)\tgrad_norm %s (3.2)\tmem 9MB"
+)
 COLUMNS = {"step": [10, 20, 30], "grad_norm": [1.5, 4.0, 2.25], "name": "run"}
 
 KINDS = {
@@ -151,9 +155,9 @@ def test_repeated_headers_are_no_rows(log):
 CUT = {
     "CSV": "step,grad_norm,loss\n1,2.5,1\n2,3.5,1\n3,4.",
     "CSV, last cell": "step,grad_norm\n1,2.5\n2,3.5\n3,4.",
-    "JSON lines": '{"step": 1, "grad_norm": 2.5}\n{"step": 2, "grad_norm": 3.5}\n{"step": 3, "grad_no',
-    "dicts": "{'step': 1, 'grad_norm': 2.5}\n{'step': 2, 'grad_norm': 3.5}\n{'step': 3, 'grad_norm': 4.",
-    "document": '{"log_history": [{"step": 1, "grad_norm": 2.5}, {"step": 2, "grad_norm": 3.5}, {"st',
+    "JSON lines": '{"step": 1, "grad_norm": 2.5}\n{"step": 2, "grad_norm": 3.5}\n{"step": 3, "g',
+    "dicts": "{'step': 1, 'grad_norm': 2.5}\n{'step': 2, 'grad_norm': 3.5}\n{'grad_norm': 4.",
+    "document": '{"log_history": [{"step": 1, "grad_norm": 2.5}, {"step": 2, "grad_norm": 3.5}, {',
 }  # fmt: skip
 
 
@@ -262,7 +266,7 @@ def test_standard_input(stdin, capsys):
 
 
 BINARY = {
-    b"\x1f\x8b\x08": "it is packed with gzip; unpack it first, or pipe it in: gunzip -c LOG | agclip",
+    b"\x1f\x8b\x08": "it is packed with gzip; unpack it first, or pipe it in: gunzip -c LOG",
     b"\xfd7zXZ\0": "it is packed with xz; ",
     b"\x28\xb5\x2f\xfd": "it is packed with zstd; ",
     b"BZh9": "it is packed with bzip2; ",
@@ -292,7 +296,9 @@ def test_what_is_no_log_is_called_what_it_is(binary, log, capsys):
 
 def test_one_large_document_is_refused(log, monkeypatch):
     monkeypatch.setattr(_source, "DOCUMENT", 1 << 20)
-    with pytest.raises(LogError, match="it is one JSON document of more than 1 MiB; write JSON lin"):
+    with pytest.raises(
+        LogError, match="it is one JSON document of more than 1 MiB; write JSON lin"
+    ):
         read_log(log("[" + "1," * (1 << 19) + "1]"), None)
 
 

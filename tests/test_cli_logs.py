@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import sys
 
 import pytest
 
@@ -125,34 +124,16 @@ def test_folder_without_events(tmp_path):
         read_log(tmp_path, None)
 
 
-def test_missing_tensorboard(tmp_path, monkeypatch):
-    path = tmp_path / "events.out.tfevents.1"
-    path.write_bytes(b"")
-    accumulator = "tensorboard.backend.event_processing.event_accumulator"
-    monkeypatch.setitem(sys.modules, accumulator, None)
-    with pytest.raises(LogError, match="needed to read it: pip install tensorboard"):
-        read_log(path, None)
-
-
 # --- bad logs ----------------------------------------------------------------------------------
 
 BAD = {
     "empty": ("log.csv", "", "it is empty."),
     "blank": ("log.json", " \n", "it is empty."),
     "header alone": ("log.csv", "step,grad_norm\n", "'grad_norm' in it has no finite value."),
-    "cut off": (
-        "log.json",
-        trainer_state(NORMS)[:-20],
-        "it is no JSON, or is cut off (line 1: ",
-    ),
     "other JSON": (
         "log.json",
         '{"a": 1}',
-        "it must hold a list 'log_history' of objects, as trainer_state.json does.",
-    ),
-    "no JSON line": ("log.jsonl", '{"grad_norm": 1}\n{"grad', "line 2 is no JSON ("),
-    "a number a line": (
-        "log.jsonl", "1.5\n", 'line 1 must be a JSON object, as {"grad_norm": 1.5}.',
+        "it has no column 'grad_norm' but 'a'; name it with --column.",
     ),
     "no norms": (
         "log.csv",
@@ -166,8 +147,8 @@ BAD = {
     ),
     "negative": (
         "log.csv",
-        "grad_norm\n1\n-2\n",
-        "'grad_norm' must hold norms, which are >= 0; line 3 has '-2'.",
+        "grad_norm\n-3\n-2\n",
+        "'grad_norm' must hold norms, which are >= 0; line 2 has '-3'.",
     ),
     "words": (
         "log.json",
@@ -177,14 +158,14 @@ BAD = {
     "a flag": (
         "log.jsonl",
         '{"grad_norm": true}',
-        "'grad_norm' must hold norms, which are >= 0; line 1 has True.",
+        "'grad_norm' must hold norms, which are >= 0; entry 0 has True.",
     ),
     "nothing finite": (
         "log.csv",
         "grad_norm\nnan\ninf\n",
         "'grad_norm' in it has no finite value: all 2 are NaN or infinite.",
     ),
-    "unknown format": ("log.parquet", "x", "its name says no format that is known: trainer_state"),
+    "prose": ("log.txt", "x", "no line of it holds a gradient norm, such as `grad_norm: 1.5`, and"),
 }  # fmt: skip
 
 
@@ -196,19 +177,12 @@ def bad(request, log):
 
 def test_bad_log(bad, capsys):
     path, message = bad
-    assert main(["suggest", str(path)]) == 1
+    assert main(["suggest", str(path)]) == 2
     captured = capsys.readouterr()
     start = f"`LOG` must be a log with gradient norms; got {str(path)!r}: {message}"
     assert captured.err.startswith(f"agclip suggest: error: {start}")
     assert captured.err.count("\n") == 1
     assert captured.out == ""
-
-
-def test_log_that_is_no_text(tmp_path, capsys):
-    path = tmp_path / "log.csv"
-    path.write_bytes(b"grad_norm\n\xff\xfe\n")
-    assert main(["suggest", str(path)]) == 1
-    assert "it is no text in UTF-8 (invalid start byte at byte 10)." in capsys.readouterr().err
 
 
 def test_missing_log(tmp_path, capsys):
@@ -222,7 +196,7 @@ def test_missing_log(tmp_path, capsys):
 
 def test_unknown_column_is_suggested(log, capsys):
     path = log("grad_norms\n1\n")
-    assert main(["suggest", str(path), "--column", "grad_norm"]) == 1
+    assert main(["suggest", str(path), "--column", "grad_norm"]) == 2
     assert "it has no column 'grad_norm'; did you mean 'grad_norms'?" in capsys.readouterr().err
 
 
@@ -277,17 +251,19 @@ def test_suggestions(norms, log, capsys):
     five = thresholds(norms)[1]
     assert "400 norms in 'grad_norm': from " in captured.out
     assert "Left out, being NaN or infinite: 1." in captured.out
-    assert f"5 %            {five.value:.4g}" in captured.out
+    assert f" {five.shown}  " in captured.out
     assert "Left out: AdaptiveGradClip: it compares with the parameters" in captured.out
     assert "A heuristic: it counts what a threshold would have clipped in this run." in captured.out
     assert "circular block bootstrap, 500 resamples, seed 0." in captured.out
-    assert captured.out.endswith(f"agclip.clip_by_global_norm(grads, {five.value:.4g})\n")
+    assert captured.out.endswith(f"agclip.clip_by_global_norm(grads, {five.shown})\n")
     assert captured.err == ""
 
 
 def test_short_log_is_called_short(log, capsys):
     assert main(["suggest", str(log(metrics_csv(NORMS)))]) == 0
-    assert "Fewer than 100 norms: the row of 1 % clips nothing here." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Fewer than 100 norms: the rows of 1 %, 5 % and 10 % clip nothing here." in said
+    assert said.endswith("No threshold follows from so few: log 20 norms or more.\n")
 
 
 def test_suggestions_as_json(norms, log, capsys):
@@ -356,15 +332,15 @@ def test_picture_of_zeros(log, png):
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_picture_must_be_a_png(log, capsys):
-    assert main(["plot", str(log(metrics_csv(NORMS))), "-o", "norms.pdf"]) == 2
+def test_picture_must_have_a_known_format(log, capsys):
+    assert main(["plot", str(log(metrics_csv(NORMS))), "-o", "norms.jpg"]) == 2
     assert capsys.readouterr().err == (
-        "agclip plot: error: `--output` must end in .png; got 'norms.pdf'.\n"
+        "agclip plot: error: `--output` must end in .png, .svg or .pdf; got 'norms.jpg'.\n"
     )
 
 
 def test_bad_log_leaves_the_old_picture(log, png, capsys):
     png.write_bytes(b"old")
-    assert main(["plot", str(log("")), "-o", str(png)]) == 1
+    assert main(["plot", str(log("")), "-o", str(png), "--force"]) == 2
     assert "it is empty." in capsys.readouterr().err
     assert png.read_bytes() == b"old"

@@ -60,8 +60,12 @@ def describe(history: History) -> list[str]:
     norms = history.norms
     extent = f"from {min(norms):.4g} to {max(norms):.4g}, median {median(norms):.4g}"
     words = "norms" if len(norms) > 1 else "norm"
-    lines = [f"{len(norms)} {words} in {history.column!r}: {extent}."]
-    counter = f"the steps are {history.counter!r}" if history.counter else "the norms are numbered"
+    lines = [f"{len(norms)} {words} in {listed([history.column])}: {extent}."]
+    counter = (
+        f"the steps are {listed([history.counter])}"
+        if history.counter
+        else "the norms are numbered"
+    )
     again = f", as the steps in the log go back {_times(history.restarts)}"
     lines.append(f"Read as {history.format}; {counter}{again if history.restarts else ''}.")
     lines += _left_out(history)

@@ -98,7 +98,7 @@ def _rounded_up(value: float, above: float) -> float:
     """Return the number of fewest digits that is not below one, and below the next norm."""
     for digits in range(_DIGITS, _EXACT):
         context = Context(prec=digits, rounding=ROUND_CEILING)
-        rounded = float(context.create_decimal(Decimal(value)))
+        rounded = float(context.create_decimal(repr(value)))
         if value <= rounded < above:
             return rounded
     return value

@@ -78,7 +78,7 @@ class Columns:
             column = known[name]
             if column is None or value is None or value == "":
                 continue  # a row of something else, such as an evaluation, has no norm
-            found = number_of(value, step=column.step)
+            found = value if type(value) is float else number_of(value, step=column.step)
             if found is None:
                 column.wrong += 1
             else:
@@ -121,13 +121,13 @@ class Columns:
         right = len(column.numbers) - negative - overflows
         wrong = column.wrong + negative
         if wrong > right:
-            msg = f"{name!r} must hold norms, which are >= 0; {column.example}"
+            msg = f"{_names.listed([name])} must hold norms, which are >= 0; {column.example}"
             raise LogError(msg)
         counter, logged, restarts = self._steps(column.rows)
         found = _split(column.numbers, logged)
         if not found[1]:
             left_out = f": all {len(found[2])} are NaN or infinite" if found[2] else ""
-            msg = f"{name!r} in it has no finite value{left_out}"
+            msg = f"{_names.listed([name])} in it has no finite value{left_out}"
             raise LogError(msg)
         others = [n for n, count in counts.items() if count and n != name]
         return History(

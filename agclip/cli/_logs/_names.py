@@ -101,8 +101,8 @@ def _asked(names: Sequence[str], column: str) -> str:
     if column in names:
         return column
     close = difflib.get_close_matches(column, names[:1000], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f" but {listed(names)}"
-    msg = f"it has no column {column!r}{hint}"
+    hint = f"; did you mean {listed(close)}?" if close else f" but {listed(names)}"
+    msg = f"it has no column {listed([column])}{hint}"
     raise LogError(msg)
 
 

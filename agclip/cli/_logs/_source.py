@@ -27,7 +27,7 @@ _BINARY = {
     b"SQLite format 3": "it is an SQLite database; write the table as CSV first",
     b"\x89HDF": "it is an HDF5 file; write the values as CSV first",
     b":W&B": "it is W&B's own record of a run; export the chart as CSV, or its history as JSON",
-    b"\x93NUMPY": "it is an array (.npy), and no log; write the norms as text, one a line",
+    b"\x93NUM": "it is an array (.npy), and no log; write the norms as text, one a line",
     b"version https://git-lfs": "it is a pointer of Git LFS, not the file; run: git lfs pull",
 }
 _MARKS = {

@@ -16,6 +16,8 @@ Split = Callable[[str], Sequence[str]]
 
 _LOOKED_AT = 20
 """Rows after the header that say whether it is one."""
+_SENTENCE = re.compile(r"[{}=]|:\s*$")
+"""What a cell of a printed line has, and the name of a column has not."""
 _DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+(?:[eE][-+]?\d+)?\s*")
 
 
@@ -30,6 +32,8 @@ def table_of(start: str, column: str | None) -> Split | None:
     for comma in (",", ";", "\t", "|", None):
         split = _split_by(comma)
         head, *rows = [split(line) for line in lines] or [[]]
+        if comma in ("|", None) and any(_SENTENCE.search(cell) for cell in head):
+            continue
         known = any(name == column or _is_known(name) for name in map(_bare, head))
         if _names_rows(head, rows, known) and (known or comma not in ("|", None)):
             return split
@@ -47,7 +51,7 @@ def _names_rows(head: Sequence[str], rows: Sequence[Sequence[str]], known: bool)
         return False
     fitting = [row for row in rows if len(row) == len(head)]
     numeric = [row for row in fitting if any(number_of(cell) is not None for cell in row)]
-    return 2 * len(numeric) >= len(rows) if rows and numeric else known and not rows
+    return 3 * len(numeric) >= len(rows) if rows and numeric else known and not rows
 
 
 def read_table(lines: Iterable[str], split: Split, column: str | None) -> History:

@@ -17,7 +17,7 @@ DEPTH = 32
 _PAIR = re.compile(
     r"""
     (?<![\w/.\-])                                        # where a word begins
-    ((?:(?:total|global|grads?|gradients?)[ ])*+         # Megatron writes "grad norm"
+    ((?:(?:total|global|grads?|gradients?)[ ]){0,2}+         # Megatron writes "grad norm"
      [A-Za-z_][\w/.\-]*+)
     ["']?+ (?: \s*+ [:=] \s*+ | \s++ ) ["']?+            # : or = or a space, and quotes
     (?:[A-Za-z_][\w.]*+\(\s*+)?+                         # tensor(1.9)
@@ -82,9 +82,8 @@ def as_object(text: str) -> dict[str, Any] | None:
 
 def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row whose nested values stand beside the others, as outer/inner."""
-    if not any(isinstance(value, dict) for value in row.values()):
-        return row
-    return dict(_flat(row, "", DEPTH))
+    nested = dict in map(type, row.values())
+    return dict(_flat(row, "", DEPTH)) if nested else row
 
 
 def _flat(row: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
