@@ -500,7 +500,7 @@ OPTIONS = {
         FloatingPointError,
         '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the step, '
         "or choose another policy for `nonfinite`.",
-        lambda _: agclip.clip_by_global_norm(X, 1, INF, nonfinite="error"),
+        lambda _: agclip.clip_by_global_norm(X, 1, NAN, nonfinite="error"),
     ),
     "values that a trace cannot read": Case(
         ValueError,
