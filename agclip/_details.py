@@ -100,9 +100,9 @@ def reported(
 def _coefficient(call: Call, decision: Decision, loss_scale: Scalar | None) -> Scalar:
     m = call.m
     pre, rest = decision.factor.wide
-    coefficient = rest if pre is None else pre * rest
-    if loss_scale is not None:
-        coefficient = coefficient * loss_scale
+    # The power of two comes last: beside it the other two are of ordinary size.
+    coefficient = rest if loss_scale is None else rest * loss_scale
+    coefficient = coefficient if pre is None else pre * coefficient
     coefficient = m.where(decision.limited, coefficient, 1.0)
     if call.plan.nonfinite == "zero":
         coefficient = m.where(decision.finite, coefficient, 0.0)

@@ -53,3 +53,10 @@ def test_a_bool_of_numpy_is_a_flag(name, value):
     for flag in ("strict", "reproducible"):
         got, wanted = (FUNCTIONS[name](x, **{flag: kind(value)}) for kind in (np.bool_, bool))
         assert got.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(("given", "shown"), [("no", "str"), (None, "NoneType"), (1, "int")])
+def test_whether_a_clipper_works_in_place_is_true_or_false(given, shown):
+    with pytest.raises(TypeError) as caught:
+        agclip.Clipper(agclip.ClipByNorm(1.0), inplace=given)
+    assert str(caught.value) == f"`inplace` must be True or False; got {shown}."

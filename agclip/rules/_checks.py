@@ -88,3 +88,10 @@ def count(name: str, value: Any, least: int = 0, none: str = "") -> None:
 def flag(name: str, value: Any) -> None:
     """Check a bool; None is allowed."""
     _thresholds.flag(name, value)
+
+
+def switch(name: str, value: Any) -> None:
+    """Check a bool."""
+    if not isinstance(value, bool):
+        msg = f"`{name}` must be True or False; got {describe(value)}."
+        raise TypeError(msg)

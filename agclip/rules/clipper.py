@@ -17,7 +17,7 @@ from agclip._typing import T, Tree
 from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
 from agclip.config._settings import Layer
-from agclip.rules import _paths, names
+from agclip.rules import _checks, _paths, names
 from agclip.rules._arguments import arguments, differences
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
@@ -62,9 +62,10 @@ class Clipper:
             inplace: Overwrite the gradients, as the functions with an underscore do.
 
         Raises:
-            TypeError: If `rule` is no rule.
+            TypeError: If `rule` is no rule, or `inplace` neither True nor False.
         """
         check_rule("rule", rule)
+        _checks.switch("inplace", inplace)
         self.rule = resolved(rule)
         self.inplace = inplace
         self.reset()
