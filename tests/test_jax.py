@@ -226,3 +226,12 @@ def test_a_clip_neither_copies_leaves_nor_computes_the_coefficient_for_each():
     assert not any(word in many for word in (" copy(", " conditional("))
     assert few.count(" divide(") == many.count(" divide(") > 0
     assert few.count(" sqrt(") == many.count(" sqrt(") > 0
+
+
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+def test_both_parts_of_complex_entries_are_multiplied(jitted):
+    signs = np.array([1 - 0j, complex(-0.0, 1.0), complex(-0.0, -0.0), -1j], dtype=np.complex64)
+    clip = jax.jit(agclip.clip_by_norm) if jitted else agclip.clip_by_norm
+    clipped = np.asarray(clip(jnp.asarray(signs), 0.5))
+    halves = np.asarray(agclip.clip_by_norm(signs, 0.5))
+    assert clipped.tobytes() == halves.tobytes()

@@ -141,7 +141,13 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
         return pre, rest
 
     once = Factor(held(factor.narrow, jnp.float32), held(factor.wide, jnp.float64))
-    return _kernels.scale(xp, leaves, once)
+    new = []
+    for leaf in leaves:
+        # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
+        parts = [leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf]
+        scaled = _kernels.scale(xp, parts, once)
+        new.append(scaled[0] if len(parts) == 1 else jax.lax.complex(*scaled))
+    return new
 
 
 def held_once(x: Any) -> Any:
