@@ -78,7 +78,11 @@ class Columns:
             column = known[name]
             if column is None or value is None or value == "":
                 continue  # a row of something else, such as an evaluation, has no norm
-            found = value if type(value) is float else number_of(value, step=column.step)
+            kind: type[Any] = type(value)
+            if kind is float or (kind is int and -_LARGEST < value < _LARGEST):
+                found = float(value)
+            else:
+                found = number_of(value, step=column.step)
             if found is None:
                 column.wrong += 1
             else:

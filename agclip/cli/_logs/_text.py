@@ -26,6 +26,7 @@ _PAIR = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_DECODE = json.JSONDecoder().raw_decode
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -73,11 +74,12 @@ def _nothing(column: str | None) -> str:
 
 def as_object(text: str) -> dict[str, Any] | None:
     """Return a JSON object; None if it is none."""
+    text = text.strip()
     try:
-        row = json.loads(text)
+        row, end = _DECODE(text)
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and end == len(text) else None
 
 
 def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
