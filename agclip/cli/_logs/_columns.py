@@ -79,10 +79,8 @@ class Columns:
             if column is None or value is None or value == "":
                 continue  # a row of something else, such as an evaluation, has no norm
             kind: type[Any] = type(value)
-            if kind is float or (kind is int and -_LARGEST < value < _LARGEST):
-                found = float(value)
-            else:
-                found = number_of(value, step=column.step)
+            plain = kind is float or (kind is int and -_LARGEST < value < _LARGEST)
+            found = float(value) if plain else number_of(value, step=column.step)
             if found is None:
                 column.wrong += 1
             else:
