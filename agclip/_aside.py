@@ -27,7 +27,9 @@ def holds_nothing(x: Array) -> bool:
 
 def several(types: set[type]) -> bool:
     """Tell whether types of leaves belong to more than one library."""
-    return len({_registry.BY_TYPE[cls].name for cls in types if cls is not Literal}) > 1
+    # A class that has left the table, since a backend was registered, is found again leaf by leaf.
+    known, arrays = _registry.BY_TYPE, types - {Literal}
+    return len({known[cls].name if cls in known else None for cls in arrays}) > 1
 
 
 def settled(found: list[Any], structure: Structure) -> tuple[list[Any], Structure]:

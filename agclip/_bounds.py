@@ -117,7 +117,7 @@ def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
     # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
     value = int(bound) if isinstance(bound, numbers.Integral) else _thresholds.as_float(bound)
-    if math.isfinite(value) or not kind.infinite:
+    if abs(value) < math.inf or not kind.infinite:
         value = min(max(value, kind.lowest), kind.largest)
     value = float(value) if kind.family == "real" else int(value)
     wide = kind.family == "real" and _devices.compiled_around(backend, leaf)

@@ -76,7 +76,8 @@ def clip(
     known = all(x is None or isinstance(x, float) for x in numbers)
     free = known and leaves.access() == "free"
     tested = free and plan.axes is not None and plan.reproducible and not plan.details
-    call = Call(backend, plan, free and plan.axes is None, tested)
+    sharded = use_norm is not None and backend.partial(arrays) is not None
+    call = Call(backend, plan, free and plan.axes is None, tested, sharded)
     if plan.nonfinite != "error":
         whole = _decided_at_once if inplace else _clipped
         return clipped(leaves, call, backend.run(whole, (call,), (arrays, *numbers)), inplace)

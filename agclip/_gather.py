@@ -154,7 +154,7 @@ def _taken_over(
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(_foreign.take_over(leaf, name, path))
     if inplace:
-        owners = [_registry.BY_TYPE[type(leaf)] for leaf in found]
+        owners = [owner for leaf in found if (owner := _registry.resolve(leaf)) is not None]
         _distinct.require_apart(owners, found, name, partial(path_of, structure, name))
     leaves = _gathered(brought, structure, name, families, inplace=False)
     return leaves._replace(originals=found)

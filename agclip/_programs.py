@@ -66,6 +66,8 @@ class Call(NamedTuple):
     """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
     tested: bool = False
     """Whether reproducible norms along axes may be left to the rounding test."""
+    sharded: bool = False
+    """Whether the leaves are parts of arrays: the caller alone knows the norm."""
 
     @property
     def m(self) -> Namespace:
@@ -114,6 +116,8 @@ def given(
     if loss_scale is not None:
         root = root * loss_scale
     infinite = root == math.inf
+    if call.sharded:
+        return [Norm(root, 1.0, call.m.isfinite(root))]
     if call.host:
         return measure(call, arrays)[:1] if infinite else [Norm(root, 1.0, math.isfinite(root))]
     # Such leaves are measured without a scale, and multiplied in one step for that.

@@ -813,7 +813,6 @@ BAD_ORDERS = {
     "-inf": (-INF, ValueError, "got -inf"),
     "nan": (NAN, ValueError, "got nan"),
     "fro": ("fro", TypeError, "got str"),
-    "inf": ("inf", TypeError, "got str"),
     "None": (None, TypeError, "got NoneType"),
     "True": (True, TypeError, "got bool"),
     "complex": (2j, TypeError, "got complex"),
