@@ -114,7 +114,8 @@ def _summed(
 
         return over(backend, leaves, axes, of_rows, add, (anchor, *broadcast))
 
-    return _sums.joined(xp, first, ordinary, part(False), part(True), precision)
+    fresh = _kernels.is_one(broadcast[0])
+    return _sums.joined(xp, first, ordinary, part(False), part(True), precision, first=fresh)
 
 
 def add(a: Any, b: Any) -> Any:

@@ -48,14 +48,23 @@ def _beyond(precision: int) -> float:
 
 
 def joined(
-    m: Namespace, plain: Scalar, ordinary: Scalar, high: Scalar, low: Scalar, precision: int
+    m: Namespace,
+    plain: Scalar,
+    ordinary: Scalar,
+    high: Scalar,
+    low: Scalar,
+    precision: int,
+    *,
+    first: bool = True,
 ) -> Scalar:
-    """Return the sum from those of the parts; a plain one near the end of the range as infinite.
+    """Return the sum from those of the parts; the plain one near the ends of the range.
 
-    The caller reads again with another scale then, as if the plain sum had overflowed.
+    With `first` a plain sum near the upper end is infinite: the caller reads again with another
+    scale then, as if it had overflowed.
     """
-    beyond = m.where(plain >= _beyond(precision), math.inf, plain)
-    return m.where(ordinary, high + low, beyond)
+    if first:
+        plain = m.where(plain >= _beyond(precision), math.inf, plain)
+    return m.where(ordinary, high + low, plain)
 
 
 def whole(xp: Namespace, y: Array) -> Array:
