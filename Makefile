@@ -8,6 +8,7 @@ CUPY   ?= cupy-cuda13x; sys_platform == "linux"
 BACKEND      ?=
 DEMO_ARGS    ?=
 PYTEST_ARGS  ?=
+JOBS         ?= 2
 BENCH_ARGS   ?=
 PEERS        ?= peers
 BASE         ?= HEAD~1
@@ -20,6 +21,9 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
+
+# The tests of a file stay in one process: they share what is compiled.
+pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))
@@ -42,6 +46,7 @@ help: ## Show this text
 	@echo '  BACKEND       the library of the demo: numpy, torch, jax or cupy (numpy)'
 	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
 	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
+	@echo '  JOBS          the processes that share the tests ($(JOBS))'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
 	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
@@ -51,10 +56,10 @@ demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network wi
 	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
 
 test: lint ## Check the code, then run the tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(pytest) $(PYTEST_ARGS)
 
 test-all: lint ## Check the code, then run every test, the whole matrices included
-	$(BIN)/python -m pytest -m 'whole or not whole' $(PYTEST_ARGS)
+	$(pytest) -m 'whole or not whole' $(PYTEST_ARGS)
 
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check

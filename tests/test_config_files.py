@@ -192,9 +192,13 @@ def test_an_installed_command_is_no_program_of_a_project(project, monkeypatch):
     write(project / "agclip.toml", "threads = 5")
     monkeypatch.chdir(project.parent)
     monkeypatch.setattr("sysconfig.get_path", lambda _: str(project / "lib"))
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "lib/pytest/main.py"))
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", str(project / "lib/pytest/main.py"), raising=False
+    )
     assert threads() == (None, "default")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "train.py"))
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", str(project / "train.py"), raising=False
+    )
     agclip.load_config()
     assert threads()[0] == 5
 
