@@ -44,7 +44,7 @@ def read_lines(lines: Iterable[str], column: str | None) -> History:
         row = as_object(stripped) if stripped.startswith("{") else None
         if row is not None:
             objects += 1
-            columns.add(number, flat(row))
+            columns.add(number, flat(row) if "{" in stripped[1:] else row)
             continue
         named = wanted in stripped.lower()
         found = dict(_PAIR.findall(_COLOUR.sub("", line))) if named else {}
