@@ -113,7 +113,8 @@ def _history_panel(
         style = {"color": colour, "linestyle": "--", "linewidth": 1.2, "label": name}
         axes.axhline(place(row.value), **style)
     _mark_steps(axes, [step for _, step in history.gaps], "x", 0.97, "NaN or infinite")
-    zeros = [step for step, norm in zip(steps, norms, strict=True) if norm == 0]
+    pairs = zip(steps, norms, strict=True) if 0.0 in norms else ()
+    zeros = [step for step, norm in pairs if norm == 0]
     _mark_steps(axes, zeros, "v", 0.03, "norm 0")
     axes.set_title("Gradient norm", loc="left")
     axes.set_xlabel(_short(history.counter or "norm, numbered"), parse_math=False)
@@ -153,7 +154,8 @@ def _share_panel(
     marked = [(row.value, row.clipped, row.shown, "o") for _, row in groups]
     if bound and bound not in [row.value for _, row in groups]:
         marked.append((bound, size - bisect_right(ordered, bound), f"{bound:.4g}", "D"))
-    place = _scaled(axes.xaxis, axes.set_xlim, [*ordered, *(value for value, *_ in marked)])
+    ends = [*ordered[bisect_right(ordered, 0.0) :][:1], *ordered[-1:]]
+    place = _scaled(axes.xaxis, axes.set_xlim, [*ends, *(value for value, *_ in marked)])
     if not ordered:
         middle: dict[str, Any] = {"ha": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, "all norms are 0: there is nothing to clip", **middle)
@@ -171,8 +173,8 @@ def _share_panel(
         share = 100 * clipped / size
         axes.plot(place(value), share, marker, color=colour, label=f"{shown}: {share:.3g} %")
     for (_, row), colour in zip(groups, LINES, strict=False):
-        ends = place(row.low), place(row.high)
-        axes.hlines(100 * row.clipped / size, *ends, color=colour, linewidth=4, alpha=0.4)
+        span = place(row.low), place(row.high)
+        axes.hlines(100 * row.clipped / size, *span, color=colour, linewidth=4, alpha=0.4)
 
 
 def _scaled(

@@ -28,7 +28,7 @@ def is_document(start: str) -> bool:
     if not _START.match(start):
         return False
     first, end, rest = start.strip().partition("\n")
-    return not (end and rest and as_object(first) is not None)
+    return not (end and rest and as_object(first.strip()) is not None)
 
 
 def read_document(text: str, column: str | None) -> History:

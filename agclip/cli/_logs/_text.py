@@ -73,8 +73,7 @@ def _nothing(column: str | None) -> str:
 
 
 def as_object(text: str) -> dict[str, Any] | None:
-    """Return a JSON object; None if it is none."""
-    text = text.strip()
+    """Return a JSON object, nothing around it; None if it is none."""
     try:
         row, end = _DECODE(text)
     except (ValueError, RecursionError):
