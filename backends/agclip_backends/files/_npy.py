@@ -18,8 +18,6 @@ NAME = "array"
 
 _HEAD = 1 << 16
 """Bytes that a header may take; NumPy itself takes 10,000 for safe."""
-_MAGIC = 8
-"""Bytes at the start that say what the file is: a magic string and the version."""
 _FIELDS = 3
 """Fields of a structured dtype that are named."""
 
