@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agclip_backends._cuda_source import SOURCE
+from agclip_backends._cuda.source import SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -121,7 +121,7 @@ def build(folder: Path) -> ctypes.CDLL:
 
 
 class HostDriver:
-    """What `_cuda.Driver` asks for, on NumPy arrays."""
+    """What `_cuda.calls.Driver` asks for, on NumPy arrays."""
 
     def __init__(self, library, *, backward=False):
         self._library = library

@@ -21,8 +21,9 @@ import pytest
 import agclip
 import agclip_backends
 import arrays
-from agclip import _home, _plugins
-from agclip_backends import _host_threads
+from agclip._backends import entry_points
+from agclip._trees import default_backend
+from agclip_backends._host import threads
 
 CORE = Path(agclip.__file__).parent
 ADAPTERS = Path(agclip_backends.__file__).parent
@@ -716,8 +717,8 @@ def clip_incompletely(_):
 
 def fork_in_a_clip(_):
     """Do to the helpers what a fork does to them in the child."""
-    crew = _host_threads._crew
-    _host_threads.work_off(_host_threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
+    crew = threads._crew
+    threads.work_off(threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
 
 
 def get_doubled(registry):
@@ -825,8 +826,8 @@ BACKENDS = {
     ),
     "an attribute that is no adapter": Case(
         AttributeError,
-        "module 'agclip._plugins' has no attribute 'torch'",
-        lambda _: _plugins.torch,
+        "module 'agclip._backends.entry_points' has no attribute 'torch'",
+        lambda _: entry_points.torch,
     ),
 }
 
@@ -849,7 +850,7 @@ def converted(backend, call):
 
 
 def without_numba(_):
-    missing = mock.patch("agclip_backends._loader._installed", return_value=False)
+    missing = mock.patch("agclip_backends._host.loader._installed", return_value=False)
     with missing, agclip.config_context(accelerate="numba"):
         return agclip.clip_by_norm(X, 1)
 
@@ -932,8 +933,8 @@ CONFIGURED = {
     ),
     "an attribute that is not the home": Case(
         AttributeError,
-        "module 'agclip._home' has no attribute 'house'",
-        lambda _: _home.house,
+        "module 'agclip._trees.default_backend' has no attribute 'house'",
+        lambda _: default_backend.house,
     ),
 }
 
