@@ -1064,7 +1064,7 @@ OVERLAPS = "holds several entries in the same memory"
 )
 def test_a_device_array_that_overlaps_itself_cannot_be_written(shape, strides, reason):
     pytest.importorskip("cupy", reason="CuPy is not installed")
-    adapter = importlib.import_module("agclip_backends.cupy")
+    adapter = importlib.import_module("agclip_backends.cupy.adapter")
     view = SimpleNamespace(shape=shape, strides=strides, itemsize=4)
     assert adapter.backend.unwritable(view) == reason
 
