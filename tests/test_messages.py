@@ -27,8 +27,11 @@ from agclip_backends._host import threads
 
 CORE = Path(agclip.__file__).parent
 ADAPTERS = Path(agclip_backends.__file__).parent
-# Subpackages (the command line, the conformance suite) have test files of their own.
-SOURCES = sorted([*CORE.glob("*.py"), *ADAPTERS.glob("*.py")])
+# The command line, the conformance suite, the rules and the settings have test files of their own.
+ROOMS = ("_backends", "_trees", "_numerics", "_clipping", "functions")
+SOURCES = sorted(
+    [*(path for room in ROOMS for path in CORE.glob(f"{room}/*.py")), *ADAPTERS.rglob("*.py")]
+)
 
 NAN, INF = float("nan"), float("inf")
 X = np.asarray([3.0, 4.0], dtype=np.float32)
@@ -1046,7 +1049,7 @@ PROBES = {
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
 def test_the_reason_why_a_library_cannot_be_used(probe, monkeypatch):
     pytest.importorskip(probe.library, reason=f"{probe.library} is not installed")
-    adapter = importlib.import_module(f"agclip_backends.{probe.library}")
+    adapter = importlib.import_module(f"agclip_backends.{probe.library}.adapter")
     name = "jnp" if probe.library == "jax" else probe.library
     monkeypatch.setattr(adapter, name, SimpleNamespace(ones=probe.ones))
     assert adapter.backend.usable.__wrapped__() == probe.text
@@ -1061,7 +1064,7 @@ OVERLAPS = "holds several entries in the same memory"
 )
 def test_a_device_array_that_overlaps_itself_cannot_be_written(shape, strides, reason):
     pytest.importorskip("cupy", reason="CuPy is not installed")
-    adapter = importlib.import_module("agclip_backends.cupy")
+    adapter = importlib.import_module("agclip_backends.cupy.adapter")
     view = SimpleNamespace(shape=shape, strides=strides, itemsize=4)
     assert adapter.backend.unwritable(view) == reason
 

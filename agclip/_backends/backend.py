@@ -10,9 +10,9 @@ from typing import Any
 from agclip._backends import kernels, powers
 from agclip._backends.batch import Known
 from agclip._backends.kernels import Factor, Run
-from agclip._backends.memory_layout import Memory, of
 from agclip._numerics.ranges import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+from agclip_backends._memory import Memory, of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from agclip._backends import memory_layout
 from agclip._backends.backend import Backend
 from agclip._backends.batch import Known
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array
+from agclip_backends import _memory
 
 
 class Distinct(list[Any]):
@@ -89,10 +89,10 @@ def _places(backend: Backend, arrays: Sequence[Array]) -> Sequence[Hashable]:
         if memory is not None and 0 not in x.shape
     ]
     places: list[Hashable] = list(map(id, arrays))
-    extents = [memory_layout.extent(memory, shape) for _, memory, shape in known]
-    if extents and not memory_layout.apart(*zip(*extents, strict=True)):
+    extents = [_memory.extent(memory, shape) for _, memory, shape in known]
+    if extents and not _memory.apart(*zip(*extents, strict=True)):
         for i, memory, shape in known:
-            places[i] = memory_layout.entries(memory, shape), kind_of(arrays[i].dtype).name
+            places[i] = _memory.entries(memory, shape), kind_of(arrays[i].dtype).name
     return places
 
 
@@ -103,7 +103,7 @@ def _overlapping(places: Sequence[Any]) -> tuple[int, int] | None:
     for place in sorted(first, key=lambda place: place[0].low):
         begun = [other for other in begun if other[0].high > place[0].low]
         for other in begun:
-            if memory_layout.overlap(place[0], other[0]):
+            if _memory.overlap(place[0], other[0]):
                 return first[place], first[other]
         begun.append(place)
     return None

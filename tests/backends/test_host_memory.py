@@ -1,21 +1,16 @@
 """Peak memory of a call beyond its arguments: two MiB, and the result if there is one."""
 
-import itertools
-import tracemalloc
-
 import numpy as np
 import pytest
 
 import agclip
 import hosts
+from peak_memory import MIB, SMALL_CHANGE, peak_of_numpy, peak_of_torch
 
 pytest_plugins = ["host_fixtures"]
 
-MIB = 1 << 20
 ENTRIES = 1 << 22
 """Of all leaves together: a copy of a quarter of them would be too much."""
-SMALL_CHANGE = 1 << 12
-"""The scalars of a call."""
 
 
 @pytest.fixture(params=["float32", "float16"])
@@ -33,44 +28,6 @@ def tree(request, host, dtype):
 def output(dtype, tree):
     """What the new leaves take: their entries, and half a KiB for each as an object."""
     return ENTRIES * np.dtype(dtype).itemsize + 512 * len(tree)
-
-
-@pytest.fixture
-def peak(host):
-    """A function that tells how much more memory than before was in use during a call."""
-    if host.library == "numpy":
-        yield lambda *call: peak_of_numpy(*warmed(host, *call))
-        return
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # memory does not depend on it, and threads cost time
-    yield lambda *call: peak_of_torch(*warmed(host, *call))
-    torch.set_num_threads(before)
-
-
-def warmed(host, function, tree):
-    """Return a call whose imports have been made."""
-    function([host.array([3.0, 4.0])])
-    return function, tree
-
-
-def peak_of_numpy(function, *arguments):
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        function(*arguments)
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
-
-
-def peak_of_torch(function, *arguments):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
-        function(*arguments)
-    events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]
-    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return max(itertools.accumulate(changes), default=0)
 
 
 IN_PLACE = {

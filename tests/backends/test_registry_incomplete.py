@@ -134,7 +134,8 @@ def test_the_functions_are_those_that_the_core_calls():
     core = Path(agclip.__file__).parent
     called = {
         node.attr
-        for path in [*core.glob("*.py"), *core.glob("rules/*.py")]
+        for room in ("_*", "functions", "rules")
+        for path in core.glob(f"{room}/*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
         and ast.unparse(node.value).rpartition(".")[2] in ("xp", "namespace")

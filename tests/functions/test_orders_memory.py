@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from test_host_memory import MIB, SMALL_CHANGE, peak
 
 import agclip
+from peak_memory import MIB, SMALL_CHANGE
 
 pytest_plugins = ["host_fixtures"]
-__all__ = ["peak"]
 
 ENTRIES = 1 << 21
 ORDERS = (0.5, 1, 2, 3, "inf")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from agclip._backends import memory_layout
 from agclip._backends.batch import Known
 from agclip._backends.dtypes import Kind, kind_named, kind_of
-from agclip._backends.memory_layout import Memory
+from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
+from agclip_backends._memory import Memory
 
 _base = operator.attrgetter("base")
 _KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16")
@@ -90,7 +90,7 @@ def memory(leaves: Sequence[Any]) -> Sequence[Memory] | None:
         return None
     addresses = [x.__array_interface__["data"][0] for x in leaves]
     ends = [address + x.nbytes for address, x in zip(addresses, leaves, strict=True)]
-    if all(x.flags.forc for x in leaves) and memory_layout.apart(addresses, ends):
+    if all(x.flags.forc for x in leaves) and _memory.apart(addresses, ends):
         return None
     pairs = zip(addresses, leaves, strict=True)
     return [Memory(address, x.strides, x.itemsize) for address, x in pairs]

@@ -13,14 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip._backends import memory_layout
 from agclip._backends.batch import Known
 from agclip._backends.dtypes import Kind, kind_named
-from agclip._backends.memory_layout import Memory
 from agclip._trees.misplaced import Misplaced
 from agclip._typing import Access
+from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
+from agclip_backends._memory import Memory
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
@@ -90,7 +90,7 @@ def _apart(addresses: Sequence[int], counts: Iterable[int], dtypes: set[torch.dt
     """Tell whether it is plain that no two dense tensors share memory."""
     itemsize = max(dtype.itemsize for dtype in dtypes)
     ends = [address + n * itemsize for address, n in zip(addresses, counts, strict=True)]
-    return len(ends) == 1 or memory_layout.apart(addresses, ends)
+    return len(ends) == 1 or _memory.apart(addresses, ends)
 
 
 def _memory_of(x: torch.Tensor) -> Memory | None:
