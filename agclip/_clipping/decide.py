@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from agclip._backends import batch, devices
+from agclip._backends import batch, devices, host_scalars
 from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._clipping.measure import all_axes, surely_reported
 from agclip._clipping.plan import StaticArgs
@@ -25,11 +25,43 @@ def decisions(
     """Compare every group with its limit; return the decisions, and the norms they rest on."""
     made, settled = [], []
     groups = call.plan.groups(len(arrays))
+    if call.host:
+        return _on_host(call, arrays, groups, norms, limits, loss_scale)
     for group, norm, limit in zip(groups, norms, limits, strict=True):
         members = batch.chosen(arrays, group)
         decision, final = _decision(call, group[0], members, norm, limit, loss_scale)
         made.append(decision)
         settled.append(final)
+    return made, settled
+
+
+def _on_host(
+    call: StaticArgs,
+    arrays: Sequence[Array],
+    groups: Sequence[Sequence[int]],
+    norms: Sequence[Norm],
+    limits: Sequence[Scalar],
+    loss_scale: Scalar | None,
+) -> tuple[list[Decision], list[Norm]]:
+    """Do the same with floats: what is asked of the leaves is asked once, if they are alike."""
+    plan, wide, kinds = call.plan, kind_of(call.wide(arrays)).name, batch.kinds(arrays)
+    terms = _known_terms(kinds, wide, plan.strict, plan.nonfinite)
+    made, settled = [], []
+    for group, norm, limit in zip(groups, norms, limits, strict=True):
+        if len(kinds) > 1 and len(groups) > 1:
+            mine = frozenset([kind_of(arrays[i].dtype) for i in group])
+            terms = _known_terms(mine, wide, plan.strict, plan.nonfinite)
+        decision = decide(host_scalars, norm, limit, loss_scale, terms)
+        if norm.error:
+            certain = _surely_decided(decision, norm) and (
+                not plan.joint or surely_reported(call, norm, loss_scale)
+            )
+            members = batch.chosen(arrays, group) if not certain else ()
+            final = settle_norm(call.backend, members, norm, certain=certain)
+            if final is not norm:
+                decision, norm = decide(host_scalars, final, limit, loss_scale, terms), final
+        made.append(decision)
+        settled.append(norm)
     return made, settled
 
 
@@ -49,27 +81,19 @@ def _decision(
         plan.strict,
         plan.nonfinite,
     )
-    if call.host:
-        terms = _known_terms(*settings)
-    else:
-        terms = _terms(*settings)
-        device = call.backend.device(members[0])
-        limit = devices.to_device(call.backend, limit, device)
-        loss_scale = devices.to_device(call.backend, loss_scale, device)
-    decision = decide(call.m, norm, limit, loss_scale, terms)
-    if not (call.host or call.tested) or norm.error == 0:
+    terms, xp = _terms(*settings), call.backend.xp
+    device = call.backend.device(members[0])
+    limit = devices.to_device(call.backend, limit, device)
+    loss_scale = devices.to_device(call.backend, loss_scale, device)
+    decision = decide(xp, norm, limit, loss_scale, terms)
+    if not call.tested or norm.error == 0:
         return decision, norm
-    if plan.axes is not None:
-        axes, certain = all_axes(members[0], plan.axes[first]), _surely_along(call, decision, norm)
-        settled = settle_axis_norm(call.backend, members[0], axes, norm, certain=certain)
-    else:
-        certain = _surely_decided(decision, norm) and (
-            not plan.joint or surely_reported(call, norm, loss_scale)
-        )
-        settled = settle_norm(call.backend, members, norm, certain=certain)
+    assert plan.axes is not None, "norms along axes are tested"
+    axes, certain = all_axes(members[0], plan.axes[first]), _surely_along(call, decision, norm)
+    settled = settle_axis_norm(call.backend, members[0], axes, norm, certain=certain)
     if settled is norm:
         return decision, norm
-    return decide(call.m, settled, limit, loss_scale, terms), settled
+    return decide(xp, settled, limit, loss_scale, terms), settled
 
 
 def _terms(kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite) -> Terms:

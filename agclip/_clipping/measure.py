@@ -115,7 +115,7 @@ def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
 def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> Scalar:
     """Return the value of a norm, divided by the loss scale."""
     if loss_scale is None:
-        return norm.root / norm.scale
+        return norm.root if kernels.is_one(norm.scale) else norm.root / norm.scale
     # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
     # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
     # done here by hand, so that all libraries do the same. Those of powers of two are exact.
