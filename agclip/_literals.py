@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from agclip import _kernels
 from agclip._backend import Backend
 from agclip._typing import Array, Device, DType
 
@@ -50,13 +51,11 @@ def materialise(
             f"Take out the lists that hold a single one."
         )
         raise ValueError(msg)
-    where = {} if device is None else {"device": device}
     if literal.dtype is None:
         dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
     else:
         dtype = getattr(backend.xp, literal.dtype)
-    array: Array = backend.xp.asarray(value, dtype=dtype, **where)
-    return array
+    return _kernels.number(backend.xp, value, dtype, device)
 
 
 def _numbers(value: Any) -> Iterator[complex]:
