@@ -114,6 +114,7 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
+    low, high = (_bounds.read(bound, leaves) for bound in (low, high))
     _bounds.check_numbers(low, high)
     loss_scale = _thresholds.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _bounds, _kernels, _thresholds, _value
+from agclip import _bounds, _devices, _kernels, _thresholds, _value
 from agclip._gather import gather
 from agclip._leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
@@ -64,12 +64,12 @@ class ClipByValue(Steps):
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair: tuple[Any, Any] = (self.clip_value_min, self.clip_value_max)
+        pair = [_bounds.read(x, leaves) for x in (self.clip_value_min, self.clip_value_max)]
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):
             return max(abs(float(value)) for value in pair)
-        return leaves.backend.run(_largest, (leaves.backend,), (leaves.arrays[:1], list(pair)))
+        return leaves.backend.run(_largest, (leaves.backend,), (leaves.arrays[:1], pair))
 
 
 def _or_zero(value: Any) -> Any:
@@ -82,7 +82,9 @@ def _largest(backend: Any, arrays: Sequence[Array], pair: Sequence[Any]) -> Arra
     peaks = [
         xp.abs(_kernels.number(xp, value, wide, device))
         if isinstance(value, numbers.Real)
-        else _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide)))
+        else _devices.to_device(
+            backend, _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide))), device
+        )
         for value in pair
     ]
     return xp.maximum(*peaks)

@@ -13,15 +13,13 @@ import torch
 from agclip import _floats, _kernels, _known, _sums
 from agclip._known import Known
 from agclip_backends import _array_sums, _torch_cuda
-from agclip_backends._torch_tensors import access, on_devices
+from agclip_backends._torch_tensors import BLOCK, access, on_devices
 
 PIECE = 3 << 16
 """Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
 
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
-BLOCK = 1 << 15
-"""Entries that one thread works on at a time."""
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _TINY = 1 << 10

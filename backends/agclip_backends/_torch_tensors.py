@@ -21,6 +21,9 @@ from agclip_backends import _host, _memory
 from agclip_backends._loader import loader
 from agclip_backends._memory import Memory
 
+BLOCK = 1 << 15
+"""Entries that one thread works on at a time."""
+
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
 _ORDINARY_DISPATCH = getattr(torch.Tensor, _DISPATCH)
@@ -183,7 +186,7 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
         return False
     if any(map(_is_nested, leaves)):
         return False
-    return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
+    return all(map(_is_contiguous, leaves)) or all(map(dense, leaves))
 
 
 def _not_as_stored(
@@ -206,7 +209,7 @@ def _not_as_stored(
     return 1 in counts and any(map(_is_neg, leaves))
 
 
-def _dense(x: torch.Tensor) -> bool:
+def dense(x: torch.Tensor) -> bool:
     """Tell whether the entries fill a piece of memory, in whatever order of axes."""
     reach = 1
     for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
