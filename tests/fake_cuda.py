@@ -7,17 +7,20 @@ compiled; here they pass for ordinary tensors on "cuda", so its code for devices
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from agclip import _registry
-from agclip_backends import _torch_tensors
+import agclip
+from agclip import _kernels, _registry
+from agclip_backends import _torch_cuda, _torch_tensors
 
 READS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select"}
 """What needs a value, or a number of values, on the host."""
@@ -69,6 +72,18 @@ def _tensors(x: Any) -> list[torch.Tensor]:
 
 
 @contextlib.contextmanager
+def _no_types_known() -> Iterator[None]:
+    """Have the backend of every type looked up anew, and what was known known again afterwards."""
+    before = dict(_registry.BY_TYPE)
+    _registry.BY_TYPE.clear()
+    try:
+        yield
+    finally:
+        _registry.BY_TYPE.clear()
+        _registry.BY_TYPE.update(before)
+
+
+@contextlib.contextmanager
 def mode() -> Iterator[None]:
     """Have tensors on "cuda" made without one, and go the way of those that are on a GPU."""
     with pytest.MonkeyPatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
@@ -81,11 +96,9 @@ def mode() -> Iterator[None]:
         patch.setattr(torch.Tensor, "__getitem__", _part)
         patch.setattr(torch.Tensor, "__setitem__", lambda x, key, value: _part(x, key).copy_(value))
         patch.setattr(torch.Tensor, "copy_", _copied)
-        _registry.BY_TYPE.clear()
-        try:
+        patch.setattr(torch.Tensor, "__float__", functools.partialmethod(_read, float))
+        with _no_types_known():
             yield
-        finally:
-            _registry.BY_TYPE.clear()
 
 
 def _address(x: torch.Tensor) -> int:
@@ -98,6 +111,12 @@ def _copied(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     with torch._C._AutoDispatchBelowAutograd():
         torch.ops.aten.copy_.default(x, values)
     return x
+
+
+def _read(x: torch.Tensor, kind: type) -> Any:
+    """Return the value of a tensor that has one: it was made before the mode, on the host."""
+    with contextlib.nullcontext() if isinstance(x, FakeTensor) else _disable_current_modes():
+        return kind(x.item())
 
 
 def _part(x: torch.Tensor, key: Any) -> torch.Tensor:
@@ -120,3 +139,24 @@ def _part(x: torch.Tensor, key: Any) -> torch.Tensor:
 def tensor(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Return a tensor on "cuda"."""
     return torch.empty(shape, dtype=dtype, device="cuda")
+
+
+@contextlib.contextmanager
+def path() -> Iterator[None]:
+    """Have CPU tensors, with their values, go the way of tensors on a device."""
+    own = agclip.get_backend("torch")
+    kernels = {
+        name: getattr(_torch_cuda, name) for name in ("sum_squares", "scale", "scale_", "total")
+    }
+    made = dataclasses.replace(
+        own,
+        access=lambda _: "sync",
+        keeps_bits=lambda _: True,
+        survey=lambda *_: None,
+        branch=_kernels.select,
+        **kernels,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_registry._registered, "torch", made)
+        with _no_types_known():
+            yield

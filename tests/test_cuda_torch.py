@@ -1,6 +1,5 @@
 """What PyTorch's tensors on a device go through: run on the CPU, without data, and on a GPU."""
 
-import dataclasses
 import math
 
 import pytest
@@ -14,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - PyTorch is optional
 
+import fake_cuda  # noqa: E402 - likewise
 from agclip_backends import _torch_cuda  # noqa: E402 - likewise
 
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select")
@@ -253,22 +253,9 @@ class TestConformance(BackendConformance):
 
 
 @pytest.fixture
-def on_a_device(monkeypatch):
-    """Have CPU tensors go the way of tensors on a device."""
-    own = agclip.get_backend("torch")
-    kernels = ("sum_squares", "scale", "scale_", "total")
-    made = dataclasses.replace(
-        own,
-        access=lambda _: "sync",
-        keeps_bits=lambda _: True,
-        survey=lambda *_: None,
-        branch=_kernels.select,
-        **{name: getattr(_torch_cuda, name) for name in kernels},
-    )
-    monkeypatch.setitem(_registry._registered, "torch", made)
-    _registry.BY_TYPE.clear()
-    yield
-    _registry.BY_TYPE.clear()
+def on_a_device():
+    with fake_cuda.path():
+        yield
 
 
 LAUNCHES = {

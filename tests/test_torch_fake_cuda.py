@@ -107,8 +107,10 @@ def test_no_norm_makes_anything_wait(order, reproducible, dtype):
 
 # --- numbers that callers pass -----------------------------------------------------------------
 
+ON_THE_HOST = torch.tensor(0.5)
 NUMBERS = {
     "a float": lambda: 0.5,
+    "a 0-d tensor on the host": lambda: ON_THE_HOST,
     "an integer": lambda: 2,
     "a 0-d tensor on the GPU": lambda: fake_cuda.tensor((), torch.float64),
     "a float32 on the GPU": lambda: fake_cuda.tensor(()),
@@ -142,6 +144,16 @@ def test_no_number_makes_anything_wait(place, kind):
     number = NUMBERS[kind]()
     with fake_cuda.Watch() as watch:
         call(*place, number)
+    assert waits_for_nothing(watch), (watch.copied, watch.read)
+
+
+@pytest.mark.parametrize("kind", NUMBERS, ids=lambda kind: kind.replace(" ", "-"))
+@pytest.mark.parametrize("step", ["update", "update_"])
+def test_no_bound_of_a_rule_makes_anything_wait(kind, step):
+    number, leaves = NUMBERS[kind](), [fake_cuda.tensor((3, 2))]
+    with fake_cuda.Watch() as watch:
+        getattr(agclip.ClipByValue(-1.0, number), step)(leaves, ())
+        getattr(agclip.ClipByNorm(number), step)(leaves, ())
     assert waits_for_nothing(watch), (watch.copied, watch.read)
 
 

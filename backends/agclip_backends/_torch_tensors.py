@@ -267,8 +267,10 @@ def access(x: torch.Tensor) -> Access:
     if x.device.type != "cpu":
         return "sync"
     recorded = x.requires_grad and torch.is_grad_enabled()
-    # So is every tensor while forward-mode derivatives are taken; there is no public test (2.13).
-    return "graph" if recorded or torch.autograd.forward_ad._current_level >= 0 else "free"
+    # So is every tensor while derivatives are taken by torch.func, which wraps what is made of it,
+    # or in forward mode; there is no public test (torch 2.13).
+    around = torch.autograd.forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack()
+    return "graph" if recorded or around else "free"
 
 
 def on_devices(leaves: Sequence[torch.Tensor]) -> bool:
