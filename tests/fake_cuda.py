@@ -19,7 +19,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import agclip
-from agclip import _kernels, _registry
+from agclip import _kernels, _registry, _sums
 from agclip_backends import _torch_cuda, _torch_tensors
 
 READS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select"}
@@ -154,6 +154,8 @@ def path() -> Iterator[None]:
         keeps_bits=lambda _: True,
         survey=lambda *_: None,
         branch=_kernels.select,
+        abs_max=_kernels.abs_max,
+        power_sums=_sums.power_sums,
         **kernels,
     )
     with pytest.MonkeyPatch.context() as patch:
