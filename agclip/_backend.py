@@ -75,6 +75,8 @@ class Backend:
             numbers as the kind of object that the leaf is.
         export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
             entries as they are, no stride below 0.
+        at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
+            for a library that computes on a current device, whatever arrays it is given.
         context: `()` → a context manager for calls of the library that are made outside of `run`.
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
@@ -117,6 +119,7 @@ class Backend:
     wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = _kernels.restore
     export: Callable[[Array], Array] = _kernels.export
+    at: Callable[..., Any] = _kernels.at
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Run = _kernels.run
     block: int | None = None

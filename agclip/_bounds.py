@@ -141,6 +141,7 @@ def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
 
 def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
     leaf, xp = leaves.arrays[i], leaves.backend.xp
+    bound = _devices.to_device(leaves.backend, bound, leaves.backend.device(leaf))
     fitted = _saturated(xp, bound, kind_of(bound.dtype), leaves.kinds[i])
     # A cast in the standard always copies.
     return xp.astype(fitted, leaf.dtype) if copy else _kernels.cast(xp, fitted, leaf.dtype)

@@ -163,7 +163,8 @@ def _by_kernel(
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
     unscaled = _unscaled(way.backend, arrays, ends.loss_scale)
     pairs = zip(unscaled, ends.of(arrays), strict=True)
-    return [_within(way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
+    at = way.backend.at
+    return [at(leaf, _within, way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
 
 
 def _unscaled(
@@ -221,7 +222,7 @@ def _overwritten(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Arra
     unwritten = once(way.backend, arrays)
     for leaf, low, high in ends.of(arrays):
         for new in unwritten([leaf]):
-            _overwrite(way, new, low, high, ends.loss_scale)
+            way.backend.at(new, _overwrite, way, new, low, high, ends.loss_scale)
     return arrays
 
 

@@ -9,10 +9,14 @@ import array_api_compat.cupy as xp
 import cupy
 
 from agclip_backends import _cupy_entries
+from agclip_backends._cupy_devices import at, first, following, to_device
+
+__all__ = ["asarray", "astype", "less_equal", "to_device", "where"]
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(xp, name)
+    found = getattr(xp, name)
+    return following(found) if callable(found) and not isinstance(found, type) else found
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
@@ -20,15 +24,21 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 
     CuPy (14.2) makes an array without axes of a number that equals zero by clearing its memory.
     """
-    made = xp.asarray(obj, dtype=dtype, device=device, copy=copy)
+    if device is None:
+        made = at(obj, xp.asarray, obj, dtype=dtype, copy=copy)
+    else:
+        made = xp.asarray(obj, dtype=dtype, device=device, copy=copy)
     if isinstance(obj, float) and obj == 0 and math.copysign(1.0, obj) < 0:
-        with made.device:
-            cupy.negative(made, out=made)
+        at(made, cupy.negative, made, out=made)
     return made
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
     """Return an array in a dtype; what is subnormal in float32 does not become zero."""
+    return at(x, _cast, x, dtype, copy=copy, device=device)
+
+
+def _cast(x: Any, dtype: Any, *, copy: bool, device: Any) -> Any:
     before, after = x.dtype, cupy.dtype(dtype)
     if device is None and after == cupy.float64 and _is_float32(before):
         return _cupy_entries.widen(x.astype(cupy.float32, copy=False))
@@ -47,6 +57,10 @@ def _complex(x: Any) -> Any:
 
 def less_equal(x1: Any, x2: Any, /) -> Any:
     """Tell where x1 <= x2, subnormal numbers included."""
+    return at(x1, _less_equal, x1, x2)
+
+
+def _less_equal(x1: Any, x2: Any) -> Any:
     if _is_float32(x1.dtype) and _is_float32(x2.dtype):
         return _cupy_entries.less_equal(*(x.astype(cupy.float32, copy=False) for x in (x1, x2)))
     return cupy.less_equal(x1, x2)
@@ -62,6 +76,10 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Any:
 
     CuPy (14.2) makes float32 of bfloat16, which its table for `where` lacks.
     """
+    return at(first((x1, x2, condition)), _where, condition, x1, x2)
+
+
+def _where(condition: Any, x1: Any, x2: Any) -> Any:
     kinds = {getattr(x, "dtype", None) for x in (x1, x2)}
     if {str(kind) for kind in kinds} != {"bfloat16"}:
         return xp.where(condition, x1, x2)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cupy
@@ -16,6 +15,7 @@ from agclip._dtypes import kind_of
 from agclip_backends import _cuda, _cupy_entries
 from agclip_backends import _cupy_namespace as xp
 from agclip_backends._cuda_source import OPTIONS, SOURCE, THREADS
+from agclip_backends._cupy_devices import at, on, run, to_device
 from agclip_backends._probe import kept
 
 BLOCK = 1 << 24
@@ -50,33 +50,6 @@ def _kernel(name: str) -> Any:
     return cupy.RawModule(code=SOURCE, options=OPTIONS).get_function(name)
 
 
-@contextlib.contextmanager
-def _on(device: Any) -> Iterator[None]:
-    """Work on a device: on its current stream, after all that the caller's has been given.
-
-    And what the caller's stream is given next comes after this. Else neither would know when the
-    other's arrays are ready, nor when memory of theirs is free again.
-    """
-    if device == cupy.cuda.Device():
-        yield
-        return
-    outer = cupy.cuda.get_current_stream()
-    event = _recorded(outer)
-    with device:
-        inner = cupy.cuda.get_current_stream()
-        inner.wait_event(event)
-        try:
-            yield
-        finally:
-            event = _recorded(inner)
-    outer.wait_event(event)
-
-
-def _recorded(stream: Any) -> Any:
-    """Return an event after all that a stream of the current device has been given."""
-    return stream.record(cupy.cuda.Event(disable_timing=True))
-
-
 def _places(leaves: Sequence[Any]) -> list[tuple[Any, list[int]]]:
     """Return each device with the positions of its leaves that the kernels take."""
     found: dict[int, list[int]] = {}
@@ -87,11 +60,8 @@ def _places(leaves: Sequence[Any]) -> list[tuple[Any, list[int]]]:
 
 
 def _moved(scalars: Sequence[Any], device: Any) -> tuple[Any, ...]:
-    """Return scalars on a device, the current one."""
-    return tuple(
-        x if x is None or isinstance(x, float) or x.device == device else cupy.asarray(x)
-        for x in scalars
-    )
+    """Return numbers, arrays of them on a device."""
+    return tuple(x if x is None or isinstance(x, float) else to_device(x, device) for x in scalars)
 
 
 def _there(kernel: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
@@ -100,7 +70,7 @@ def _there(kernel: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
     def of_leaves(namespace: Any, leaves: Sequence[Any], *numbers: Any) -> list[Any]:
         results: list[Any] = []
         for leaf in leaves:
-            with _on(leaf.device):
+            with on(leaf.device):
                 results += kernel(namespace, [leaf], *numbers)
         return results
 
@@ -111,8 +81,8 @@ def _sum_squares(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -
     results: list[Any] = [None] * len(leaves)
     if _cuda.is_scalar(scale):
         for device, places in _places(leaves):
-            with _on(device):
-                (there,) = _moved([scale], device)
+            (there,) = _moved([scale], device)
+            with on(device):
                 sums = _cuda.sum_squares(_DRIVER, namespace, [leaves[i] for i in places], there)
                 for i, value in zip(places, sums, strict=True):
                     results[i] = value
@@ -130,7 +100,7 @@ def _sum_of_pieces(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any)
 
 
 def _total(_: Any, values: Sequence[Any]) -> Any:
-    with _on(values[0].device):
+    with on(values[0].device):
         return cupy.sum(cupy.stack(list(values)))
 
 
@@ -159,11 +129,11 @@ def _write_scaled(
             chosen = [i for i in places if sources[i].strides == targets[i].strides]
             rest.difference_update(chosen)
             there = [[arrays[i] for i in chosen] for arrays in (sources, targets)]
-            with _on(device):
-                pairs = (_moved(pair, device) for pair in factor)
+            pairs = [_moved(pair, device) for pair in factor]
+            with on(device):
                 _cuda.scale(_DRIVER, namespace, *there, _kernels.Factor(*pairs))
     for i in sorted(rest):
-        with _on(sources[i].device):
+        with on(sources[i].device):
             _multiply(namespace, sources[i], targets[i], factor)
 
 
@@ -183,23 +153,6 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: _kernels.Factor)
         pairs = [(source.real, target.real), (source.imag, target.imag)]
     for here, there in pairs:
         _cupy_entries.multiply(here, there, *numbers)
-
-
-def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
-    """Call a program on the device of its first array: CuPy computes on the current one."""
-    first = _first(arrays)
-    if first is None:
-        return program(*static, *arrays)
-    with _on(first.device):
-        return program(*static, *arrays)
-
-
-def _first(tree: Any) -> Any:
-    if isinstance(tree, cupy.ndarray):
-        return tree
-    children = tree.values() if isinstance(tree, dict) else tree
-    nested = isinstance(tree, (dict, list, tuple))
-    return next((x for x in map(_first, children) if x is not None), None) if nested else None
 
 
 def _unwritable(x: Any) -> str | None:
@@ -240,7 +193,8 @@ backend = Backend(
     keeps_bits=lambda _: True,
     unwritable=_unwritable,
     named_device=_named_device,
-    run=_run,
+    at=at,
+    run=run,
     usable=_usable,
     wide=lambda _, __: cupy.float64,
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
