@@ -15,6 +15,11 @@ from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends._memory import Memory, of
 
 
+def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """An array library: its name, its Array API namespace, and its kernels.
@@ -119,7 +124,7 @@ class Backend:
     wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = _kernels.restore
     export: Callable[[Array], Array] = _kernels.export
-    at: Callable[..., Any] = _kernels.at
+    at: Callable[..., Any] = _anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Run = _kernels.run
     block: int | None = None

@@ -245,11 +245,6 @@ def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, .
     return program(*static, *arrays)
 
 
-def at(_: Any, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
-    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
-    return function(*arguments, **options)
-
-
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
     """Return x in a dtype, x itself if it has it already."""
     return x if x.dtype == dtype else xp.astype(x, dtype)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from agclip._dtypes import kind_of
-from agclip_backends import _cuda_source
+from agclip_backends import _cuda_arithmetic
 from agclip_backends._cuda_source import KINDS, SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -111,10 +111,10 @@ extern "C" int run(const char *name, long long blocks, const long long *w, int b
 
 
 OPERATIONS = {
-    "widen": _cuda_source.WIDEN,
-    "narrow": _cuda_source.NARROW,
-    "less_equal": _cuda_source.LESS_EQUAL,
-    **{f"multiply_{kind}": operation for kind, operation in _cuda_source.MULTIPLY.items()},
+    "widen": _cuda_arithmetic.WIDEN,
+    "narrow": _cuda_arithmetic.NARROW,
+    "less_equal": _cuda_arithmetic.LESS_EQUAL,
+    **{f"multiply_{kind}": operation for kind, operation in _cuda_arithmetic.MULTIPLY.items()},
 }
 """What is done entry by entry, by name."""
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from agclip_backends._cuda_source import ARITHMETIC, KINDS, MULTIPLY, OPTIONS, SOURCE, THREADS
+from agclip_backends._cuda_arithmetic import ARITHMETIC, MULTIPLY, OPTIONS
+from agclip_backends._cuda_source import KINDS, SOURCE, THREADS
 from cuda_host import OPERATIONS, parameters, statements
 
 KERNELS = ["agclip_sum_chunks", "agclip_sum_leaves", "agclip_scale"]

@@ -12,9 +12,8 @@ from typing import Any
 import cupy
 
 from agclip._dtypes import kind_of
-from agclip_backends._cuda_source import (
+from agclip_backends._cuda_arithmetic import (
     ARITHMETIC,
-    KINDS,
     LESS_EQUAL,
     MULTIPLY,
     NARROW,
@@ -22,6 +21,7 @@ from agclip_backends._cuda_source import (
     WIDEN,
     Operation,
 )
+from agclip_backends._cuda_source import KINDS
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from agclip import Backend, _kernels, _sums
 from agclip._dtypes import kind_of
 from agclip_backends import _cuda, _cupy_entries
 from agclip_backends import _cupy_namespace as xp
-from agclip_backends._cuda_source import OPTIONS, SOURCE, THREADS
+from agclip_backends._cuda_arithmetic import OPTIONS
+from agclip_backends._cuda_source import SOURCE, THREADS
 from agclip_backends._cupy_devices import at, on, run, to_device
 from agclip_backends._probe import kept
 
