@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 from typing import Any
 
-import array_api_compat.cupy as xp
+import array_api_compat.cupy
 import cupy
 
 from agclip_backends import _cupy_entries
 from agclip_backends._cupy_devices import at, first, following, to_device
 
+xp: Any = array_api_compat.cupy
+
 __all__ = ["asarray", "astype", "less_equal", "to_device", "where"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "bfloat16" and (bfloat16 := _bfloat16()) is not None:
+        return bfloat16
     found = getattr(xp, name)
     return following(found) if callable(found) and not isinstance(found, type) else found
+
+
+def _bfloat16() -> Any:
+    """Return the dtype, which CuPy (14) takes from `ml_dtypes` and has no name for, or None."""
+    with contextlib.suppress(ImportError):
+        return cupy.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    return None
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:

@@ -129,10 +129,10 @@ def _write_scaled(
         for device, places in _places(sources):
             chosen = [i for i in places if sources[i].strides == targets[i].strides]
             rest.difference_update(chosen)
-            there = [[arrays[i] for i in chosen] for arrays in (sources, targets)]
+            old, new = ([arrays[i] for i in chosen] for arrays in (sources, targets))
             pairs = [_moved(pair, device) for pair in factor]
             with on(device):
-                _cuda.scale(_DRIVER, namespace, *there, _kernels.Factor(*pairs))
+                _cuda.scale(_DRIVER, namespace, old, new, _kernels.Factor(*pairs))
     for i in sorted(rest):
         with on(sources[i].device):
             _multiply(namespace, sources[i], targets[i], factor)
