@@ -17,7 +17,6 @@ from agclip_backends._cuda_arithmetic import (
     LESS_EQUAL,
     MULTIPLY,
     NARROW,
-    OPTIONS,
     WIDEN,
     Operation,
 )
@@ -27,8 +26,14 @@ from agclip_backends._cuda_source import KINDS
 @functools.cache
 def _kernel(operation: Operation) -> Any:
     inputs, output, body = operation
+    # CuPy (14) puts headers before it that want C++17.
     return cupy.ElementwiseKernel(
-        inputs, output, body, "agclip_entries", preamble=ARITHMETIC, options=OPTIONS
+        inputs,
+        output,
+        body,
+        "agclip_entries",
+        preamble=ARITHMETIC,
+        options=("--std=c++17", "--fmad=false"),
     )
 
 
