@@ -194,22 +194,24 @@ def _decided(
     floor: Scalar,
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Scalar], Details | None]:
-    xp = call.backend.xp
     clipping, floor, loss_scale = (
         widened(call, grads, number) for number in (clipping, floor, loss_scale)
     )
     of_grads, of_params = norms
-    limits = []
-    for norm in of_params:
-        value = norm.root / norm.scale
-        device = call.backend.device(value)
-        least, ratio = (_devices.to_device(call.backend, x, device) for x in (floor, clipping))
-        value = xp.where(value < least, least, value)
-        # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
-        given = (ratio == 0) | xp.isinf(ratio)
-        limits.append(xp.where(given, ratio, ratio * value))
+    limits = [call.backend.at(norm.root, _limit, call, norm, floor, clipping) for norm in of_params]
     made, settled = decisions(call, grads, of_grads, limits, loss_scale)
     return made, [], details(call, grads, made, settled, [], loss_scale)
+
+
+def _limit(call: Call, norm: Norm, floor: Scalar, clipping: Scalar) -> Scalar:
+    """Return the bound on a gradient beside a parameter of that norm."""
+    xp, value = call.backend.xp, norm.root / norm.scale
+    device = call.backend.device(value)
+    least, ratio = (_devices.to_device(call.backend, x, device) for x in (floor, clipping))
+    value = xp.where(value < least, least, value)
+    # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
+    given = (ratio == 0) | xp.isinf(ratio)
+    return xp.where(given, ratio, ratio * value)
 
 
 def _finished(

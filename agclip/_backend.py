@@ -15,6 +15,11 @@ from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends._memory import Memory, of
 
 
+def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """An array library: its name, its Array API namespace, and its kernels.
@@ -75,6 +80,8 @@ class Backend:
             numbers as the kind of object that the leaf is.
         export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
             entries as they are, no stride below 0.
+        at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
+            for a library that computes on a current device, whatever arrays it is given.
         context: `()` → a context manager for calls of the library that are made outside of `run`.
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
@@ -117,6 +124,7 @@ class Backend:
     wide: Callable[[Namespace, Array], DType] = _kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = _kernels.restore
     export: Callable[[Array], Array] = _kernels.export
+    at: Callable[..., Any] = _anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Run = _kernels.run
     block: int | None = None

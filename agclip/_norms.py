@@ -46,9 +46,14 @@ def group_norms(
     chosen = [_known.chosen(leaves, group) for group in groups]
     tested = m is _floats and order == 2 and safe
     if reproducible and order in (1, 2) and not tested:
-        return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
+        return [
+            backend.at(members[0], exact_norm, backend, m, members, None, int(order))
+            for members in chosen
+        ]
     if order != 2:
-        return [_power_norm(backend, m, members, order) for members in chosen]
+        return [
+            backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
+        ]
     sums = _devices.scalars(backend, m, leaves, backend.sum_squares(backend.xp, leaves, wide, 1.0))
     norms = []
     for group, members in zip(groups, chosen, strict=True):
@@ -58,7 +63,7 @@ def group_norms(
 
         plain = total(backend, m, _known.chosen(sums, group))
         narrow = safe or _known.narrow(members, name)
-        norm = ranged_root(backend, m, plain, squares, wide, safe=narrow)
+        norm = backend.at(members[0], ranged_root, backend, m, plain, squares, wide, safe=narrow)
         if m is _floats and narrow and norm.finite and name == "float64":
             norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)

@@ -156,6 +156,9 @@ def _weighted_sum(
         _devices.to_device(backend, xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)), device)
         for f in (finite, *factors)
     ]
-    summed = _axis_sums.blockwise(backend, leaf, (0,), of_rows, lambda a, b: a + b, tuple(columns))
+    summed = backend.at(
+        leaf,
+        *(_axis_sums.blockwise, backend, leaf, (0,), of_rows, _axis_sums.add, tuple(columns)),
+    )
     result: Array = _kernels.cast(xp, summed, leaf.dtype)
     return result

@@ -88,7 +88,9 @@ def measure(call: Call, arrays: Sequence[Array]) -> list[Norm]:
             call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
         )
     return [
-        axis_norms(
+        call.backend.at(
+            leaf,
+            axis_norms,
             call.backend,
             [leaf],
             [_all_axes(leaf, axes)],
@@ -146,6 +148,7 @@ def widened(call: Call, arrays: Sequence[Array], value: Any) -> Scalar:
         where: dict[str, Any] = {} if device is None else {"device": device}
         # A product: torch.compile would compile anew for every number that `asarray` is given.
         return xp.ones((), dtype=wide, **where) * value
+    value = _devices.to_device(call.backend, value, call.backend.device(arrays[0]))
     value = _kernels.cast(xp, value, wide)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
@@ -168,8 +171,13 @@ def decisions(
 ) -> tuple[list[Decision], list[Norm]]:
     """Compare every group with its bound; return the decisions, and the norms they rest on."""
     groups = call.plan.groups(len(arrays))
+    at = call.backend.at
     pairs = [
-        _decision(call, group[0], _known.chosen(arrays, group), norm, limit, loss_scale)
+        at(
+            arrays[group[0]],
+            _decision,
+            *(call, group[0], _known.chosen(arrays, group), norm, limit, loss_scale),
+        )
         for group, norm, limit in zip(groups, norms, limits, strict=True)
     ]
     return [decision for decision, _ in pairs], [norm for _, norm in pairs]
@@ -276,7 +284,9 @@ def value_of(call: Call, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
-    value = _value(call, norm, loss_scale)
+    if not call.host:
+        loss_scale = _devices.to_device(backend, loss_scale, backend.device(arrays[0]))
+    value = backend.at(arrays[0], _value, call, norm, loss_scale)
     double = any(kind.precision == 53 for kind in _known.kinds(arrays))
     dtype = xp.float64 if double else xp.float32
     if not call.host:

@@ -1,11 +1,13 @@
 """CuPy: why it cannot be used here, the leaves that its kernels do not take, and a real GPU."""
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 
 import agclip
+import cuda_host
 from agclip import _kernels
 from agclip._kernels import Factor
 
@@ -59,14 +61,23 @@ def test_a_device_is_found_by_its_name(monkeypatch, name, number):
     assert adapter().named_device(cupy, name) == number
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    if cuda_host.COMPILER is None:
+        pytest.skip("there is no C++ compiler here")
+    return cuda_host.build(tmp_path_factory.mktemp("cuda"))
+
+
 @pytest.fixture
-def stand_in(monkeypatch):
+def stand_in(monkeypatch, kernels):
     """The adapter's module with NumPy in CuPy's place, and no leaf that the kernels take."""
     import agclip_backends.cupy as module
 
     monkeypatch.setattr(module, "cupy", np)
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_places", lambda _: [])
+    monkeypatch.setattr(module, "on", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(module, "_cupy_entries", cuda_host.HostEntries(kernels))
     monkeypatch.setattr(module, "_empty_like", np.empty_like)
     return module
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from agclip._axis_sums import add
 from agclip._backend import Backend
 from agclip._kernels import cast, number
 from agclip._leaves import Leaves
@@ -61,7 +62,8 @@ class AutoClip(_memory.OfGlobalNorm):
         state = _memory.start(leaves, ("count", "seen"), {})
         xp, zero = leaves.backend.xp, _memory.real(leaves, 0.0)
         with leaves.backend.context():
-            norms = zero + xp.broadcast_to(zero, (self.window or FIRST,))
+            whole = xp.broadcast_to(zero, (self.window or FIRST,))
+            norms = leaves.backend.at(zero, add, zero, whole)
         return {**state, "norms" if self.window else GROWING: norms}
 
     def _layout(self) -> dict[str, Layout]:
