@@ -69,8 +69,7 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
             msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
             raise TypeError(msg)
     others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
-    # Dynamo cannot compare the fields of records (PyTorch 2.11).
-    if others.backend is not leaves.backend and others.backend != leaves.backend:
+    if others.backend != leaves.backend:
         msg = (
             f"`{name}` must hold arrays of the library of `{leaves.name}`; got "
             f"{others.backend.name} and {leaves.backend.name}. Convert one of them first."
