@@ -21,7 +21,7 @@ def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     """An array library: its name, its Array API namespace, and its kernels.
 
     Every kernel has a default that is a complete program in standard calls, so a record of a
@@ -129,6 +129,14 @@ class Backend:
     run: Run = _kernels.run
     block: int | None = None
     chain: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two records are one, or have the same fields."""
+        if self is other:  # asked first, for Dynamo cannot compare namespaces (PyTorch 2.11)
+            return True
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
 
     def __repr__(self) -> str:
         """Show the name, the namespace, and the names of the fields that are not the default."""

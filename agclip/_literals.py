@@ -28,7 +28,8 @@ class Literal(NamedTuple):
 def is_literal(x: Any) -> bool:
     """Tell whether x is a Python number, a non-empty list of them, or of such lists."""
     if type(x) in (list, tuple):
-        return bool(x) and all(map(is_literal, x))
+        # Not `bool(x)`, which Dynamo has not for lists (PyTorch 2.11).
+        return len(x) > 0 and all(map(is_literal, x))
     return type(x) in _NUMBERS
 
 

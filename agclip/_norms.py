@@ -253,7 +253,8 @@ def _root_of(m: Namespace, base: Scalar, order: float, *, closely: bool) -> Scal
     exponent = 1.0 / order
     if m is _floats:
         return _floats.root(base, order) if closely else _floats.power(base, exponent)
-    lost = float(1 / Fraction(order) - Fraction(exponent))
+    rest = 1 / Fraction(order) - Fraction(exponent)
+    lost = rest.numerator / rest.denominator  # what `float` gives: Dynamo has it not (PyTorch 2.11)
     root = base**exponent
     return root + m.where(root < math.inf, root, 0.0) * (lost * m.log(base))
 

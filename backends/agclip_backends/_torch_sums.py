@@ -64,14 +64,14 @@ def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
     return _array_sums.joined(list(map(torch.Tensor.numpy, plain)))
 
 
-@torch.no_grad()
 def _joined(leaves: Sequence[torch.Tensor]) -> Any:
-    flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
-    try:
-        joined = torch.cat(flat)
-    except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
-        joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
-    return joined.to(torch.float64).numpy()
+    with torch.no_grad():
+        flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
+        try:
+            joined = torch.cat(flat)
+        except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
+            joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
+        return joined.to(torch.float64).numpy()
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
