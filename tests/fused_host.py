@@ -12,6 +12,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
+from agclip_backends import _fused
+from agclip_backends._cuda_source import KINDS
 from agclip_backends._fused_source import KERNELS, SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -171,3 +175,91 @@ def build(folder: Path, *flags: str) -> ctypes.CDLL:
     if done.returncode:
         raise OSError(done.stderr)
     return ctypes.CDLL(str(library))
+
+
+class HostLibrary:
+    """What `_fused.Library` asks for, on NumPy arrays: all memory is the device's."""
+
+    def __init__(self, library, *, seed=0, backward=False, processors=3, capturing=False):
+        assert library.size_of_args() == _fused._SIZE
+        self._library = library
+        self._random = np.random.default_rng(seed)
+        self._backward = backward
+        self._processors = processors
+        self.capturing = capturing
+        self.stream = 7
+        self.launches = []
+        self.recorded = []
+        self.uploads = 0
+
+    def describe(self, leaves):
+        addresses, counts, kinds = [], [], []
+        for x in leaves:
+            if x.dtype.name not in KINDS or not x.flags.forc:
+                return None
+            addresses.append(x.ctypes.data)
+            counts.append(x.size * (2 if x.dtype.kind == "c" else 1))
+            kinds.append(KINDS[x.dtype.name])
+        return _fused.Described(tuple(addresses), tuple(counts), tuple(kinds))
+
+    def place(self, leaves):
+        return _fused.Place(0, self.stream, self.capturing)
+
+    def together(self, place, leaves):
+        return True
+
+    def scalar(self, place, x):
+        return None if x.ndim else (x.ctypes.data, KINDS[x.dtype.name])
+
+    def doubles(self, place, count):
+        made = np.full(count, np.nan)
+        return made, made.ctypes.data
+
+    def zeros(self, place, count):
+        made = np.zeros(count)
+        return made, made.ctypes.data
+
+    def number(self, place, kind):
+        made = np.full((), np.nan, np.float64 if kind == 3 else np.float32)
+        return made, made.ctypes.data
+
+    def upload(self, place, data):
+        self.uploads += 1
+        made = np.frombuffer(bytes(data), np.int64)
+        return made, made.ctypes.data
+
+    def pinned(self, size):
+        made = np.zeros(size, np.uint8)
+        return made, made.ctypes.data
+
+    def processors(self, place):
+        return self._processors
+
+    def function(self, place, name, kinds):
+        return name
+
+    def launch(self, place, function, grid, parameters):
+        self.launches.append(function)
+        blob = ctypes.string_at(parameters[0], _fused._SIZE)
+        step = ("run", function, grid, blob)
+        self.recorded.append(step)
+        if not self.capturing:
+            self._perform(step)
+
+    def copy(self, place, target, source, size):
+        self.recorded.append(("copy", target, source, size))
+
+    def replay(self):
+        for step in self.recorded:
+            self._perform(step)
+
+    def _perform(self, step):
+        if step[0] == "copy":
+            ctypes.memmove(*step[1:])
+            return
+        _, name, grid, blob = step
+        order = self._random.permutation(grid).astype(np.uint32)
+        error = self._library.run(
+            name.encode(), ctypes.c_uint(grid), blob, ctypes.c_void_p(order.ctypes.data), self._backward
+        )
+        assert error == 0, "threads of a block came to different barriers"
