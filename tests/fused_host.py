@@ -260,6 +260,10 @@ class HostLibrary:
         _, name, grid, blob = step
         order = self._random.permutation(grid).astype(np.uint32)
         error = self._library.run(
-            name.encode(), ctypes.c_uint(grid), blob, ctypes.c_void_p(order.ctypes.data), self._backward
+            name.encode(),
+            ctypes.c_uint(grid),
+            blob,
+            ctypes.c_void_p(order.ctypes.data),
+            self._backward,
         )
         assert error == 0, "threads of a block came to different barriers"

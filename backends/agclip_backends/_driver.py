@@ -82,9 +82,7 @@ def resident(handle: int, threads: int) -> int:
     return count.value
 
 
-def launch(
-    handle: int, grid: int, threads: int, stream: int, parameters: Any, device: int
-) -> None:
+def launch(handle: int, grid: int, threads: int, stream: int, parameters: Any, device: int) -> None:
     """Run a kernel; `parameters` is an array of the addresses of its arguments."""
     start = _driver().cuLaunchKernel
     status = start(handle, grid, 1, 1, threads, 1, 1, 0, stream, parameters, None)
@@ -130,7 +128,9 @@ def compile_source(
     _check_nvrtc(nvrtc, status, program)
     try:
         every = [architecture.encode(), *[option.encode() for option in options]]
-        status = nvrtc.nvrtcCompileProgram(program, len(every), (ctypes.c_char_p * len(every))(*every))
+        status = nvrtc.nvrtcCompileProgram(
+            program, len(every), (ctypes.c_char_p * len(every))(*every)
+        )
         _check_nvrtc(nvrtc, status, program)
         kind = "CUBIN" if exact else "PTX"
         size = ctypes.c_size_t()

@@ -20,13 +20,11 @@ from agclip_backends._fused_source import (
     DIVIDED,
     INLINE,
     JOINT,
-    KERNELS,
     NARROW,
     NORMS,
     RECORD,
     SKIP,
     STRICT,
-    THREADS,
     ZERO,
 )
 
@@ -40,7 +38,7 @@ _POINTER = ctypes.c_void_p * 1
 MOST_TABLES = 64
 """Tables that are kept."""
 
-_OTHER_KIND = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
+_POLICIES = {"propagate": 0, "error": 0, "zero": ZERO, "skip": SKIP}
 _SQUARES_AGAIN = "agclip_norm_2_again"
 _PER_THREAD = 2
 """The handle of the default stream of the calling thread, whichever that is."""
@@ -212,6 +210,23 @@ class Room:
         table = self._table(place, described, sources, targets, terms.weights)
         if table is None or (terms.order == 1 and table.kinds & 8):
             return None
+        made = self._arguments(place, table, terms, bound, loss_scale)
+        if made is None:
+            return None
+        args, clipped = made
+        parameters = _POINTER(ctypes.addressof(args))
+        self._launch(place, NORMS[terms.order], table, self.norm_blocks, parameters)
+        if table.kinds & 8 and terms.order == 2:
+            self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
+        if table.chunks:
+            self._launch(place, "agclip_product", table, self.map_blocks, parameters)
+        return clipped
+
+    def _arguments(
+        self, place: Place, table: _Table, terms: Terms, bound: Any, loss_scale: Any
+    ) -> tuple[Any, Clipped] | None:
+        """Return what the kernels are told, and where they write it down."""
+        library = self._library
         at = [(0, 0), (0, 0)]
         for i, x in enumerate((bound, loss_scale)):
             if x is not None and not isinstance(x, float):
@@ -219,28 +234,17 @@ class Room:
                 if found is None:
                     return None
                 at[i] = found
-        return self._clip(place, table, terms, bound, loss_scale, at)
-
-    def _clip(
-        self,
-        place: Place,
-        table: _Table,
-        terms: Terms,
-        bound: Any,
-        loss_scale: Any,
-        at: Sequence[tuple[int, int]],
-    ) -> Clipped:
-        library = self._library
         groups = 1 if terms.joint else table.number
         workspace = self._workspace(place, table)
         record, record_at = library.doubles(place, RECORD * groups + 1)
         wide = bool(table.kinds & 8)
-        norm, norm_at = library.number(place, 3 if wide else 2) if terms.joint else (None, 0)
+        kind = 3 if wide else 2
+        norm, norm_at = library.number(place, kind) if terms.joint else (None, 0)
         flags = (
             (JOINT if terms.joint else 0)
             | (0 if wide else NARROW)
             | (0 if loss_scale is None else DIVIDED)
-            | {"zero": ZERO, "skip": SKIP}.get(terms.policy, 0)
+            | _POLICIES[terms.policy]
             | (0 if terms.shrink is None else STRICT)
         )
         args = _Args.from_buffer_copy(table.template)
@@ -259,14 +263,8 @@ class Room:
             *(terms.shrink or (1.0, 1.0, 1.0, 1.0)),
             *(0.0,) * 8,
         )
-        _FLAGS.pack_into(args, 184, flags, at[0][1], at[1][1], 3 if wide else 2)
-        parameters = _POINTER(ctypes.addressof(args))
-        self._launch(place, NORMS[terms.order], table, self.norm_blocks, parameters)
-        if wide and terms.order == 2:
-            self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
-        if table.chunks:
-            self._launch(place, "agclip_product", table, self.map_blocks, parameters)
-        return Clipped(norm, record)
+        _FLAGS.pack_into(args, 184, flags, at[0][1], at[1][1], kind)
+        return args, Clipped(norm, record)
 
     def within(
         self,
@@ -301,9 +299,7 @@ class Room:
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
         return True
 
-    def _launch(
-        self, place: Place, name: str, table: _Table, blocks: int, parameters: Any
-    ) -> None:
+    def _launch(self, place: Place, name: str, table: _Table, blocks: int, parameters: Any) -> None:
         key = (place.device, name, table.kinds)
         function = self._functions.get(key)
         if function is None:
@@ -430,11 +426,3 @@ def _overlap(described: Described) -> bool:
         if count
     )
     return any(end > begin for (_, end), (begin, _) in itertools.pairwise(ends))
-
-
-def kind_of(name: str) -> int | None:
-    """Return the number by which the kernels know a real dtype."""
-    return _OTHER_KIND.get(name)
-
-
-__all__ = ["KERNELS", "THREADS", "Clipped", "Described", "Library", "Place", "Room", "Terms"]
