@@ -88,7 +88,8 @@ static unsigned short to_half(float value) {
 static unsigned short to_brain(float value) {
     unsigned int bits;
     memcpy(&bits, &value, 4);
-    return (unsigned short)((value != value ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    unsigned int rounded = bits + 0x7fff + (bits >> 16 & 1);
+    return (unsigned short)((value != value ? bits | 0x400000 : rounded) >> 16);
 }
 """
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import fused_host
 import torch
 
+import fused_host
 from agclip_backends import _fused
 from agclip_backends._fused_torch import TorchLibrary
 

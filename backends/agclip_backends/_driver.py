@@ -128,9 +128,8 @@ def compile_source(
     _check_nvrtc(nvrtc, status, program)
     try:
         every = [architecture.encode(), *[option.encode() for option in options]]
-        status = nvrtc.nvrtcCompileProgram(
-            program, len(every), (ctypes.c_char_p * len(every))(*every)
-        )
+        array = (ctypes.c_char_p * len(every))(*every)
+        status = nvrtc.nvrtcCompileProgram(program, len(every), array)
         _check_nvrtc(nvrtc, status, program)
         kind = "CUBIN" if exact else "PTX"
         size = ctypes.c_size_t()

@@ -9,9 +9,9 @@ import cupy
 import numpy as np
 
 from agclip_backends import _driver
+from agclip_backends._cuda_source import KINDS as _NAMES
 from agclip_backends._fused import Described, Place, Room
 from agclip_backends._fused_source import KERNELS, SOURCE, THREADS
-from agclip_backends._cuda_source import KINDS as _NAMES
 
 _KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
 _TWICE = (np.dtype("complex64"), np.dtype("complex128"))
@@ -48,7 +48,7 @@ class CupyLibrary:
         return Place(index, stream, bool(cupy.cuda.runtime.streamIsCapturing(stream)))
 
     def together(self, place: Place, leaves: Sequence[Any]) -> bool:
-        return all([leaf.data.device_id == place.device for leaf in leaves])
+        return all(leaf.data.device_id == place.device for leaf in leaves)
 
     def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
         kind = _KINDS.get(x.dtype)

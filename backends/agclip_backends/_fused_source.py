@@ -324,7 +324,8 @@ template <int what> __device__ inline double added(double sum, double x) {
 // The tree of a block's sums, by its first warp; the first thread has the result.
 template <int what> __device__ inline double tree(const double *values) {
     const int t = threadIdx.x;
-    double a = join<what>(values[t], values[t + 128]), b = join<what>(values[t + 64], values[t + 192]);
+    double a = join<what>(values[t], values[t + 128]);
+    double b = join<what>(values[t + 64], values[t + 192]);
     double c = join<what>(values[t + 32], values[t + 160]);
     double d = join<what>(values[t + 96], values[t + 224]);
     double sum = join<what>(join<what>(a, b), join<what>(c, d));
@@ -412,8 +413,9 @@ template <class T, int what, bool scaled>
 __device__ inline double sum_of_chunk(const Leaf &leaf, unsigned int chunk, double scale) {
     const Place p = place_of(leaf, chunk);
     const T *entries = (const T *)leaf.source + p.start;
-    return is_aligned(entries) ? sum_of_thread<T, what, scaled, true>(entries, p.count, p.room, scale)
-                               : sum_of_thread<T, what, scaled, false>(entries, p.count, p.room, scale);
+    if (is_aligned(entries))
+        return sum_of_thread<T, what, scaled, true>(entries, p.count, p.room, scale);
+    return sum_of_thread<T, what, scaled, false>(entries, p.count, p.room, scale);
 }
 
 // From norms and bounds to factors: the arithmetic of `agclip` for float64 scalars, step by step.
@@ -532,7 +534,8 @@ __device__ bool finish(const Args &args, double *record, double sum, int kind, d
     Numbers given;
     given.narrow = args.flags & JOINT ? (args.flags & NARROW) != 0 : kind != 3;
     double scale = again ? record[SCALE] : 1.0;
-    if (what == SQUARES && !again && !given.narrow && (sum < 0x1p-900 || sum > 0x1.fffffffffffffp1023)) {
+    const bool outside = sum < 0x1p-900 || sum > 0x1.fffffffffffffp1023;
+    if (what == SQUARES && !again && !given.narrow && outside) {
         Bits64 state;
         state.bits = AGAIN;
         record[SCALE] = sum < 0x1p-900 ? 0x1p620 : 0x1p-600;
@@ -549,7 +552,8 @@ __device__ bool finish(const Args &args, double *record, double sum, int kind, d
         double value = root / scale;
         if (args.flags & DIVIDED) {
             const double power = middle_power(given.loss);
-            value = times_powers(root * (1.0 / (given.loss / power)), 1.0 / power, 1.0 / scale, 1.0);
+            const double inverse = 1.0 / (given.loss / power);
+            value = times_powers(root * inverse, 1.0 / power, 1.0 / scale, 1.0);
         }
         if (args.norm_kind == 3) *(double *)args.norm = value;
         else *(float *)args.norm = narrow(value);
@@ -578,7 +582,7 @@ __device__ inline bool is_last(unsigned int *counter, unsigned int all, bool *an
 template <int what, bool again> __device__ void norm(const Args &args) {
     __shared__ double sums[2][THREADS];
     __shared__ double others[THREADS];
-    __shared__ int complete[2];  // the leaf whose chunks are all done; it is summed at the next turn
+    __shared__ int complete[2];  // the leaf whose chunks are all done: it is summed a turn later
     __shared__ bool last;
     __shared__ int flagged;
     double *flag = args.record + RECORD * (args.flags & JOINT ? 1 : args.number);
@@ -635,7 +639,8 @@ template <int what, bool again> __device__ void norm(const Args &args) {
         }
         if (done >= 0) {
             const Leaf &leaf = leaves[done];
-            const double sum = sum_of_block<what>(args.partial + leaf.first, chunks_of(leaf), others);
+            const double *partial = args.partial + leaf.first;
+            const double sum = sum_of_block<what>(partial, chunks_of(leaf), others);
             if (threadIdx.x == 0) args.sums[done] = sum;
         }
         turn = 1 - turn;
@@ -779,8 +784,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_product(
 ) {
     const bool joint = args.flags & JOINT;
     const Leaf *leaves = leaves_of(args);
-    if (joint && !(state_of(args.record) & (ACTIVE | ERASED)) && leaves[0].source == leaves[0].target)
-        return;
+    const bool idle = joint && !(state_of(args.record) & (ACTIVE | ERASED));
+    if (idle && leaves[0].source == leaves[0].target) return;
     int high = args.number;
     for (unsigned int i = blockIdx.x; i < args.chunks; i += gridDim.x) {
         const unsigned int chunk = args.chunks - 1 - i;

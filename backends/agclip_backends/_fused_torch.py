@@ -30,9 +30,16 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 class TorchLibrary:
     """What `_fused.Library` asks for, on CUDA tensors."""
 
-    def __init__(self, *defines: str) -> None:
-        """Take further options for the compiler, such as "-DBATCH=8"."""
+    def __init__(self, *defines: str, every_kind: bool = False) -> None:
+        """Begin with nothing compiled.
+
+        Args:
+            defines: Further options for the compiler, such as "-DBATCH=8".
+            every_kind: Compile a kernel once, for all kinds of leaves, instead of for those that
+                there are: more seconds the first time, none for other mixtures.
+        """
         self._defines = defines
+        self._every_kind = every_kind
         self._modules: dict[Any, Any] = {}
         self._devices: dict[int, torch.device] = {}
         self.compiled: list[tuple[str, int]] = []
@@ -67,7 +74,7 @@ class TorchLibrary:
         return Place(index, stream, torch.cuda.is_current_stream_capturing())
 
     def together(self, place: Place, leaves: Sequence[Any]) -> bool:
-        return all([leaf.get_device() == place.device for leaf in leaves])
+        return all(leaf.get_device() == place.device for leaf in leaves)
 
     def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
         kind = _KINDS.get(x.dtype)
@@ -108,6 +115,7 @@ class TorchLibrary:
 
     def function(self, place: Place, name: str, kinds: int) -> Any:
         capability = torch.cuda.get_device_capability(place.device)
+        kinds = 15 if self._every_kind else kinds
         defines = (*self._defines, f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
         key = (capability, name, kinds)
         image = self._modules.get(key)
