@@ -16,8 +16,11 @@ import itertools
 import json
 import math
 import os
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -970,6 +973,33 @@ def warm_up() -> str:
     return ", ".join(f"{name} {kinds}: {f.result():.2f} s" for (_, name, kinds), f in futures)
 
 
+def compiler() -> str:
+    """See that NVRTC works; compile with nvcc otherwise."""
+    text = 'extern "C" __global__ void nothing() {}'
+    capability = torch.cuda.get_device_capability()
+    major = int((torch.version.cuda or "13").partition(".")[0])
+    try:
+        _driver.compile_source(text, (), capability, major)
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is another way
+        _driver.compile_source = _by_nvcc
+        _driver.compile_source(text, (), capability, major)
+        return f"nvcc, since {str(error)[:300]}"
+    return "NVRTC"
+
+
+def _by_nvcc(source: str, given: Any, capability: tuple[int, int], major: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path, image = Path(folder, "kernels.cu"), Path(folder, "kernels.cubin")
+        path.write_text(source)
+        nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+        target = f"-arch=sm_{capability[0]}{capability[1]}"
+        command = [nvcc, "-cubin", target, *given, str(path), "-o", str(image)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(done.stderr[:2000])
+        return image.read_bytes()
+
+
 def tables() -> None:
     print("\n== checks:", len(results["checks"]), "passed;", len(results["errors"]), "not")
     for name, text in results["errors"].items():
@@ -1009,6 +1039,8 @@ def main() -> int:
         print(results["device"], torch.__version__, torch.version.cuda, flush=True)
     torch.manual_seed(0)
     on_device = device == "cuda"
+    if on_device:
+        part("checks", "compiler", compiler)
     part("checks", "warm up", warm_up)
     quick = ["f32, 0 off", "bf16, 1 off", "bits of the sums"]
     for name in quick:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import ctypes.util
 import functools
 import importlib.util
 import os
@@ -168,11 +168,40 @@ def _nvrtc(major: int) -> Any:
     tried = []
     for name in _names(major):
         try:
-            return ctypes.CDLL(name)
+            library = ctypes.CDLL(name)
         except OSError:
             tried.append(name)
+        else:
+            _load_builtins(library)
+            return library
     message = f"NVRTC of CUDA {major} was not found; looked for {', '.join(tried)}"
     raise DriverError(message)
+
+
+def _load_builtins(nvrtc: Any) -> None:
+    """Load the compiler's other half from where it lies.
+
+    That of CUDA 13.0 in Python's packages (nvidia-cuda-nvrtc 13.0.88) looks for it nowhere near.
+    """
+    address = ctypes.cast(nvrtc.nvrtcVersion, ctypes.c_void_p).value or 0
+    folder = _folder_of(address)
+    for path in sorted(folder.glob("libnvrtc-builtins.so.*")) if folder else []:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(path))
+
+
+def _folder_of(address: int) -> Path | None:
+    """Return where the library that holds an address in this process was loaded from."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        fields = line.split(maxsplit=5)
+        low, _, high = fields[0].partition("-")
+        if len(fields) == 6 and int(low, 16) <= address < int(high, 16):
+            return Path(fields[5]).parent
+    return None
 
 
 def _names(major: int) -> Iterator[str]:
