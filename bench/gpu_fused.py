@@ -15,6 +15,7 @@ import concurrent.futures
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -614,36 +615,20 @@ rooms: dict[str, Room] = {}
 
 
 def compile_all() -> str:
-    """Compile the variants side by side; each is right or wrong by itself."""
+    """Take in what has been compiled of the variants; each is right or wrong by itself."""
     capability = torch.cuda.get_device_capability()
-    major = int((torch.version.cuda or "13").partition(".")[0])
-    jobs = []
+    failed = {}
     for label, defines in VARIANTS.items():
         library = TorchLibrary(*defines)
-        rooms[label] = Room(library)
-        for name in ("agclip_norm_2", "agclip_product"):
-            for kinds in (4, 2):
-                jobs.append((label, library, defines, name, kinds))
-
-    def work(job: Any) -> float:
-        _, library, defines, name, kinds = job
-        every = (*_fused_torch.OPTIONS, *defines)
-        every += (f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
-        before = time.perf_counter()
-        image = _driver.compile_source(_fused_torch.SOURCE, every, capability, major)
-        library._modules[capability, name, kinds] = image
-        return time.perf_counter() - before
-
-    pool = concurrent.futures.ThreadPoolExecutor(min(12, os.cpu_count() or 2))
-    futures = {pool.submit(work, job): job for job in jobs}
-    finished, late = concurrent.futures.wait(futures, timeout=min(14.0, left() / 3))
-    pool.shutdown(wait=False, cancel_futures=True)
-    failed = {futures[f][0]: str(f.exception())[:300] for f in finished if f.exception()}
-    for label in {futures[f][0] for f in late} | set(failed):
-        rooms.pop(label, None)
-    took = [f.result() for f in finished if not f.exception()]
-    middle = statistics.median(took) if took else math.nan
-    return f"{len(took)} modules, {middle:.2f} s each; late: {len(late)}; failed: {failed}"
+        try:
+            for name, kinds in itertools.product(PAIR, (4, 2)):
+                image = compiled(defines, name, kinds, wait_for=5.0)
+                library._modules[capability, name, kinds] = image
+        except Exception as error:  # noqa: BLE001 - the other variants go on
+            failed[label] = f"{type(error).__name__}: {str(error)[:300]}"
+        else:
+            rooms[label] = Room(library)
+    return f"{len(rooms)} variants; failed: {failed}"
 
 
 def one_kernel(here: Room, leaves: list[Any], name: str, bound: float) -> Any:
@@ -946,31 +931,59 @@ ON_DEVICE = {
 }
 
 
+PAIR = ("agclip_norm_2", "agclip_product")
+EVERY: list[tuple[tuple[str, ...], str, int]] = [
+    *(((), name, kinds) for name in PAIR for kinds in (4, 2)),
+    *(((), name, 15) for name in KERNELS),
+    *((v, name, kinds) for v in VARIANTS.values() if v for name in PAIR for kinds in (4, 2)),
+]
+compiling: dict[Any, Any] = {}
+
+
+def begin_to_compile() -> None:
+    """Compile everything side by side in processes of their own, before CUDA is in use here."""
+    context = multiprocessing.get_context("fork")
+    workers = max(2, (os.cpu_count() or 2) - 2)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+    for job in EVERY:
+        compiling[job] = pool.submit(compile_one, *job, (9, 0))
+
+
+def compile_one(
+    defines: tuple[str, ...], name: str, kinds: int, capability: tuple[int, int]
+) -> bytes:
+    major = int((torch.version.cuda or "13").partition(".")[0])
+    every = (*_fused_torch.OPTIONS, *defines)
+    every += (f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
+    try:
+        return _driver.compile_source(_fused_torch.SOURCE, every, capability, major)
+    except Exception:  # noqa: BLE001 - whatever it is, there is another way
+        return _by_nvcc(_fused_torch.SOURCE, every, capability, major)
+
+
+def compiled(defines: tuple[str, ...], name: str, kinds: int, wait_for: float) -> bytes:
+    capability = torch.cuda.get_device_capability()
+    future = compiling.get((defines, name, kinds))
+    if future is not None and capability == (9, 0):
+        try:
+            return future.result(timeout=wait_for)
+        except Exception as error:  # noqa: BLE001 - compile it here, if it is of the first ones
+            if defines:
+                raise
+            print(f"   {name} {kinds}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+    return compile_one(defines, name, kinds, capability)
+
+
 def warm_up() -> str:
-    """Compile what the checks need side by side, rather than one after the other."""
+    """Hand the kernels that all parts need to the libraries."""
     if device != "cuda":
         return "nothing"
     capability = torch.cuda.get_device_capability()
-    major = int((torch.version.cuda or "13").partition(".")[0])
-    library = room._library
-    usual = _fused_torch.room._library
-    pairs = ("agclip_norm_2", "agclip_product")
-    wanted = [(library, name, 15) for name in KERNELS]
-    wanted += [(usual, name, kinds) for name in pairs for kinds in (4, 2)]
-
-    def work(job: Any) -> float:
-        owner, name, kinds = job
-        every = (*_fused_torch.OPTIONS, f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
-        before = time.perf_counter()
-        image = _driver.compile_source(_fused_torch.SOURCE, every, capability, major)
-        owner._modules[capability, name, kinds] = image
-        return time.perf_counter() - before
-
-    with concurrent.futures.ThreadPoolExecutor(min(14, os.cpu_count() or 2)) as pool:
-        futures = [(job, pool.submit(work, job)) for job in wanted]
-        failed = [str(f.exception())[:400] for _, f in futures if f.exception()]
-    assert not failed, failed[:2]
-    return ", ".join(f"{name} {kinds}: {f.result():.2f} s" for (_, name, kinds), f in futures)
+    for defines, name, kinds in EVERY[: 4 + len(KERNELS)]:
+        library = room._library if kinds == 15 else _fused_torch.room._library
+        image = compiled(defines, name, kinds, wait_for=20.0)
+        library._modules[capability, name, kinds] = image
+    return f"{4 + len(KERNELS)} kernels"
 
 
 def compiler() -> str:
@@ -1018,7 +1031,7 @@ def tables() -> None:
                 print(f"== {name} {short}:", *(f"{k} {v[0]}" for v, k in rated[:6]), sep="  ")
 
 
-def main() -> int:
+def main() -> None:
     global options, device, room
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=float, default=100.0, help="seconds")
@@ -1034,6 +1047,10 @@ def main() -> int:
         room = Room(fused_rehearsal.library())
     else:
         room = Room(TorchLibrary(every_kind=True))
+        try:
+            begin_to_compile()
+        except Exception as error:  # noqa: BLE001 - then everything is compiled here
+            print("no processes to compile in:", error)
         results["device"] = torch.cuda.get_device_name()
         results["torch"] = torch.__version__
         print(results["device"], torch.__version__, torch.version.cuda, flush=True)
@@ -1077,8 +1094,9 @@ def main() -> int:
         part("times", "resident blocks", registers)
     tables()
     save()
-    return 0
+    sys.stdout.flush()
+    os._exit(0)  # without waiting for compilers
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
