@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import math
@@ -938,6 +939,7 @@ EVERY: list[tuple[tuple[str, ...], str, int]] = [
     *((v, name, kinds) for v in VARIANTS.values() if v for name in PAIR for kinds in (4, 2)),
 ]
 compiling: dict[Any, Any] = {}
+workers_of: list[Any] = []
 
 
 def begin_to_compile() -> None:
@@ -947,6 +949,7 @@ def begin_to_compile() -> None:
     pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
     for job in EVERY:
         compiling[job] = pool.submit(compile_one, *job, (9, 0))
+    workers_of.append(pool)
 
 
 def compile_one(
@@ -967,7 +970,7 @@ def compiled(defines: tuple[str, ...], name: str, kinds: int, wait_for: float) -
     if future is not None and capability == (9, 0):
         try:
             return future.result(timeout=wait_for)
-        except Exception as error:  # noqa: BLE001 - compile it here, if it is of the first ones
+        except Exception as error:
             if defines:
                 raise
             print(f"   {name} {kinds}: {type(error).__name__}: {str(error)[:200]}", flush=True)
@@ -1031,6 +1034,31 @@ def tables() -> None:
                 print(f"== {name} {short}:", *(f"{k} {v[0]}" for v, k in rated[:6]), sep="  ")
 
 
+def leave(reason: str = "") -> None:
+    """Print and write what there is, and end, whatever still runs."""
+    if reason:
+        print(reason, flush=True)
+    with contextlib.suppress(Exception):
+        tables()
+        save()
+    for pool in workers_of:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+    sys.stdout.flush()
+    os._exit(1 if reason else 0)
+
+
+def run_on_device(rows: dict[str, Any]) -> None:
+    """The parts that a rehearsal cannot have."""
+    for name, function in ON_DEVICE.items():
+        part("checks", name, function)
+    for name in ("f32 1e8", "f32 1e6", "f32 1000 x 100"):
+        part("times", f"{name}, replayed", replayed, *rows[name][:2])
+    part("checks", "cupy", cupy_checks)
+    part("times", "cupy", cupy_times)
+    part("times", "resident blocks", registers)
+
+
 def main() -> None:
     global options, device, room
     parser = argparse.ArgumentParser(description=__doc__)
@@ -1054,6 +1082,10 @@ def main() -> None:
         results["device"] = torch.cuda.get_device_name()
         results["torch"] = torch.__version__
         print(results["device"], torch.__version__, torch.version.cuda, flush=True)
+    # A kernel that never ends must not take the results along.
+    watch = threading.Timer(options.budget + 20, leave, ["stopped: the budget was overrun"])
+    watch.daemon = True
+    watch.start()
     torch.manual_seed(0)
     on_device = device == "cuda"
     if on_device:
@@ -1085,17 +1117,8 @@ def main() -> None:
         if name not in quick:
             part("checks", name, function)
     if on_device:
-        for name, function in ON_DEVICE.items():
-            part("checks", name, function)
-        for name in ("f32 1e8", "f32 1e6", "f32 1000 x 100"):
-            part("times", f"{name}, replayed", replayed, *rows[name][:2])
-        part("checks", "cupy", cupy_checks)
-        part("times", "cupy", cupy_times)
-        part("times", "resident blocks", registers)
-    tables()
-    save()
-    sys.stdout.flush()
-    os._exit(0)  # without waiting for compilers
+        run_on_device(rows)
+    leave()
 
 
 if __name__ == "__main__":
