@@ -36,17 +36,9 @@ import agclip
 from agclip._coefficient import strict_shrink
 from agclip._dtypes import kind_named
 from agclip_backends import _driver, _fused_torch
+from agclip_backends._cuda_source import CHUNK, THREADS
 from agclip_backends._fused import Room, Terms
-from agclip_backends._fused_source import (
-    AGAIN,
-    CHUNK,
-    FINITE,
-    KERNELS,
-    LIMITED,
-    NORMS,
-    RECORD,
-    THREADS,
-)
+from agclip_backends._fused_source import AGAIN, FINITE, KERNELS, LIMITED, NORMS, RECORD, SOURCE
 from agclip_backends._fused_torch import TorchLibrary
 
 START = time.perf_counter()
@@ -959,9 +951,9 @@ def compile_one(
     every = (*_fused_torch.OPTIONS, *defines)
     every += (f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
     try:
-        return _driver.compile_source(_fused_torch.SOURCE, every, capability, major)
+        return _driver.compile_source(SOURCE, every, capability, major)
     except Exception:  # noqa: BLE001 - whatever it is, there is another way
-        return _by_nvcc(_fused_torch.SOURCE, every, capability, major)
+        return _by_nvcc(SOURCE, every, capability, major)
 
 
 def compiled(defines: tuple[str, ...], name: str, kinds: int, wait_for: float) -> bytes:

@@ -8,7 +8,7 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,30 @@ class DriverError(RuntimeError):
     """A call of the driver or of the compiler has failed."""
 
 
-@functools.cache
-def _driver() -> Any:
-    for name in _DRIVERS:
+def _first(what: str, names: Iterable[str]) -> Any:
+    """Load the first library that there is."""
+    tried = []
+    for name in names:
         try:
-            library = ctypes.CDLL(name)
+            return ctypes.CDLL(name)
         except OSError:
-            continue
-        unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
-        library.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, *[pointer] * 3]
-        return library
-    message = f"NVIDIA's driver was not found; looked for {', '.join(_DRIVERS)}"
+            tried.append(name)
+    message = f"{what} was not found; looked for {', '.join(tried)}"
     raise DriverError(message)
 
 
-def _check(status: int, what: str) -> None:
+@functools.cache
+def _driver() -> Any:
+    library = _first("NVIDIA's driver", _DRIVERS)
+    unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
+    library.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, *[pointer] * 3]
+    return library
+
+
+def _check(status: int, what: str, driver: Any = None) -> None:
     if status:
         text = ctypes.c_char_p()
-        _driver().cuGetErrorString(status, ctypes.byref(text))
+        (driver or _driver()).cuGetErrorString(status, ctypes.byref(text))
         reason = text.value.decode() if text.value else "unknown error"
         message = f"{what} failed: {reason} (CUDA error {status})"
         raise DriverError(message)
@@ -150,7 +156,8 @@ def _check_nvrtc(nvrtc: Any, status: int, program: Any) -> None:
         log = ctypes.create_string_buffer(max(size.value, 1))
         nvrtc.nvrtcGetProgramLog(program, log)
         reason = nvrtc.nvrtcGetErrorString(status).decode()
-        message = f"NVRTC failed: {reason}\n{log.value.decode(errors='replace')}"
+        said = log.value.decode(errors="replace").strip()
+        message = f"NVRTC failed: {reason}; {said}"
         raise DriverError(message)
 
 
@@ -165,17 +172,9 @@ def _architectures(nvrtc: Any) -> list[int]:
 
 @functools.cache
 def _nvrtc(major: int) -> Any:
-    tried = []
-    for name in _names(major):
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            tried.append(name)
-        else:
-            _load_builtins(library)
-            return library
-    message = f"NVRTC of CUDA {major} was not found; looked for {', '.join(tried)}"
-    raise DriverError(message)
+    library = _first(f"NVRTC of CUDA {major}", _names(major))
+    _load_builtins(library)
+    return library
 
 
 def _load_builtins(nvrtc: Any) -> None:

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from agclip_backends._cuda_source import CHUNK
 from agclip_backends._fused_source import (
-    CHUNK,
     DIVIDED,
     INLINE,
     JOINT,
@@ -201,7 +201,7 @@ class Room:
             The norm and the decisions; None, and nothing done, if the kernels do not take the call.
         """
         library = self._library
-        described = library.describe(sources)
+        described = library.describe(sources) if sources else None
         if described is None or terms.order not in NORMS:
             return None
         place = library.place(sources)
@@ -285,7 +285,7 @@ class Room:
             Whether it has been done.
         """
         library = self._library
-        described = library.describe(sources)
+        described = library.describe(sources) if sources else None
         place = None if described is None else library.place(sources)
         if described is None or place is None:
             return False

@@ -10,8 +10,9 @@ import numpy as np
 
 from agclip_backends import _driver
 from agclip_backends._cuda_source import KINDS as _NAMES
+from agclip_backends._cuda_source import THREADS
 from agclip_backends._fused import Described, Place, Room
-from agclip_backends._fused_source import KERNELS, SOURCE, THREADS
+from agclip_backends._fused_source import KERNELS, SOURCE
 
 _KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
 _TWICE = (np.dtype("complex64"), np.dtype("complex128"))

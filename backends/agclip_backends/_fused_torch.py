@@ -15,8 +15,9 @@ import torch
 from torch.autograd.graph import increment_version
 
 from agclip_backends import _driver
+from agclip_backends._cuda_source import THREADS
 from agclip_backends._fused import Described, Place, Room
-from agclip_backends._fused_source import KERNELS, SOURCE, THREADS
+from agclip_backends._fused_source import KERNELS, SOURCE
 
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _TWICE = {torch.complex64: 2, torch.complex128: 3}
