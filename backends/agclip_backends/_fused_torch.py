@@ -22,7 +22,8 @@ from agclip_backends._fused_source import KERNELS, SOURCE
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _TWICE = {torch.complex64: 2, torch.complex128: 3}
 _REAL = {2: torch.float32, 3: torch.float64}
-_ALIGNED = (2, 2, 4, 8)
+_contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
+_count = torch.Tensor.numel
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """What NVRTC is told. The source has no products and sums that could be contracted anyway."""
@@ -49,13 +50,12 @@ class TorchLibrary:
     def describe(self, leaves: Sequence[Any]) -> Described | None:
         try:
             kinds = tuple([_KINDS[leaf.dtype] for leaf in leaves])
-            counts = tuple([leaf.numel() for leaf in leaves])
         except KeyError:
             return self._describe_slowly(leaves)
-        for leaf in leaves:
-            if not leaf.is_contiguous() and not _dense(leaf):
-                return None
-        return Described(tuple([leaf.data_ptr() for leaf in leaves]), counts, kinds)
+        # Methods of the class, called by `map`, take half the time of a loop in Python.
+        if False in map(_contiguous, leaves) and not all(map(_dense, leaves)):
+            return None
+        return Described(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
 
     def _describe_slowly(self, leaves: Sequence[Any]) -> Described | None:
         kinds, counts = [], []
