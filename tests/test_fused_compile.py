@@ -70,9 +70,8 @@ def hot(request, nvrtc):
 
 def float32_arithmetic(ptx):
     """The instructions that compute with float32, or convert or compare it."""
-    return set(
-        re.findall(r"\b(?:add|sub|mul|div|fma|mad|min|max|abs|neg|setp|cvt)[.\w]*f32\b", ptx)
-    )
+    kinds = "add|sub|mul|div|fma|mad|min|max|abs|neg|setp|cvt"
+    return {found for found in re.findall(rf"\b(?:{kinds})\.[.\w]+", ptx) if "f32" in found}
 
 
 RIGHT = {
