@@ -37,8 +37,9 @@ from agclip._coefficient import strict_shrink
 from agclip._dtypes import kind_named
 from agclip_backends import _driver, _fused_torch
 from agclip_backends._cuda_source import CHUNK, THREADS
-from agclip_backends._fused import Room, Terms
+from agclip_backends._fused import Room
 from agclip_backends._fused_source import AGAIN, FINITE, KERNELS, LIMITED, NORMS, RECORD, SOURCE
+from agclip_backends._fused_table import Terms
 from agclip_backends._fused_torch import TorchLibrary
 
 START = time.perf_counter()

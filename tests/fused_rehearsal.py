@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import fused_host
-from agclip_backends import _fused
+from agclip_backends._fused_table import Place
 from agclip_backends._fused_torch import TorchLibrary
 
 
@@ -20,7 +20,7 @@ class CpuLibrary(TorchLibrary):
         self.host = host
 
     def place(self, leaves):
-        return _fused.Place(0, 7, self.host.capturing)
+        return Place(0, 7, self.host.capturing)
 
     def together(self, place, leaves):
         return True

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from agclip_backends import _fused
+from agclip_backends import _fused_table
 from agclip_backends._cuda_source import THREADS
 from agclip_backends._fused_source import KERNELS, SOURCE
 
@@ -100,7 +100,7 @@ def test_so_it_is_on_other_devices(hot):
 def test_a_launch_has_the_blocks_and_arguments_that_the_host_gives_it(whole, name):
     assert f".maxntid {THREADS}" in whole[name]
     (size,) = re.findall(r"\.param \.align 8 \.b8 \w+\[(\d+)\]", whole[name])
-    assert int(size) == _fused._SIZE <= 4096
+    assert int(size) == _fused_table.SIZE <= 4096
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -10,10 +10,11 @@ import agclip
 import fused_host
 from agclip._coefficient import strict_shrink
 from agclip._dtypes import kind_named
-from agclip_backends import _fused
+from agclip_backends import _fused, _fused_table
 from agclip_backends._cuda_source import CHUNK, THREADS
-from agclip_backends._fused import Room, Terms
+from agclip_backends._fused import Room
 from agclip_backends._fused_source import ACTIVE, AGAIN, ERASED, FINITE, INLINE, LIMITED, RECORD
+from agclip_backends._fused_table import Terms
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
@@ -405,10 +406,10 @@ def test_what_is_captured_can_be_replayed(library, count, terms):
 
 
 def test_sizes_beyond_32_bits_are_passed_on_whole(room):
-    far = _fused.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
-    table = room._new_table(_fused.Place(0, 7, False), far, far, None)
+    far = _fused_table.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
+    table = room._new_table(_fused_table.Place(0, 7, False), _fused_table.packed(far, far, None))
     assert table.chunks == (1 << 27) + 1
-    first = _fused._LEAF.unpack_from(table.template, 200)
-    second = _fused._LEAF.unpack_from(table.template, 200 + _fused._LEAF.size)
+    first = _fused_table.LEAF.unpack_from(table.template, 200)
+    second = _fused_table.LEAF.unpack_from(table.template, 200 + _fused_table.LEAF.size)
     assert first == (1 << 48, 1 << 48, 1 << 41, 0, 2, 1.0)
     assert second == (1 << 50, 1 << 50, 5, 1 << 27, 2, 1.0)

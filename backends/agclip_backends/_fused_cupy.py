@@ -11,8 +11,9 @@ import numpy as np
 from agclip_backends import _driver
 from agclip_backends._cuda_source import KINDS as _NAMES
 from agclip_backends._cuda_source import THREADS
-from agclip_backends._fused import Described, Place, Room
+from agclip_backends._fused import Room
 from agclip_backends._fused_source import KERNELS, SOURCE
+from agclip_backends._fused_table import Described, Place
 
 _KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
 _TWICE = (np.dtype("complex64"), np.dtype("complex128"))
@@ -21,6 +22,8 @@ _REAL = {2: np.float32, 3: np.float64}
 
 class CupyLibrary:
     """What `_fused.Library` asks for, on CuPy's arrays."""
+
+    pools_captures = False
 
     def __init__(self, *defines: str) -> None:
         """Take further options for the compiler, such as "-DBATCH=8"."""

@@ -16,8 +16,9 @@ from torch.autograd.graph import increment_version
 
 from agclip_backends import _driver
 from agclip_backends._cuda_source import THREADS
-from agclip_backends._fused import Described, Place, Room
+from agclip_backends._fused import Room
 from agclip_backends._fused_source import KERNELS, SOURCE
+from agclip_backends._fused_table import Described, Place
 
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _TWICE = {torch.complex64: 2, torch.complex128: 3}
@@ -31,6 +32,8 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 
 class TorchLibrary:
     """What `_fused.Library` asks for, on CUDA tensors."""
+
+    pools_captures = True
 
     def __init__(self, *defines: str, every_kind: bool = False) -> None:
         """Begin with nothing compiled.
