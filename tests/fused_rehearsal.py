@@ -15,6 +15,8 @@ from agclip_backends._fused_torch import TorchLibrary
 class CpuLibrary(TorchLibrary):
     """The calls of PyTorch as they are, and the kernels on the host."""
 
+    pools_captures = False
+
     def __init__(self, host):
         super().__init__()
         self.host = host
