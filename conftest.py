@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import agclip
-from agclip import _registry, _tree
+from agclip._backends import registry
+from agclip._trees import tree
 from agclip.config import _now
 
 ROOT = Path(__file__).parent
@@ -52,16 +53,16 @@ def _pages() -> Callable[[Path, pytest.Collector], pytest.Collector | None]:
 
 def _set_up(namespace: dict[str, Any]) -> None:
     namespace["absent"] = _absent
-    namespace["before"] = dict(_registry._registered), dict(_tree._containers)
+    namespace["before"] = dict(registry._registered), dict(tree._containers)
 
 
 def _tear_down(namespace: dict[str, Any]) -> None:
     """Forget what a page has registered and set."""
     backends, containers = namespace["before"]
-    for registered, known in ((_registry._registered, backends), (_tree._containers, containers)):
+    for registered, known in ((registry._registered, backends), (tree._containers, containers)):
         registered.clear()
         registered.update(known)
-    _registry.BY_TYPE.clear()
+    registry.BY_TYPE.clear()
     _now.forget()
 
 

@@ -2,23 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from agclip._adaptive import adaptive_grad_clip, adaptive_grad_clip_
-from agclip._averages import (
+from agclip._backends.backend import Backend
+from agclip._backends.listing import BackendInfo, backends
+from agclip._backends.registry import get_backend, register_backend
+from agclip._trees.asarray import asarray, namespace
+from agclip._trees.tree import register_container
+from agclip.config import config_context, get_config, load_config, set_config
+from agclip.functions.adaptive import adaptive_grad_clip, adaptive_grad_clip_
+from agclip.functions.average import (
     clip_by_average_norm,
     clip_by_average_norm_,
     clip_by_rms,
     clip_by_rms_,
 )
-from agclip._backend import Backend
-from agclip._global import clip_by_global_norm, clip_by_global_norm_, global_norm
-from agclip._listing import BackendInfo, backends
-from agclip._made import asarray, namespace
-from agclip._per_example import clip_per_example
-from agclip._per_leaf import clip_by_norm, clip_by_norm_
-from agclip._registry import get_backend, register_backend
-from agclip._tree import register_container
-from agclip._value import clip_by_value, clip_by_value_
-from agclip.config import config_context, get_config, load_config, set_config
+from agclip.functions.global_norm import clip_by_global_norm, clip_by_global_norm_, global_norm
+from agclip.functions.norm import clip_by_norm, clip_by_norm_
+from agclip.functions.per_example import clip_per_example
+from agclip.functions.value import clip_by_value, clip_by_value_
 
 if TYPE_CHECKING:
     from agclip.rules import (

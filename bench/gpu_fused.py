@@ -33,14 +33,23 @@ import numpy as np
 import torch
 
 import agclip
-from agclip._coefficient import strict_shrink
-from agclip._dtypes import kind_named
-from agclip_backends import _driver, _fused_torch
-from agclip_backends._cuda_source import CHUNK, THREADS
-from agclip_backends._fused import Room
-from agclip_backends._fused_source import AGAIN, FINITE, KERNELS, LIMITED, NORMS, RECORD, SOURCE
-from agclip_backends._fused_table import Terms
-from agclip_backends._fused_torch import TorchLibrary
+from agclip._backends.dtypes import kind_named
+from agclip._numerics.coefficient import strict_shrink
+from agclip_backends._cuda import driver
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.fused_source import (
+    AGAIN,
+    FINITE,
+    KERNELS,
+    LIMITED,
+    NORMS,
+    RECORD,
+    SOURCE,
+)
+from agclip_backends._cuda.source import CHUNK, THREADS
+from agclip_backends._cuda.table import Terms
+from agclip_backends.torch import fused as _fused
+from agclip_backends.torch.fused import TorchLibrary
 
 START = time.perf_counter()
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
@@ -831,7 +840,7 @@ def host_profile() -> dict[str, float]:
         call = one_kernel(room, leaves, "agclip_product", 1e9)
         found[f"{count}: one launch"] = timed(lambda: call(8))
         try:
-            found[f"{count}: versions"] = timed(lambda: _fused_torch.written(leaves))
+            found[f"{count}: versions"] = timed(lambda: _fused.written(leaves))
         except Exception as error:  # noqa: BLE001 - the rest is worth more
             found[f"{count}: versions"] = str(error)[:100]
     return found
@@ -858,7 +867,7 @@ def new_addresses() -> dict[str, float]:
 def cupy_checks() -> str:
     import cupy
 
-    from agclip_backends._fused_cupy import room as cupy_room
+    from agclip_backends.cupy.fused import room as cupy_room
 
     bad = calls = 0
     for name in ("f16", "f32"):
@@ -899,7 +908,7 @@ def cupy_checks() -> str:
 def cupy_times() -> dict[str, float]:
     import cupy
 
-    from agclip_backends._fused_cupy import room as cupy_room
+    from agclip_backends.cupy.fused import room as cupy_room
 
     found = {}
     for count in (2, 20, 200, 1000):
@@ -926,9 +935,9 @@ def cupy_times() -> dict[str, float]:
 def registers() -> dict[str, Any]:
     """What the driver says of the kernels: blocks that fit on a multiprocessor."""
     found = {}
-    for label, here in {"every kind": room, "default": _fused_torch.room, **rooms}.items():
+    for label, here in {"every kind": room, "default": _fused.room, **rooms}.items():
         for (_, name, kinds), function in here._functions.items():
-            found[f"{label} {name} {kinds}"] = _driver.resident(function, THREADS)
+            found[f"{label} {name} {kinds}"] = driver.resident(function, THREADS)
     return found
 
 
@@ -981,10 +990,10 @@ def compile_one(
     defines: tuple[str, ...], name: str, kinds: int, capability: tuple[int, int]
 ) -> bytes:
     major = int((torch.version.cuda or "13").partition(".")[0])
-    every = (*_fused_torch.OPTIONS, *defines)
+    every = (*_fused.OPTIONS, *defines)
     every += (f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
     try:
-        return _driver.compile_source(SOURCE, every, capability, major)
+        return driver.compile_source(SOURCE, every, capability, major)
     except Exception:  # noqa: BLE001 - whatever it is, there is another way
         return _by_nvcc(SOURCE, every, capability, major)
 
@@ -1008,7 +1017,7 @@ def warm_up() -> str:
         return "nothing"
     capability = torch.cuda.get_device_capability()
     for defines, name, kinds in EVERY[: 4 + len(KERNELS)]:
-        library = room._library if kinds == 15 else _fused_torch.room._library
+        library = room._library if kinds == 15 else _fused.room._library
         image = compiled(defines, name, kinds, wait_for=20.0)
         library._modules[capability, name, kinds] = image
     return f"{4 + len(KERNELS)} kernels"
@@ -1020,10 +1029,10 @@ def compiler() -> str:
     capability = torch.cuda.get_device_capability()
     major = int((torch.version.cuda or "13").partition(".")[0])
     try:
-        _driver.compile_source(text, (), capability, major)
+        driver.compile_source(text, (), capability, major)
     except Exception as error:  # noqa: BLE001 - whatever it is, there is another way
-        _driver.compile_source = _by_nvcc
-        _driver.compile_source(text, (), capability, major)
+        driver.compile_source = _by_nvcc
+        driver.compile_source(text, (), capability, major)
         return f"nvcc, since {str(error)[:300]}"
     return "NVRTC"
 
@@ -1132,7 +1141,7 @@ def main() -> None:
         "bf16 300 x 1e6": ("bf16", [big // 100] * (300 if on_device else 3), 3, 5),
     }
     for name, (dtype, sizes, inner, outer) in rows.items():
-        usual = _fused_torch.room if on_device else room
+        usual = _fused.room if on_device else room
         part("times", name, contest, dtype, sizes, usual, inner, outer)
     if on_device:
         part("times", "host", host_profile)

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from agclip import _plugins, _registry, _tree
+from agclip._backends import entry_points as _entry_points
+from agclip._backends import registry as _registry
+from agclip._trees import tree as trees
 
 LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict")
 WRITABLE = ("numpy", "torch", "array_api_strict")
@@ -158,14 +160,14 @@ class Registry:
 
 def _look_again() -> None:
     importlib.invalidate_caches()
-    _plugins.forget()
+    _entry_points.forget()
     _registry.BY_TYPE.clear()
 
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
     """Lend the registry of backends and containers; afterwards it is as it was before."""
-    known = [(kept, dict(kept)) for kept in (_registry._registered, _tree._containers)]
+    known = [(kept, dict(kept)) for kept in (_registry._registered, trees._containers)]
     lent = Registry(folder / "distributions")
     lent.folder.mkdir()
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from agclip.config import KEYS, _environment, _now
 from agclip.testing._required import required, unusable
-from agclip_backends._loader import loader
+from agclip_backends._host.loader import loader
 
 OPTIONAL = {
     "array_api_strict": "array-api-strict",

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agclip._dtypes import kind_of
-from agclip_backends import _cuda_arithmetic
-from agclip_backends._cuda_source import KINDS, SOURCE
+from agclip._backends.dtypes import kind_of
+from agclip_backends._cuda import arithmetic
+from agclip_backends._cuda.source import KINDS, SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -111,10 +111,10 @@ extern "C" int run(const char *name, long long blocks, const long long *w, int b
 
 
 OPERATIONS = {
-    "widen": _cuda_arithmetic.WIDEN,
-    "narrow": _cuda_arithmetic.NARROW,
-    "less_equal": _cuda_arithmetic.LESS_EQUAL,
-    **{f"multiply_{kind}": operation for kind, operation in _cuda_arithmetic.MULTIPLY.items()},
+    "widen": arithmetic.WIDEN,
+    "narrow": arithmetic.NARROW,
+    "less_equal": arithmetic.LESS_EQUAL,
+    **{f"multiply_{kind}": operation for kind, operation in arithmetic.MULTIPLY.items()},
 }
 """What is done entry by entry, by name."""
 
@@ -155,7 +155,7 @@ def build(folder: Path) -> ctypes.CDLL:
 
 
 class HostDriver:
-    """What `_cuda.Driver` asks for, on NumPy arrays."""
+    """What `_cuda.calls.Driver` asks for, on NumPy arrays."""
 
     def __init__(self, library, *, backward=False):
         self._library = library
@@ -186,7 +186,7 @@ class HostDriver:
 
 
 class HostEntries:
-    """What `_cupy_entries` does, on NumPy arrays."""
+    """What `cupy.entries` does, on NumPy arrays."""
 
     def __init__(self, library):
         self._library = library

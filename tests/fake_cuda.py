@@ -19,8 +19,9 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import agclip
-from agclip import _kernels, _registry, _sums
-from agclip_backends import _torch_cuda, _torch_tensors
+from agclip._backends import kernels as kernels_
+from agclip._backends import powers, registry
+from agclip_backends.torch import cuda, tensors
 
 READS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select"}
 """What needs a value, or a number of values, on the host."""
@@ -74,22 +75,22 @@ def _tensors(x: Any) -> list[torch.Tensor]:
 @contextlib.contextmanager
 def _no_types_known() -> Iterator[None]:
     """Have the backend of every type looked up anew, and what was known known again afterwards."""
-    before = dict(_registry.BY_TYPE)
-    _registry.BY_TYPE.clear()
+    before = dict(registry.BY_TYPE)
+    registry.BY_TYPE.clear()
     try:
         yield
     finally:
-        _registry.BY_TYPE.clear()
-        _registry.BY_TYPE.update(before)
+        registry.BY_TYPE.clear()
+        registry.BY_TYPE.update(before)
 
 
 @contextlib.contextmanager
 def mode() -> Iterator[None]:
     """Have tensors on "cuda" made without one, and go the way of those that are on a GPU."""
     with pytest.MonkeyPatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
-        patch.setattr(_torch_tensors, "dispatches", lambda _: False)
-        patch.setattr(_torch_tensors, "recorded_by_mode", lambda: False)
-        patch.setattr(_torch_tensors, "_data_ptr", _address)
+        patch.setattr(tensors, "dispatches", lambda _: False)
+        patch.setattr(tensors, "recorded_by_mode", lambda: False)
+        patch.setattr(tensors, "_data_ptr", _address)
         patch.setattr(torch.Tensor, "data_ptr", _address)
         # A build without CUDA has no guard for its devices, for which indexing and the derivative
         # of `copy_` ask (torch 2.13).
@@ -145,20 +146,18 @@ def tensor(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.
 def path() -> Iterator[None]:
     """Have CPU tensors, with their values, go the way of tensors on a device."""
     own = agclip.get_backend("torch")
-    kernels = {
-        name: getattr(_torch_cuda, name) for name in ("sum_squares", "scale", "scale_", "total")
-    }
+    kernels = {name: getattr(cuda, name) for name in ("sum_squares", "scale", "scale_", "total")}
     made = dataclasses.replace(
         own,
         access=lambda _: "sync",
         keeps_bits=lambda _: True,
         survey=lambda *_: None,
-        branch=_kernels.select,
-        abs_max=_kernels.abs_max,
-        power_sums=_sums.power_sums,
+        branch=kernels_.select,
+        abs_max=kernels_.abs_max,
+        power_sums=powers.power_sums,
         **kernels,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_registry._registered, "torch", made)
+        patch.setitem(registry._registered, "torch", made)
         with _no_types_known():
             yield

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 import agclip
-from agclip._coefficient import strict_shrink
-from agclip._dtypes import kind_named
-from agclip_backends._cuda_source import CHUNK, THREADS
-from agclip_backends._fused_source import RECORD
-from agclip_backends._fused_table import Terms
+from agclip._backends.dtypes import kind_named
+from agclip._numerics.coefficient import strict_shrink
+from agclip_backends._cuda.fused_source import RECORD
+from agclip_backends._cuda.source import CHUNK, THREADS
+from agclip_backends._cuda.table import Terms
 
 NARROW = ["float16", "bfloat16", "float32"]
 SIZES = [0, 1, 7, 100, 8 * THREADS, CHUNK - 1, CHUNK, 3 * CHUNK + 77]

@@ -6,7 +6,7 @@ import pytest
 
 import fused_cases
 import fused_host
-from agclip_backends._fused import Room
+from agclip_backends._cuda.fused import Room
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agclip_backends import _fused_table
-from agclip_backends._cuda_source import KINDS
-from agclip_backends._fused_source import KERNELS, SOURCE
+from agclip_backends._cuda import table
+from agclip_backends._cuda.fused_source import KERNELS, SOURCE
+from agclip_backends._cuda.source import KINDS
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -179,12 +179,12 @@ def build(folder: Path, *flags: str) -> ctypes.CDLL:
 
 
 class HostLibrary:
-    """What `_fused.Library` asks for, on NumPy arrays: all memory is the device's."""
+    """What `_cuda.fused.Library` asks for, on NumPy arrays: all memory is the device's."""
 
     pools_captures = False
 
     def __init__(self, library, *, seed=0, backward=False, processors=3, capturing=False):
-        assert library.size_of_args() == _fused_table.SIZE
+        assert library.size_of_args() == table.SIZE
         self._library = library
         self._random = np.random.default_rng(seed)
         self._backward = backward
@@ -203,10 +203,10 @@ class HostLibrary:
             addresses.append(x.ctypes.data)
             counts.append(x.size * (2 if x.dtype.kind == "c" else 1))
             kinds.append(KINDS[x.dtype.name])
-        return _fused_table.Described(tuple(addresses), tuple(counts), tuple(kinds))
+        return table.Described(tuple(addresses), tuple(counts), tuple(kinds))
 
     def place(self, leaves):
-        return _fused_table.Place(0, self.stream, self.capturing)
+        return table.Place(0, self.stream, self.capturing)
 
     def together(self, place, leaves):
         return True
@@ -243,7 +243,7 @@ class HostLibrary:
 
     def launch(self, place, function, grid, parameters):
         self.launches.append(function)
-        blob = ctypes.string_at(parameters[0], _fused_table.SIZE)
+        blob = ctypes.string_at(parameters[0], table.SIZE)
         step = ("run", function, grid, blob)
         self.recorded.append(step)
         if not self.capturing:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 import fused_host
-from agclip_backends._fused_table import Place
-from agclip_backends._fused_torch import TorchLibrary
+from agclip_backends._cuda.table import Place
+from agclip_backends.torch.fused import TorchLibrary
 
 
 class CpuLibrary(TorchLibrary):

@@ -9,6 +9,7 @@ import pytest
 
 import arrays
 import hosts
+from peak_memory import peak_of_numpy, peak_of_torch
 
 
 @pytest.fixture(params=hosts.MODES)
@@ -37,3 +38,22 @@ def compiled_host(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
 def leaf(request: pytest.FixtureRequest, layout: str) -> Any:
     """An array of one of the module's layouts."""
     return request.module.LAYOUTS[layout]()
+
+
+@pytest.fixture
+def peak(host):
+    """A function that tells how much more memory than before was in use during a call."""
+    if host.library == "numpy":
+        yield lambda *call: peak_of_numpy(*warmed(host, *call))
+        return
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # memory does not depend on it, and threads cost time
+    yield lambda *call: peak_of_torch(*warmed(host, *call))
+    torch.set_num_threads(before)
+
+
+def warmed(host, function, tree):
+    """Return a call whose imports have been made."""
+    function([host.array([3.0, 4.0])])
+    return function, tree

@@ -15,8 +15,8 @@ import pytest
 
 import agclip
 import arrays
-from agclip._gather import gather
-from agclip_backends import _host
+from agclip._trees.gather import gather
+from agclip_backends._host import tables
 
 LIBRARIES = ("numpy", "torch")
 MODES = ("off", "numba")
@@ -77,7 +77,7 @@ def dtype_named(name: str) -> np.dtype:
 
 def compiled(tree: Any, *, inplace: bool = False) -> bool:
     """Tell whether a tree is worked on by compiled kernels."""
-    return isinstance(gather(tree, "t", listed=True, inplace=inplace).arrays, _host.Leaves)
+    return isinstance(gather(tree, "t", listed=True, inplace=inplace).arrays, tables.Leaves)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agclip import _plugins, _registry
+from agclip._backends import entry_points, registry
 from agclip.testing import Library
 from agclip.testing._check import Check
 
@@ -155,8 +155,8 @@ def third_party() -> Iterator[Library]:
 
 def _look_again() -> None:
     importlib.invalidate_caches()
-    _plugins.forget()
-    _registry.BY_TYPE.clear()
+    entry_points.forget()
+    registry.BY_TYPE.clear()
 
 
 Opener = Callable[[], contextlib.AbstractContextManager[Library]]

@@ -1,7 +1,8 @@
 """The cells of the matrix: every public clip and rule, and every kind of tree it may be given.
 
 A subject is run for several steps, new or in place, with a state where it has one; its oracle is in
-`reference_subjects`. `test_matrix.py` asserts that no public function or rule is missing here.
+`oracle/subjects.py`. `conformance/test_matrix.py` asserts that no public function or rule is
+missing here.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 
 import agclip
 import arrays
-import reference_rules
-import reference_subjects as oracle
-from reference_subjects import Leaf, Oracle
+from oracle import rules as reference_rules
+from oracle import subjects as oracle
+from oracle.subjects import Leaf, Oracle
 
 BASE = (
     Leaf("w", (2, 2), [3.0, 0.5, -0.25, -4.0]),

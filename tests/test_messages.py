@@ -21,13 +21,18 @@ import pytest
 import agclip
 import agclip_backends
 import arrays
-from agclip import _home, _plugins
-from agclip_backends import _driver, _host_threads
+from agclip._backends import entry_points
+from agclip._trees import default_backend
+from agclip_backends._cuda import driver
+from agclip_backends._host import threads
 
 CORE = Path(agclip.__file__).parent
 ADAPTERS = Path(agclip_backends.__file__).parent
-# Subpackages (the command line, the conformance suite) have test files of their own.
-SOURCES = sorted([*CORE.glob("*.py"), *ADAPTERS.glob("*.py")])
+# The command line, the conformance suite, the rules and the settings have test files of their own.
+ROOMS = ("_backends", "_trees", "_numerics", "_clipping", "functions")
+SOURCES = sorted(
+    [*(path for room in ROOMS for path in CORE.glob(f"{room}/*.py")), *ADAPTERS.rglob("*.py")]
+)
 
 NAN, INF = float("nan"), float("inf")
 X = np.asarray([3.0, 4.0], dtype=np.float32)
@@ -716,8 +721,8 @@ def clip_incompletely(_):
 
 def fork_in_a_clip(_):
     """Do to the helpers what a fork does to them in the child."""
-    crew = _host_threads._crew
-    _host_threads.work_off(_host_threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
+    crew = threads._crew
+    threads.work_off(threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
 
 
 def get_doubled(registry):
@@ -825,8 +830,8 @@ BACKENDS = {
     ),
     "an attribute that is no adapter": Case(
         AttributeError,
-        "module 'agclip._plugins' has no attribute 'torch'",
-        lambda _: _plugins.torch,
+        "module 'agclip._backends.entry_points' has no attribute 'torch'",
+        lambda _: entry_points.torch,
     ),
 }
 
@@ -849,7 +854,7 @@ def converted(backend, call):
 
 
 def without_numba(_):
-    missing = mock.patch("agclip_backends._loader._installed", return_value=False)
+    missing = mock.patch("agclip_backends._host.loader._installed", return_value=False)
     with missing, agclip.config_context(accelerate="numba"):
         return agclip.clip_by_norm(X, 1)
 
@@ -932,8 +937,8 @@ CONFIGURED = {
     ),
     "an attribute that is not the home": Case(
         AttributeError,
-        "module 'agclip._home' has no attribute 'house'",
-        lambda _: _home.house,
+        "module 'agclip._trees.default_backend' has no attribute 'house'",
+        lambda _: default_backend.house,
     ),
 }
 
@@ -958,19 +963,19 @@ def compiler_that_refuses():
 
 DRIVER = {
     "a library that is not there": Case(
-        _driver.DriverError,
+        driver.DriverError,
         "NVIDIA's driver was not found; looked for libnone.so.1, libnone.so",
-        lambda _: _driver._first("NVIDIA's driver", ("libnone.so.1", "libnone.so")),
+        lambda _: driver._first("NVIDIA's driver", ("libnone.so.1", "libnone.so")),
     ),
     "a launch that fails": Case(
-        _driver.DriverError,
+        driver.DriverError,
         "a launch failed: unknown error (CUDA error 1)",
-        lambda _: _driver._check(1, "a launch", SimpleNamespace(cuGetErrorString=lambda *_: None)),
+        lambda _: driver._check(1, "a launch", SimpleNamespace(cuGetErrorString=lambda *_: None)),
     ),
     "a source that does not compile": Case(
-        _driver.DriverError,
+        driver.DriverError,
         "NVRTC failed: NVRTC_ERROR_COMPILATION; line 1: no",
-        lambda _: _driver._check_nvrtc(compiler_that_refuses(), 6, None),
+        lambda _: driver._check_nvrtc(compiler_that_refuses(), 6, None),
     ),
 }
 CASES = {
@@ -1082,7 +1087,7 @@ PROBES = {
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
 def test_the_reason_why_a_library_cannot_be_used(probe, monkeypatch):
     pytest.importorskip(probe.library, reason=f"{probe.library} is not installed")
-    adapter = importlib.import_module(f"agclip_backends.{probe.library}")
+    adapter = importlib.import_module(f"agclip_backends.{probe.library}.adapter")
     name = "jnp" if probe.library == "jax" else probe.library
     monkeypatch.setattr(adapter, name, SimpleNamespace(ones=probe.ones))
     assert adapter.backend.usable.__wrapped__() == probe.text
@@ -1097,7 +1102,7 @@ OVERLAPS = "holds several entries in the same memory"
 )
 def test_a_device_array_that_overlaps_itself_cannot_be_written(shape, strides, reason):
     pytest.importorskip("cupy", reason="CuPy is not installed")
-    adapter = importlib.import_module("agclip_backends.cupy")
+    adapter = importlib.import_module("agclip_backends.cupy.adapter")
     view = SimpleNamespace(shape=shape, strides=strides, itemsize=4)
     assert adapter.backend.unwritable(view) == reason
 

@@ -14,11 +14,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import agclip
-from agclip.cli import backends, bench, check, clip, config, demo, norms, plot, suggest
+from agclip.cli import backends, config
 from agclip.cli._arguments import meant
 from agclip.cli._command import FAILED, OK, USAGE, Command, CommandError
 from agclip.cli._output import why
 from agclip.cli._signals import TerminatedError, ending
+from agclip.cli.bench import bench
+from agclip.cli.check import check
+from agclip.cli.demo import demo
+from agclip.cli.files import clip, norms
+from agclip.cli.logs import plot, suggest
 
 __all__ = ["COMMANDS", "main"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import agclip
 from agclip.cli._command import USAGE, CommandError
-from agclip.cli._file_rules import MEMORY
-from agclip.cli._files import require_file
-from agclip.rules.names import RULES
+from agclip.cli.files.named import require_file
+from agclip.cli.files.rules import MEMORY
+from agclip.rules.from_table import RULES
 
 
 def add_config(parser: ArgumentParser, where: str) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from agclip.cli._clipper import clipper_in
 from agclip.cli._command import FAILED, Command, CommandError
-from agclip.cli._files import require_file
 from agclip.cli._json import print_json
 from agclip.cli._output import why
 from agclip.cli._tables import print_table
+from agclip.cli.files.named import require_file
 from agclip.config._environment import FILE
 from agclip.config._files import TABLE, read, search, there
 from agclip.config._settings import KEYS, Settings, merged

@@ -104,22 +104,22 @@ def hint(word: Any, known: Iterable[str], prefix: str = "") -> str:
 
 def _backend(value: Any) -> str | tuple[str, ...]:
     # Imported here: the registry asks for the settings itself.
-    from agclip import _registry
+    from agclip._backends import registry
 
-    return _backends(value, _registry.is_known, "")
+    return _backends(value, registry.is_known, "")
 
 
 def _backend_in_file(value: Any) -> str | tuple[str, ...]:
-    from agclip import _registry
+    from agclip._backends import registry
 
     advice = " A file can name no other library: set_config and AGCLIP_BACKEND can."
-    return _backends(value, _registry.is_listed, advice)
+    return _backends(value, registry.is_listed, advice)
 
 
 def _backends(value: Any, known: Callable[[str], bool], advice: str) -> str | tuple[str, ...]:
     if value == "auto":
         return "auto"
-    from agclip import _registry
+    from agclip._backends import registry
 
     names = [value] if isinstance(value, str) else value
     listed = isinstance(names, (list, tuple)) and len(names) > 0
@@ -128,7 +128,7 @@ def _backends(value: Any, known: Callable[[str], bool], advice: str) -> str | tu
         raise _RefusedError(TypeError, must)
     for name in names:
         if not known(name):
-            listed_names = _registry.known_names()
+            listed_names = registry.known_names()
             must = f'"auto", or one or several of {", ".join(listed_names)}'
             raise _RefusedError(ValueError, must, hint(name, [*listed_names, "auto"]) or advice)
     return value if isinstance(value, str) else tuple(value)

@@ -48,9 +48,9 @@ def blocked() -> frozenset[str]:
 def _check_blocked() -> None:
     for name in sorted(blocked()):
         # Imported here: the registry asks for what is blocked itself.
-        from agclip import _registry
+        from agclip._backends import registry
 
-        known = _registry.known_names()
+        known = registry.known_names()
         if name not in known:
             found = f"{BLOCK} names {name!r}, which no installed distribution brings."
             _warn_once(f"{found}{hint(name, known)}")

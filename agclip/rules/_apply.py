@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from agclip import _clip, _thresholds
-from agclip._clip import Clipped
-from agclip._leaves import Leaves, warn_empty
-from agclip._programs import Plan
+from agclip._clipping import arguments, pipeline
+from agclip._clipping.decide import Plan
+from agclip._clipping.pipeline import Clipped
+from agclip._trees.leaves import Leaves, warn_empty
 from agclip._typing import Scalar
 from agclip.rules._info import ClipInfo, empty_info, info_of
 from agclip.rules._rule import State, Step
@@ -25,10 +25,10 @@ def clip(
     inplace: bool,
 ) -> Step:
     """Clip leaves by a bound that is the rule's argument `name`."""
-    bound = _thresholds.threshold(name, bound, leaves)
+    bound = arguments.threshold(name, bound, leaves)
     if not leaves.arrays:
         return nothing(leaves, bound, state)
-    clipped = _clip.clip(leaves, plan, bound, loss_scale, inplace=inplace)
+    clipped = pipeline.clip(leaves, plan, bound, loss_scale, inplace=inplace)
     return result(leaves, clipped, bound, plan.nonfinite, state, inplace=inplace)
 
 
@@ -57,5 +57,5 @@ def result(
     assert clipped.details is not None, "rules ask for a record"
     info = info_of(leaves, clipped.details, threshold, policy)
     if inplace:
-        return Step(None, state, info, functools.partial(_clip.write, leaves, clipped))
+        return Step(None, state, info, functools.partial(pipeline.write, leaves, clipped))
     return Step(leaves.rebuild(clipped.arrays), state, info)

@@ -9,9 +9,9 @@ import math
 import numbers
 from typing import Any
 
-from agclip import _thresholds
-from agclip._registry import resolve
-from agclip._tree import describe
+from agclip._backends.registry import resolve
+from agclip._clipping import arguments
+from agclip._trees.tree import describe
 
 
 def real(name: str, value: Any, wanted: str, *, arrays: bool = True) -> float | None:
@@ -87,7 +87,7 @@ def count(name: str, value: Any, least: int = 0, none: str = "") -> None:
 
 def flag(name: str, value: Any) -> None:
     """Check a bool; None is allowed."""
-    _thresholds.flag(name, value)
+    arguments.flag(name, value)
 
 
 def switch(name: str, value: Any) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agclip import _devices, _kernels, _value
-from agclip._backend import Backend
-from agclip._details import Details
-from agclip._distinct import once
-from agclip._leaves import Leaves
-from agclip._programs import Plan
-from agclip._stages import measured
+from agclip._backends import devices, kernels
+from agclip._backends.backend import Backend
+from agclip._clipping.decide import Plan
+from agclip._clipping.record import Details
+from agclip._clipping.stages import measured
+from agclip._trees.distinct import once
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar
+from agclip.functions import value
 from agclip.rules._info import ClipInfo, info_of
 
 BOUND = "a real number, an array of them, or None"
@@ -44,8 +45,8 @@ def _compared(
     rows = [backend.at(pair[0], _compared_leaf, backend, *pair) for pair in pairs]
     least, changed, bad, still = zip(*rows, strict=True)
     return (
-        _devices.reduce(backend, least, xp.minimum),
-        *(_devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
+        devices.reduce(backend, least, xp.minimum),
+        *(devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
     )
 
 
@@ -53,13 +54,13 @@ def _compared_leaf(
     backend: Backend, before: Array, after: Array
 ) -> tuple[Array, Array, Array, Array]:
     xp, wide = backend.xp, backend.wide(backend.xp, before)
-    old, new = (_kernels.computable(xp, x) for x in (before, after))
+    old, new = (kernels.computable(xp, x) for x in (before, after))
     finite = xp.isfinite(old)
     ordinary = finite & (old != 0)
     size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
     ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
     return (
-        _kernels.cast(xp, _least(backend, ratio), wide),
+        kernels.cast(xp, _least(backend, ratio), wide),
         xp.any((new != old) & finite),
         xp.any(xp.logical_not(finite)),
         xp.any(xp.logical_not(xp.isfinite(new))),
@@ -75,7 +76,7 @@ def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
     """Return the leaves divided by the loss scale."""
     if loss_scale is None:
         return list(leaves.arrays)
-    return list(_value.clip(leaves, None, None, loss_scale, inplace=False))
+    return list(value.clip(leaves, None, None, loss_scale, inplace=False))
 
 
 def write(leaves: Leaves, after: Sequence[Array]) -> None:
@@ -86,4 +87,4 @@ def write(leaves: Leaves, after: Sequence[Array]) -> None:
     unwritten = once(leaves.backend, leaves.arrays)
     for leaf, new in zip(leaves.arrays, after, strict=True):
         for one in unwritten([leaf]):
-            _kernels.write(one, new)
+            kernels.write(one, new)

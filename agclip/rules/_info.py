@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from agclip import _devices, _kernels, _registry
-from agclip._backend import Backend
-from agclip._details import Details
-from agclip._leaves import Leaves
+from agclip._backends import devices, kernels, registry
+from agclip._backends.backend import Backend
+from agclip._clipping.record import Details
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.rules import _paths
 
@@ -51,7 +51,7 @@ class ClipInfo(NamedTuple):
             ValueError: If the arrays are traced and have no values yet.
         """
         scalars = [*self[:5], self.skip, *self.leaf_norms.values()]
-        backend = _registry.resolve(scalars[0])
+        backend = registry.resolve(scalars[0])
         if backend is None:
             return cast("HostClipInfo", self)
         if any(backend.access(value) == "never" for value in scalars):
@@ -102,9 +102,7 @@ def joined(backend: Backend, scalars: Sequence[Array]) -> Array:
     xp = backend.xp
     wide = backend.wide(xp, scalars[0])
     device = backend.device(scalars[0])
-    ones = [
-        _kernels.cast(xp, _devices.to_device(backend, value, device), wide) for value in scalars
-    ]
+    ones = [kernels.cast(xp, devices.to_device(backend, value, device), wide) for value in scalars]
     made: Array = xp.stack(ones)
     return made
 
@@ -141,10 +139,8 @@ def empty_info(leaves: Leaves, threshold: Scalar | None) -> ClipInfo:
     xp = backend.xp
     device = backend.device(leaves.arrays[0]) if leaves.arrays else None
     bound = float("inf") if threshold is None else threshold
-    zero, one, most = (
-        _kernels.number(xp, value, xp.float32, device) for value in (0.0, 1.0, bound)
-    )
-    false = _kernels.number(xp, False, xp.bool, device)
+    zero, one, most = (kernels.number(xp, value, xp.float32, device) for value in (0.0, 1.0, bound))
+    false = kernels.number(xp, False, xp.bool, device)
     return ClipInfo(zero, one, most, false, false, {}, false)
 
 
@@ -155,5 +151,5 @@ def scalar(leaves: Leaves, value: Scalar) -> Array:
     with backend.context():
         # Not `hasattr`: a compiler's symbol of a number cannot be asked.
         if isinstance(value, (float, int)):
-            return _devices.constant(backend, value, wide, first)
-        return _kernels.cast(backend.xp, value, wide)
+            return devices.constant(backend, value, wide, first)
+        return kernels.cast(backend.xp, value, wide)

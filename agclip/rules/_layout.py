@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from agclip._registry import resolve
+from agclip._backends.registry import resolve
 from agclip.rules._rule import Rule, State, Steps
 
 JOINED = "joined"

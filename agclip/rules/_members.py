@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agclip import _kernels
-from agclip._distinct import once
-from agclip._gather import gather
-from agclip._leaves import Leaves
-from agclip._tree import describe, flatten
+from agclip._backends import kernels
+from agclip._trees.distinct import once
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._trees.tree import describe, flatten
 from agclip._typing import Tree
 from agclip.rules._rule import Rule, State, Step, Steps
 
@@ -67,4 +67,4 @@ def overwrite(leaves: Leaves, new: Tree) -> None:
     unwritten = once(leaves.backend, leaves.arrays)
     for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):
         if one is not target and unwritten([leaf]):
-            _kernels.write(target, one)
+            kernels.write(target, one)

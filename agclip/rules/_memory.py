@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _devices, _kernels
-from agclip._backend import Backend
-from agclip._gather import gather
-from agclip._leaves import Leaves
-from agclip._registry import resolve
-from agclip._stages import decided, measured
-from agclip._tree import describe
+from agclip._backends import devices, kernels
+from agclip._backends.backend import Backend
+from agclip._backends.registry import resolve
+from agclip._clipping.stages import decided, measured
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._trees.tree import describe
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
 from agclip.rules import _apply
 from agclip.rules._layout import JOINED, ByPath, Layout
@@ -87,7 +87,7 @@ def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
             f"Clipper into a new one, which goes on in any library."
         )
         raise TypeError(msg)
-    return _devices.to_device(backend, value, backend.device(leaves.arrays[place]))
+    return devices.to_device(backend, value, backend.device(leaves.arrays[place]))
 
 
 def joined(
@@ -135,14 +135,14 @@ def real(leaves: Leaves, value: float) -> Array:
 def widened(leaves: Leaves, value: Array) -> Array:
     """Return a 0-d array in the dtype that sums have on the device of the first leaf."""
     xp = leaves.backend.xp
-    return _kernels.cast(xp, value, _wide(leaves))
+    return kernels.cast(xp, value, _wide(leaves))
 
 
 def _made(leaves: Leaves, value: Any, dtype: DType) -> Array:
     backend = leaves.backend
     device = backend.device(leaves.arrays[0]) if leaves.arrays else None
     with backend.context():
-        return _kernels.number(backend.xp, value, dtype, device)
+        return kernels.number(backend.xp, value, dtype, device)
 
 
 def _wide(leaves: Leaves) -> DType:
@@ -217,13 +217,13 @@ def _run(
     arrays: Sequence[Array],
 ) -> tuple[Scalar, Scalar, dict[str, Any]]:
     wide = backend.wide(backend.xp, arrays[0])
-    return program(backend, numbers, state, _kernels.cast(backend.xp, norm, wide))
+    return program(backend, numbers, state, kernels.cast(backend.xp, norm, wide))
 
 
 def gathered(backend: Backend, values: Sequence[Array], like: Array) -> Array:
     """Return 0-d arrays as one vector, on the device of an array and in the dtype of sums there."""
     xp, device = backend.xp, backend.device(like)
     wide = backend.wide(xp, like)
-    there = [_devices.to_device(backend, value, device) for value in values]
-    made: Array = xp.stack([_kernels.cast(xp, value, wide) for value in there])
+    there = [devices.to_device(backend, value, device) for value in values]
+    made: Array = xp.stack([kernels.cast(xp, value, wide) for value in there])
     return made

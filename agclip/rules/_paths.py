@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from agclip import _paths
-from agclip._leaves import Leaves
+from agclip._trees import paths as spelled
+from agclip._trees.leaves import Leaves
 
 
 def paths(leaves: Leaves) -> list[str]:
-    """Return the path of every leaf, as `agclip._paths` spells it; no two are alike."""
-    return _paths.dotted(leaves.structure)
+    """Return the path of every leaf, as `agclip._trees.paths` spells it; no two are alike."""
+    return spelled.dotted(leaves.structure)
 
 
 def absent(leaves: Leaves) -> list[str]:
     """Return the path of every place that holds None."""
-    return _paths.dotted(leaves.structure, absent=True)
+    return spelled.dotted(leaves.structure, absent=True)

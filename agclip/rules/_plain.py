@@ -6,9 +6,9 @@ import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agclip import _kernels, _registry
-from agclip._dtypes import kind_of
-from agclip._leaves import Leaves
+from agclip._backends import kernels, registry
+from agclip._backends.dtypes import kind_of
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules import _memory
 from agclip.rules._info import host_list
@@ -22,7 +22,7 @@ def plain(state: State) -> Any:
         return {key: plain(value) for key, value in state.items()}
     if isinstance(state, tuple):
         return {}
-    backend = _registry.resolve(state)
+    backend = registry.resolve(state)
     assert backend is not None, "a state holds arrays"
     with backend.context():
         read = host_list(state)
@@ -146,10 +146,10 @@ def _other_keys(path: str, wanted: Any, found: Any) -> str:
 def _array(template: Array, saved: Any, path: str) -> Array:
     shape = tuple(template.shape)
     found = _numbers(Numbers("", shape=shape), saved, path)
-    backend = _registry.resolve(template)
+    backend = registry.resolve(template)
     assert backend is not None, "a state holds arrays"
     with backend.context():
-        return _kernels.number(backend.xp, found, template.dtype, backend.device(template))
+        return kernels.number(backend.xp, found, template.dtype, backend.device(template))
 
 
 def _numbers(layout: Numbers, saved: Any, path: str) -> Any:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
-from agclip import _thresholds
-from agclip._gather import gather
-from agclip._leaves import Leaves
-from agclip._programs import Plan
-from agclip._tree import describe, materialised
+from agclip._clipping import arguments
+from agclip._clipping.decide import Plan
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._trees.tree import describe, materialised
 from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo
@@ -132,7 +132,7 @@ class Options(Steps):
     def __post_init__(self) -> None:
         """Check the options as far as they can be read."""
         if self.nonfinite is not None:
-            _thresholds.policy(self.nonfinite, 1.0)
+            arguments.policy(self.nonfinite, 1.0)
         _checks.flag("strict", self.strict)
         _checks.flag("reproducible", self.reproducible)
         _checks.positive("loss_scale", self.loss_scale, none="None")
@@ -154,15 +154,15 @@ class Options(Steps):
         return Plan(
             joint=joint,
             order=order,
-            strict=_thresholds.check_strict(strict, leaves),
-            nonfinite=_thresholds.policy(nonfinite, bound),
-            reproducible=_thresholds.check_reproducible(reproducible, order, leaves),
+            strict=arguments.check_strict(strict, leaves),
+            nonfinite=arguments.policy(nonfinite, bound),
+            reproducible=arguments.check_reproducible(reproducible, order, leaves),
             details=True,
         )
 
     def _scale_of(self, leaves: Leaves) -> Scalar | None:
         """Return the loss scale, checked."""
-        return _thresholds.positive("loss_scale", self.loss_scale, leaves)
+        return arguments.positive("loss_scale", self.loss_scale, leaves)
 
 
 def check_rule(name: str, rule: Any) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _devices
-from agclip._backend import Backend
-from agclip._leaves import Leaves
-from agclip._stages import decided, measured
+from agclip._backends import devices
+from agclip._backends.backend import Backend
+from agclip._clipping.stages import decided, measured
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _checks, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
@@ -137,7 +137,7 @@ def _limits(leaves: Leaves, bounds: Sequence[Array]) -> list[Any]:
     """Return the bound of each leaf, on its device."""
     backend = leaves.backend
     there = [
-        _devices.to_device(backend, bound, backend.device(leaf))
+        devices.to_device(backend, bound, backend.device(leaf))
         for bound, leaf in zip(bounds, leaves.arrays, strict=True)
     ]
     return [_memory.known(backend, bound) for bound in there]

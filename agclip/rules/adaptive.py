@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip import _adaptive, _axes, _thresholds
+from agclip._clipping import arguments, axis_arguments
 from agclip._typing import Bound, Tree, UnitAxes
+from agclip.functions import adaptive
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -54,12 +55,13 @@ class AdaptiveGradClip(Options):
             raise TypeError(msg)
         leaves = self._gathered(grads, inplace=inplace)
         axes = tuple(
-            _axes.unit(self.unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+            axis_arguments.unit(self.unit_axes, leaf, leaves.path(i))
+            for i, leaf in enumerate(leaves.arrays)
         )
         plan = self._plan(leaves, self.clipping, joint=False)._replace(axes=axes)
-        clipping = _thresholds.threshold("clipping", self.clipping, leaves)
+        clipping = arguments.threshold("clipping", self.clipping, leaves)
         if not leaves.arrays:
             return _apply.nothing(leaves, clipping, state)
         scale = self.loss_scale
-        clipped = _adaptive.clip(leaves, plan, params, clipping, self.eps, scale, inplace=inplace)
+        clipped = adaptive.clip(leaves, plan, params, clipping, self.eps, scale, inplace=inplace)
         return _apply.result(leaves, clipped, clipping, plan.nonfinite, state, inplace=inplace)

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._axis_sums import add
-from agclip._backend import Backend
-from agclip._kernels import cast, number
-from agclip._leaves import Leaves
+from agclip._backends.backend import Backend
+from agclip._backends.kernels import cast, number
+from agclip._numerics.axis_sums import add
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
 from agclip.rules._layout import COUNT, GROWING, SIZE, Layout

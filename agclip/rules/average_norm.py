@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _averages
 from agclip._typing import Bound, Tree
+from agclip.functions import average
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -39,6 +39,6 @@ class ClipByAverageNorm(Options):
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)
         plan = self._plan(leaves, self.clip_norm, joint=False)
-        plan = plan._replace(weights=_averages.weights(leaves, _averages.size))
+        plan = plan._replace(weights=average.weights(leaves, average.size))
         scale = self._scale_of(leaves)
         return _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, state, inplace=inplace)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._gather import gather
-from agclip._registry import resolve
+from agclip._backends.registry import resolve
+from agclip._trees.gather import gather
 from agclip._typing import Tree
 from agclip.rules import _apply, _members
 from agclip.rules._info import ClipInfo

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agclip._gather import gather
-from agclip._leaves import Leaves
-from agclip._literals import Literal
-from agclip._registry import resolve
-from agclip._tree import flatten, materialised
+from agclip._backends.registry import resolve
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._trees.literals import Literal
+from agclip._trees.tree import flatten, materialised
 from agclip._typing import T, Tree
 from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
 from agclip.config._settings import Layer
-from agclip.rules import _checks, _paths, names
+from agclip.rules import _checks, _paths, from_table
 from agclip.rules._arguments import arguments, differences
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
@@ -233,7 +233,7 @@ class Clipper:
                 f'Add one, such as: [clip] rule = "global_norm", clip_norm = 1.0.'
             )
             raise ValueError(msg)
-        return cls(names.build(tables, place, defaults), inplace=inplace)
+        return cls(from_table.build(tables, place, defaults), inplace=inplace)
 
 
 def _check_arguments(own: Mapping[str, Any], saved: Any) -> None:

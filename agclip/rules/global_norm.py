@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip import _thresholds
+from agclip._clipping import arguments
 from agclip._typing import Bound, Order, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
@@ -37,11 +37,11 @@ class ClipByGlobalNorm(Options):
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound("clip_norm", self.clip_norm)
-        _thresholds.check_order(self.ord)
+        arguments.check_order(self.ord)
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)
-        order = _thresholds.check_order(self.ord)
+        order = arguments.check_order(self.ord)
         plan = self._plan(leaves, self.clip_norm, joint=True, order=order)
         scale = self._scale_of(leaves)
         return _apply.clip(leaves, plan, "clip_norm", self.clip_norm, scale, state, inplace=inplace)

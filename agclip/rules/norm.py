@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip import _axes, _thresholds
+from agclip._clipping import arguments, axis_arguments
 from agclip._typing import Bound, Order, Tree
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
@@ -40,17 +40,17 @@ class ClipByNorm(Options):
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound("clip_norm", self.clip_norm)
-        _thresholds.check_order(self.ord)
+        arguments.check_order(self.ord)
         if isinstance(self.axes, list):
             object.__setattr__(self, "axes", tuple(self.axes))
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)
-        order = _thresholds.check_order(self.ord)
+        order = arguments.check_order(self.ord)
         plan = self._plan(leaves, self.clip_norm, joint=False, order=order)
         if self.axes is not None:
             chosen = tuple(
-                _axes.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
+                axis_arguments.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
                 for i, leaf in enumerate(leaves.arrays)
             )
             plan = plan._replace(axes=chosen)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip import _devices
-from agclip._backend import Backend
-from agclip._details import of_values
-from agclip._distinct import same_memory
-from agclip._gather import gather, gather_like
-from agclip._leaves import Leaves
+from agclip._backends import devices
+from agclip._backends.backend import Backend
+from agclip._clipping.record import of_values
+from agclip._trees.distinct import same_memory
+from agclip._trees.gather import gather, gather_like
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _members, _paths
 from agclip.rules._info import ClipInfo
@@ -200,7 +200,7 @@ def _combined(
     norm = of_values(backend, norms, 2.0)
     return [
         xp.astype(norm.root / norm.scale, norms[0].dtype),
-        _devices.reduce(backend, scales, xp.minimum),
-        _devices.reduce(backend, thresholds, xp.minimum),
-        *(_devices.reduce(backend, fact, lambda a, b: a | b) for fact in zip(*facts, strict=True)),
+        devices.reduce(backend, scales, xp.minimum),
+        devices.reduce(backend, thresholds, xp.minimum),
+        *(devices.reduce(backend, fact, lambda a, b: a | b) for fact in zip(*facts, strict=True)),
     ]

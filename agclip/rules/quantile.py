@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._backend import Backend
-from agclip._leaves import Leaves
+from agclip._backends.backend import Backend
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules import _checks, _memory
 from agclip.rules._layout import BOUND, Layout

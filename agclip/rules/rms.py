@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _averages
 from agclip._typing import Bound, Tree
+from agclip.functions import average
 from agclip.rules import _apply, _checks
 from agclip.rules._rule import Options, State, Step
 
@@ -40,6 +40,6 @@ class ClipByRMS(Options):
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = self._gathered(grads, inplace=inplace)
         plan = self._plan(leaves, self.clip_rms, joint=False)
-        plan = plan._replace(weights=_averages.weights(leaves, _averages.root_size))
+        plan = plan._replace(weights=average.weights(leaves, average.root_size))
         scale = self._scale_of(leaves)
         return _apply.clip(leaves, plan, "clip_rms", self.clip_rms, scale, state, inplace=inplace)

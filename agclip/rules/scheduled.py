@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._axis_sums import add
-from agclip._gather import gather
-from agclip._leaves import Leaves
+from agclip._numerics.axis_sums import add
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _apply, _memory
 from agclip.rules._layout import COUNT, Layout

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
-from agclip import _devices, _kernels, _thresholds
-from agclip._backend import Backend
-from agclip._dtypes import kind_of, real_dtype
-from agclip._gather import gather
-from agclip._leaves import Leaves
+from agclip._backends import devices, kernels
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of, real_dtype
+from agclip._clipping import arguments
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Tree
 from agclip.rules import _apply, _checks, _entries, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
@@ -61,7 +62,7 @@ class SpikeClip(_memory.Remembers):
         _checks.fraction("decay", self.decay)
         _checks.count("warmup", self.warmup)
         if self.nonfinite is not None:
-            _thresholds.policy(self.nonfinite, 1.0)
+            arguments.policy(self.nonfinite, 1.0)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
     def _resolved(self) -> SpikeClip:
@@ -94,7 +95,7 @@ class SpikeClip(_memory.Remembers):
         policy = configured(self.nonfinite).nonfinite
         paths = _paths.paths(leaves)
         state = self._known(leaves, state, paths)
-        scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
+        scale = arguments.positive("loss_scale", self.loss_scale, leaves)
         before = _entries.unscaled(leaves, scale)
         moments = [_moment(leaves, state, paths, i) for i in range(len(paths))]
         late = _memory.since(leaves, state, paths)
@@ -128,7 +129,7 @@ def _moment(leaves: Leaves, state: State, paths: Sequence[str], i: int) -> Array
         )
         raise ValueError(msg)
     with backend.context():
-        return _kernels.cast(backend.xp, moment, real_dtype(backend.xp, kind_of(leaf.dtype)))
+        return kernels.cast(backend.xp, moment, real_dtype(backend.xp, kind_of(leaf.dtype)))
 
 
 def _zeros(backend: Backend, arrays: Sequence[Array]) -> list[Array]:
@@ -147,7 +148,7 @@ def _advance(
     results, new = [], []
     for leaf, since, moment in zip(arrays, late, moments, strict=True):
         active = (count if since is None else count - since) >= numbers[2]
-        here = _devices.to_device(backend, active, backend.device(leaf))
+        here = devices.to_device(backend, active, backend.device(leaf))
         out, after = backend.at(leaf, _advance_leaf, backend, numbers, leaf, here, moment)
         results.append(out)
         new.append(after)
@@ -168,8 +169,8 @@ def _advance_leaf(
     bound = moment * threshold
     finite = xp.isfinite(y)
     over = active & finite & (bound > 0) & (size * size > bound)
-    wide = _kernels.cast(xp, bound, backend.wide(xp, bound))
-    limit = _kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
+    wide = kernels.cast(xp, bound, backend.wide(xp, bound))
+    limit = kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
     if kind_of(leaf.dtype).family == "complex":
         short = y * (limit / xp.where(over, size, xp.ones_like(size)))
     else:
@@ -181,4 +182,4 @@ def _advance_leaf(
     # Zeros would pull the moment to zero, and with it the bound on all that comes after.
     entering = xp.where(xp.isfinite(left) & finite & (left > 0), left, moment)
     after = xp.where(entering == moment, moment, average(xp, moment, entering, decay))
-    return _kernels.cast(xp, out, leaf.dtype), after
+    return kernels.cast(xp, out, leaf.dtype), after

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip import _bounds, _devices, _kernels, _thresholds, _value
-from agclip._gather import gather
-from agclip._leaves import Leaves
+from agclip._backends import devices, kernels
+from agclip._clipping import arguments, value_bounds
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
+from agclip.functions import value as by_value
 from agclip.rules import _apply, _checks, _entries
 from agclip.rules._rule import State, Step, Steps
 
@@ -47,16 +49,18 @@ class ClipByValue(Steps):
         """Check the numbers as far as they can be read."""
         _checks.real("clip_value_min", _or_zero(self.clip_value_min), _entries.BOUND)
         _checks.real("clip_value_max", _or_zero(self.clip_value_max), _entries.BOUND)
-        _bounds.check_numbers(self.clip_value_min, self.clip_value_max)
+        value_bounds.check_numbers(self.clip_value_min, self.clip_value_max)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves = gather(grads, "grads", listed=True, inplace=inplace)
         if not leaves.arrays:
             return _apply.nothing(leaves, None, state)
-        scale = _thresholds.positive("loss_scale", self.loss_scale, leaves)
+        scale = arguments.positive("loss_scale", self.loss_scale, leaves)
         before = _entries.unscaled(leaves, scale)
-        after = _value.clip(leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False)
+        after = by_value.clip(
+            leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False
+        )
         info = _entries.info(leaves, before, after, self._largest(leaves), scale)
         if inplace:
             return Step(None, state, info, functools.partial(_entries.write, leaves, after))
@@ -64,7 +68,7 @@ class ClipByValue(Steps):
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair = [_bounds.read(x, leaves) for x in (self.clip_value_min, self.clip_value_max)]
+        pair = [value_bounds.read(x, leaves) for x in (self.clip_value_min, self.clip_value_max)]
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):
@@ -80,10 +84,10 @@ def _largest(backend: Any, arrays: Sequence[Array], pair: Sequence[Any]) -> Arra
     xp, wide = backend.xp, backend.wide(backend.xp, arrays[0])
     device = backend.device(arrays[0])
     peaks = [
-        xp.abs(_kernels.number(xp, value, wide, device))
+        xp.abs(kernels.number(xp, value, wide, device))
         if isinstance(value, numbers.Real)
-        else _devices.to_device(
-            backend, _kernels.peak(xp, xp.abs(_kernels.cast(xp, value, wide))), device
+        else devices.to_device(
+            backend, kernels.peak(xp, xp.abs(kernels.cast(xp, value, wide))), device
         )
         for value in pair
     ]

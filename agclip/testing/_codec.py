@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from agclip._dtypes import kind_of
+from agclip._backends.dtypes import kind_of
 from agclip._typing import Tree
 from agclip.testing._check import expect
 from agclip.testing._formats import FORMATS, Exact, error, parts

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip import _registry
-from agclip._backend import Backend
-from agclip._dtypes import kind_of
+from agclip._backends import registry
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of
 from agclip._typing import Array, Device, DType, Namespace, Tree
 from agclip.testing._formats import FORMATS
 
@@ -66,7 +66,7 @@ class Library:
         if not self.name:
             object.__setattr__(self, "name", self.backend)
         if self.xp is None:
-            object.__setattr__(self, "xp", _registry.get_backend(self.backend).xp)
+            object.__setattr__(self, "xp", registry.get_backend(self.backend).xp)
 
     def __str__(self) -> str:
         return self.name
@@ -184,7 +184,7 @@ class Library:
     @functools.cached_property
     def record(self) -> Backend:
         """The backend that agclip finds for the arrays of this library."""
-        found = _registry.resolve(self._sample)
+        found = registry.resolve(self._sample)
         if found is None:
             msg = (
                 f"the arrays of {self} must belong to a backend; got none for "

@@ -6,20 +6,11 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from agclip import _listing
-from agclip.testing import (
-    _bounds,
-    _errors,
-    _inplace,
-    _matrix,
-    _norms,
-    _rules,
-    _sampling,
-    _semantics,
-    _vectors,
-)
+from agclip._backends import listing
+from agclip.testing import _sampling, _vectors
 from agclip.testing._check import Check, NotApplicableError
 from agclip.testing._library import Library
+from agclip.testing.checks import bounds, errors, inplace, matrix, norms, rules, semantics
 
 Status = Literal["passed", "failed", "skipped", "warned"]
 
@@ -107,7 +98,7 @@ class Report:
 
 def fixed_checks() -> tuple[Check, ...]:
     """Return every check but the properties."""
-    modules = (_vectors, _semantics, _norms, _bounds, _inplace, _errors, _rules, _matrix)
+    modules = (_vectors, semantics, norms, bounds, inplace, errors, rules, matrix)
     return tuple(check for module in modules for check in module.checks())
 
 
@@ -131,7 +122,7 @@ def check_backend(library: str | Library) -> Report:
     """
     if isinstance(library, str):
         library = Library(library)
-    version = _listing.version(library.record.name)
+    version = listing.version(library.record.name)
     checks = (*fixed_checks(), *_sampling.checks())
     return Report(library.name, version, tuple(_outcome(check, library) for check in checks))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from agclip.testing._check import Check
 from agclip.testing._draws import Source
 from agclip.testing._library import Library
-from agclip.testing._properties import LAWS
+from agclip.testing.checks.properties import LAWS
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 def kernels(settings: Settings) -> str:
     """Return which kernels sum and scale arrays in host memory."""
-    from agclip_backends._loader import loader
+    from agclip_backends._host.loader import loader
 
     if settings.accelerate == "off":
         return f"array calls ({settings.source('accelerate')} says so)"

@@ -1,7 +1,7 @@
 """Golden vectors: calls of every public function, with results from exact rational arithmetic.
 
-`tests/vectors.py` of agclip's repository makes the file from an oracle that shares no code with the
-package; see `_codec` for its notation.
+`tests/vectors/write.py` of agclip's repository makes the file from an oracle that shares no
+code with the package; see `_codec` for its notation.
 """
 
 from __future__ import annotations

@@ -1,0 +1,146 @@
+"""One array library as a record: its namespace, and the kernels worth replacing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any
+
+from agclip._backends import kernels, powers
+from agclip._backends.batch import Known
+from agclip._backends.kernels import Factor, Run
+from agclip._numerics.ranges import Grid
+from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+from agclip_backends._memory import Memory, of
+
+
+def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
+    """An array library: its name, its Array API namespace, and its kernels.
+
+    Every kernel has a default that is a complete program in standard calls, so a record of a
+    library that follows the standard is `Backend(name="lib", xp=lib)`. To customise one, use
+    `dataclasses.replace(backend, scale=mine)`; there is nothing to inherit from.
+
+    Attributes:
+        name: The top-level package that defines the array class, such as "numpy". It is the
+            dispatch key, and the name of the entry point in the group `agclip.backends`.
+        xp: The namespace of the Array API standard.
+        sum_squares: `(xp, leaves, wide, scale)` → Σ (scale·|x|)² a leaf, formed in `wide`.
+        abs_max: `(xp, leaves, wide)` → max |x| a leaf, 0 of an empty one, NaN if an entry is; of
+            a complex leaf the larger part.
+        power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
+            p = inf the maximum.
+        sums: `(xp, leaves, function)` → for each leaf the sums of the arrays that an elementwise
+            function makes of it; the reproducible norm is made of them where nothing can be read.
+        total: `(xp, values)` → the sum of 0-d arrays that are on one device.
+        exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm as an
+            integer in units of the grid; None to have it formed in standard calls.
+        clip: `(xp, leaves, lows, highs, inplace)` → the leaves clipped to two numbers each; None to
+            have it done in standard calls.
+        scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
+        scale_: `(xp, leaves, factor)` → None; the same in place.
+        sqrt: `(xp, x)` → the correctly rounded square root of float64 x >= 0.
+        branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
+            returns. Eager libraries test the predicate, compilers have a conditional, `where`
+            on both sides serves everything else.
+        access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
+            stay in arrays, because the library records or compiles it; "sync", a synchronisation
+            or a computation; "never", there is no value yet.
+        replays: `()` → whether code is being compiled that will repeat, whenever it runs, what it
+            now assigns to objects outside of it.
+        keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
+            then nothing has to be picked for leaves that may be within the bound.
+        survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
+            ordinary arrays that can be read, and overwritten if `inplace`; None, and each leaf is
+            asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
+            `access`.
+        refuse: `(x)` → why an object of this library is no dense array, or None.
+        misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
+            place of a gradient, or an object that holds parameters, as
+            `_trees.misplaced.Misplaced`; None if there is none.
+        unwritable: `(x)` → why x cannot be overwritten, or None.
+        memory: `(leaves)` → for each leaf where it lies: the address of its first entry, the bytes
+            from one to the next on each axis and those of an entry; None for one of which that is
+            not known, and for all if no two share memory.
+        partial: `(leaves)` → the position of a leaf that is a part of an array alone, so that the
+            norm of the whole cannot be told, and what it is; None if there is none.
+        usable: `()` → why the library cannot be used here, or None.
+        device: `(x)` → the device of x, or None where a library moves data by itself.
+        named_device: `(xp, name)` → the device of that name, or None if there is none here.
+        wide: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
+            x's device has no float64.
+        restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
+            numbers as the kind of object that the leaf is.
+        export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
+            entries as they are, no stride below 0.
+        at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
+            for a library that computes on a current device, whatever arrays it is given.
+        context: `()` → a context manager for calls of the library that are made outside of `run`.
+        run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
+            compiles once per program and `static`.
+        block: Leaves are widened in pieces of this many elements; None for whole leaves.
+        chain: `sum_squares` adds no more squares than this one after the other, and then the sums
+            of as many: the rounding test counts on it where access is "free". None for `block`.
+    """
+
+    name: str
+    xp: Namespace
+    sum_squares: Callable[[Namespace, Sequence[Array], DType, Scalar], Sequence[Scalar]] = (
+        kernels.sum_squares
+    )
+    abs_max: Callable[[Namespace, Sequence[Array], DType], Sequence[Scalar]] = kernels.abs_max
+    power_sums: Callable[
+        [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
+    ] = powers.power_sums
+    sums: Callable[
+        [Namespace, Sequence[Array], Callable[[Array], Sequence[Array]]], Sequence[Sequence[Scalar]]
+    ] = kernels.sums
+    total: Callable[[Namespace, Sequence[Array]], Scalar] = kernels.total
+    exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = kernels.nothing
+    clip: Callable[..., Sequence[Array] | None] = kernels.nothing
+    scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = kernels.scale
+    scale_: Callable[[Namespace, Sequence[Array], Factor], None] = kernels.scale_
+    sqrt: Callable[[Namespace, Array], Array] = kernels.sqrt
+    branch: Callable[..., Sequence[Array]] = kernels.select
+    access: Callable[[Array], Access] = kernels.access
+    replays: Callable[[], bool] = lambda: False
+    keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
+    survey: Callable[[Sequence[Array], set[type], bool], Known | None] = kernels.nothing
+    refuse: Callable[[Any], str | None] = kernels.refuse
+    misplaced: Callable[[Sequence[Any], set[type]], Any] = kernels.nothing
+    unwritable: Callable[[Array], str | None] = kernels.unwritable
+    memory: Callable[[Sequence[Array]], Sequence[Memory | None] | None] = of
+    partial: Callable[[Sequence[Array]], tuple[int, str] | None] = kernels.nothing
+    usable: Callable[[], str | None] = kernels.usable
+    device: Callable[[Array], Device] = kernels.device
+    named_device: Callable[[Namespace, str], Device] = kernels.named_device
+    wide: Callable[[Namespace, Array], DType] = kernels.wide_dtype
+    restore: Callable[[Any, Array], Any] = kernels.restore
+    export: Callable[[Array], Array] = kernels.export
+    at: Callable[..., Any] = _anywhere
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    run: Run = kernels.run
+    block: int | None = None
+    chain: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two records are one, or have the same fields."""
+        if self is other:  # asked first, for Dynamo cannot compare namespaces (PyTorch 2.11)
+            return True
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
+
+    def __repr__(self) -> str:
+        """Show the name, the namespace, and the names of the fields that are not the default."""
+        own = [f.name for f in fields(self)[2:] if getattr(self, f.name) is not f.default]
+        xp = getattr(self.xp, "__name__", None) or repr(self.xp)
+        replaced = f", replaced: {', '.join(own)}" if own else ""
+        return f"Backend(name={self.name!r}, xp={xp}{replaced})"

@@ -1,0 +1,109 @@
+"""Scalars of leaves that live on several devices: one transfer per device each way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat
+
+from agclip._backends import host_scalars, kernels
+from agclip._backends.backend import Backend
+from agclip._typing import Array, Device, DType, Namespace, Scalar
+
+
+def _distinct(devices: Sequence[Device]) -> list[Device]:
+    """Return each device once. The standard lets devices be compared, but not hashed."""
+    found: list[Device] = []
+    for device in devices:
+        if not any(device == other for other in found):
+            found.append(device)
+    return found
+
+
+def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, Any], Any]) -> Scalar:
+    """Combine 0-d arrays: within each device first, then on the device of the first one."""
+    devices = [backend.device(value) for value in values]
+    result: Any = None
+    for device in _distinct(devices):
+        here = [value for value, other in zip(values, devices, strict=True) if other == device]
+        partial = backend.at(here[0], functools.reduce, combine, here)
+        if result is None:
+            result = partial
+        else:
+            moved = to_device(backend, partial, devices[0])
+            result = backend.at(result, combine, result, moved)
+    return result
+
+
+def scalars(
+    backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
+) -> Sequence[Scalar]:
+    """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
+    if m is host_scalars:
+        return values
+    xp = backend.xp
+    return [
+        backend.at(leaf, kernels.number, xp, value, backend.wide(xp, leaf), backend.device(leaf))
+        if type(value) is float  # a scalar of NumPy's is one by inheritance
+        else value
+        for leaf, value in zip(leaves, values, strict=True)
+    ]
+
+
+def constant(backend: Backend, value: float, dtype: DType, leaf: Array) -> Scalar:
+    """Return a number as a 0-d array of a floating-point dtype, on the device of a leaf."""
+    xp, device = backend.xp, backend.device(leaf)
+    if compiled_around(backend, leaf):
+        return kernels.number(xp, 1, dtype, device) * value
+    return backend.at(leaf, kernels.number, xp, value, dtype, device)
+
+
+def compiled_around(backend: Backend, leaf: Array) -> bool:
+    """Tell whether numbers must come in by products: see `constant`.
+
+    torch.compile would compile anew for every number that `asarray` is given. A library that
+    compiles by itself sees a constant, and might flush the product to zero.
+    """
+    return backend.access(leaf) == "never" and backend.run is kernels.run
+
+
+def total(backend: Backend, values: Sequence[Array]) -> Scalar:
+    """Add up 0-d arrays: within each device by the backend, then on the device of the first one."""
+    devices = [backend.device(value) for value in values]
+    sums = [
+        backend.total(
+            backend.xp, [v for v, other in zip(values, devices, strict=True) if other == device]
+        )
+        for device in _distinct(devices)
+    ]
+    return reduce(backend, sums, lambda a, b: a + b)
+
+
+def spread(
+    backend: Backend,
+    leaves: Sequence[Array],
+    scalars: Sequence[Scalar],
+    function: Callable[[Sequence[Array], Sequence[Scalar]], Sequence[Array]],
+) -> list[Array]:
+    """Call `function(leaves, scalars)` once per device, with the scalars moved there."""
+    devices = [backend.device(leaf) for leaf in leaves]
+    results: list[Array] = [None] * len(leaves)
+    for device in _distinct(devices):
+        places = [i for i, other in enumerate(devices) if other == device]
+        moved = [to_device(backend, scalar, device) for scalar in scalars]
+        here = [leaves[i] for i in places]
+        for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
+            results[i] = result
+    return results
+
+
+def to_device(backend: Backend, scalar: Any, device: Device) -> Any:
+    """Return a scalar on a device; numbers, and scalars that are there already, as they are."""
+    if device is None or scalar is None or isinstance(scalar, float):
+        return scalar
+    if backend.device(scalar) == device:
+        return scalar
+    move = getattr(backend.xp, "to_device", array_api_compat.to_device)
+    return move(scalar, device)

@@ -1,0 +1,305 @@
+"""The default kernels: complete programs in standard calls, one value or one array a leaf.
+
+A library that follows the standard needs no others; an adapter replaces those worth replacing.
+Every kernel takes the namespace first. "Wide" is the dtype that sums are formed in: float64 where
+the leaves' device has it, else float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import array_api_compat
+
+from agclip._backends.dtypes import kind_of, real_dtype
+from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+
+R = TypeVar("R")
+
+
+class Factor(NamedTuple):
+    """A coefficient as the product `pre * rest`, so that no representable result is lost.
+
+    `pre` is a power of two, or None for one; the two together reach below the smallest normal
+    number of the leaf. `narrow` is for leaves multiplied in float32, `wide` for float64 leaves.
+    """
+
+    narrow: tuple[Scalar | None, Scalar]
+    wide: tuple[Scalar | None, Scalar]
+
+
+def sum_squares(
+    xp: Namespace, leaves: Sequence[Array], wide: DType, scale: Scalar
+) -> Sequence[Scalar]:
+    """Return Σ (scale·|x|)², formed in `wide`, for each leaf; 0 for an empty one."""
+    return [_sum_of_parts(xp, leaf, wide, scale) for leaf in leaves]
+
+
+def _sum_of_parts(xp: Namespace, leaf: Array, wide: DType, scale: Scalar) -> Scalar:
+    sums = []
+    for part in real_parts(xp, leaf):
+        y = scaled(cast(xp, part, wide), scale)
+        sums.append(xp.sum(y * y))
+    return sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+
+def sums(
+    xp: Namespace, leaves: Sequence[Array], function: Callable[[Array], Sequence[Array]]
+) -> Sequence[Sequence[Scalar]]:
+    """Return, for each leaf, the sums of the arrays that an elementwise function makes of it."""
+    return [[xp.sum(y) for y in function(leaf)] for leaf in leaves]
+
+
+def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Scalar]:
+    """Return max |x| in `wide` for each leaf, NaN if an entry is; complex: of the two parts."""
+    maxima = []
+    for leaf in leaves:
+        parts = [peak(xp, xp.abs(cast(xp, part, wide))) for part in real_parts(xp, leaf)]
+        maxima.append(parts[0] if len(parts) == 1 else xp.maximum(parts[0], parts[1]))
+    return maxima
+
+
+def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
+    """Return the maximum of non-negative entries; along axes, these stay as ones; 0 of none."""
+    keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
+    if axes == ():
+        return y
+    reduced = y.shape if axes is None else [y.shape[axis] for axis in axes]
+    return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
+
+
+def power(xp: Namespace, y: Array, p: float) -> Array:
+    """Return y ** p for y >= 0, with derivative 0 at y = 0."""
+    if p == 1:
+        return y
+    if p > 1:
+        return y**p
+    positive = y > 0
+    return xp.where(positive, xp.where(positive, y, xp.ones_like(y)) ** p, y)
+
+
+def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Scalar) -> Array:
+    """Return scale·|x| / unit elementwise in `wide`."""
+    if kind_of(leaf.dtype).family == "complex":
+        complex_wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
+        y = scaled(cast(xp, leaf, complex_wide), scale)
+        return xp.abs(y if is_one(unit) else y / unit)
+    y = xp.abs(scaled(cast(xp, leaf, wide), scale))
+    return y if is_one(unit) else y / unit
+
+
+def total(_: Namespace, values: Sequence[Array]) -> Scalar:
+    """Return the sum of 0-d arrays, added in pairs, and pairs of these."""
+    while len(values) > 1:
+        odd = values[len(values) - len(values) % 2 :]
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [*(a + b for a, b in pairs), *odd]
+    return values[0]
+
+
+def scale(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> list[Array]:
+    """Return each leaf times the factor: multiplied in float32 for half types, rounded once."""
+    return [_scale_leaf(xp, leaf, factor) for leaf in leaves]
+
+
+def _scale_leaf(xp: Namespace, leaf: Array, factor: Factor) -> Array:
+    kind = kind_of(leaf.dtype)
+    pre, rest = factor.wide if kind.precision == 53 else factor.narrow
+    y = xp.astype(leaf, xp.float32) if kind.half else leaf
+    real = real_dtype(xp, kind)
+    for part in (pre, rest):
+        if part is not None:
+            y = y * (part if isinstance(part, float) else cast(xp, part, real))
+    return cast(xp, y, leaf.dtype)
+
+
+def scale_(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> None:
+    """Multiply each leaf by the factor in place."""
+    for leaf in leaves:
+        write(leaf, _scale_leaf(xp, leaf, factor))
+
+
+def write(leaf: Array, values: Any) -> None:
+    """Overwrite every entry of a leaf."""
+    target: Any = leaf
+    target[...] = values
+
+
+def select(
+    xp: Namespace,
+    predicate: Array,
+    if_true: Callable[[], Sequence[Array]],
+    if_false: Callable[[], Sequence[Array]],
+) -> list[Array]:
+    """Choose without reading the predicate: both sides are computed, `where` picks."""
+    return [xp.where(predicate, a, b) for a, b in zip(if_true(), if_false(), strict=True)]
+
+
+def sqrt(xp: Namespace, x: Array) -> Array:
+    """Return the square root, which the standard wants correctly rounded."""
+    return xp.sqrt(x)
+
+
+def access(_: Array) -> Access:
+    """Return the cautious answer: reading may cost a synchronisation."""
+    return "sync"
+
+
+def keeps_bits(_: Array) -> bool:
+    """Return the cautious answer: a product with one may flush a subnormal number to zero."""
+    return False
+
+
+def nothing(*_: Any) -> None:
+    """Return None: there is no better way than the general one."""
+
+
+def refuse(_: Any) -> str | None:
+    """Return why an object of this library is not a dense array; None if it is one."""
+    return None
+
+
+def unwritable(x: Array) -> str | None:
+    """Return why an array cannot be overwritten; None if it can."""
+    if not array_api_compat.is_writeable_array(x):
+        return "is immutable"
+    try:
+        # Writing nothing is refused like writing anything.
+        whole: Any = x
+        nothing = whole if whole.ndim == 0 else whole[:0, ...]
+        write(nothing, nothing)
+    except (TypeError, ValueError) as error:
+        return f"refuses to be written ({error})"
+    return None
+
+
+def usable() -> str | None:
+    """Return why the library cannot be used here; None if it can."""
+    return None
+
+
+def device(x: Array) -> Device:
+    """Return the device of an array; None if its library does not speak of devices."""
+    return array_api_compat.device(x) if hasattr(x, "device") else None
+
+
+def named_device(xp: Namespace, name: str) -> Device:
+    """Return the device that prints a name, or prints that it is made from it; None if none does.
+
+    So "cpu" is found where devices are strings, and "d1" where one prints Device('d1').
+    """
+    for found in xp.__array_namespace_info__().devices():
+        if str(found) == name or repr(name) in str(found):
+            return found
+    return None
+
+
+def wide_dtype(xp: Namespace, x: Array) -> DType:
+    """Return float64 if the array's device has it, else float32."""
+    info = xp.__array_namespace_info__()
+    reals = info.dtypes(device=device(x), kind="real floating")
+    return reals.get("float64", xp.float32)
+
+
+def restore(_: Any, new: Array) -> Any:
+    """Return the new array: an array takes the place of an array."""
+    return new
+
+
+def export(x: Array) -> Array:
+    """Return a copy of an array: of the memory of an unknown library nothing is known.
+
+    PyTorch (2.13) ends the process when it is handed a stride below 0.
+    """
+    return array_api_compat.array_namespace(x).asarray(x, copy=True)
+
+
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Tell whether two entries of a strided array may lie in the same memory.
+
+    Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
+    to a compiler that traces Python, strides may be symbols.
+    """
+    axes = [(abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1]
+    for i, (stride, _) in enumerate(axes):
+        smaller = [s * (n - 1) for k, (s, n) in enumerate(axes) if k != i and s <= stride]
+        if stride < itemsize + sum(smaller):
+            return math.prod(shape) > 0
+    return False
+
+
+class Run(Protocol):
+    """How a backend calls a pure program; what it returns has the type that the program returns."""
+
+    def __call__(
+        self, program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], /
+    ) -> R:
+        """Return `program(*static, *arrays)`."""
+        ...
+
+
+def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
+    """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
+    return program(*static, *arrays)
+
+
+def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
+    """Return x in a dtype, x itself if it has it already."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+def computable(xp: Namespace, x: Array) -> Array:
+    """Return x itself, or a float8 as float32: exactly, and not every library compares float8."""
+    return xp.astype(x, xp.float32) if kind_of(x.dtype).stored else x
+
+
+def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:
+    """Return a real leaf itself, or the real and imaginary parts of a complex one."""
+    if kind_of(leaf.dtype).family == "complex":
+        return xp.real(leaf), xp.imag(leaf)
+    return (leaf,)
+
+
+def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
+    """Return a Python number as a 0-d array, nested lists of them as a larger one.
+
+    A number is filled in on the device: one that is made on the host is copied there, and the host
+    waits for the copy. The device is None for a library that knows none.
+    """
+    where: dict[str, Any] = {} if device is None else {"device": device}
+    made: Array
+    if isinstance(value, (list, tuple)):
+        made = xp.asarray(value, dtype=dtype, **where)
+    else:
+        made = xp.full((), value, dtype=dtype, **where)
+    return made
+
+
+def is_one(x: Scalar) -> bool:
+    """Tell whether a scalar is the Python float 1.0: no array is read."""
+    return isinstance(x, float) and x == 1.0
+
+
+def scaled(x: Array, factor: Scalar) -> Array:
+    """Return x times a factor, x itself if the factor is the Python float 1.0."""
+    return x if is_one(factor) else x * factor
+
+
+def pieces(x: Any, size: int) -> Iterable[Any]:
+    """Cut an array along its first axes into views of at most `size` elements.
+
+    Widening a piece at a time keeps the copy in cache; reshaping to one axis would copy a leaf
+    that is not contiguous.
+    """
+    if math.prod(x.shape) <= size:
+        yield x
+        return
+    rows = size // math.prod(x.shape[1:])
+    if rows:
+        for start in range(0, x.shape[0], rows):
+            yield x[start : start + rows, ...]
+    else:
+        for row in range(x.shape[0]):
+            yield from pieces(x[row, ...], size)

@@ -1,0 +1,65 @@
+"""What backends there are: each with its version, whether it can be used here, and why not."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+
+from agclip._backends import entry_points, registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendInfo:
+    """One row of `backends()`.
+
+    Attributes:
+        name: The name of the backend.
+        version: The version of its library, or None where it cannot be told.
+        usable: Whether arrays can be made with it here.
+        reason: Why not, and what to do; empty if it is usable.
+        source: The distribution that brings it, or "register_backend".
+    """
+
+    name: str
+    version: str | None
+    usable: bool
+    reason: str
+    source: str
+
+
+def backends() -> list[BackendInfo]:
+    """List every backend: registered ones, then those that installed distributions bring.
+
+    To tell whether a library is usable it is imported; one that breaks is listed with the reason.
+
+    Returns:
+        One `BackendInfo` a backend, sorted by name.
+
+    Raises:
+        ImportError: If two distributions bring a backend of the same name.
+    """
+    entries = entry_points.advertised(entry_points.BACKENDS)
+    rows = [_info(name, entries.get(name)) for name in {*entries, *registry._registered}]
+    return sorted(rows, key=lambda row: row.name)
+
+
+def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
+    brought_by = (
+        "register_backend"
+        if name in registry._registered or entry is None
+        else entry_points.source(entry)
+    )
+    reason = registry.why_not(name)
+    return BackendInfo(
+        name=name, version=version(name), usable=not reason, reason=reason, source=brought_by
+    )
+
+
+def version(name: str) -> str | None:
+    """Return the version of a library that is imported; None where it cannot be told."""
+    try:
+        found = sys.modules[name].__version__
+    except Exception:  # noqa: BLE001 - a library may break in any way; the list must not
+        return None
+    return None if found is None else str(found)

@@ -1,0 +1,251 @@
+"""Which backend an array belongs to.
+
+The key is the top-level package that defines the array's class, found along its MRO: a subclass
+belongs to its parent's library, and an adapter is loaded only when its library is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from agclip._backends import entry_points
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import learn_dtypes
+from agclip._backends.requirements import guarded
+from agclip._trees import default_backend
+from agclip._typing import Array
+from agclip_backends import STANDARD
+
+_registered: dict[str, Backend] = {}
+BY_TYPE: dict[type, Backend] = {}
+"""The backend of each class of arrays that has been seen.
+
+`register_backend` puts a new table in its place: it never takes an entry out of one that a call in
+another thread may be reading, and what such a call still enters is no part of the new one.
+"""
+
+
+def register_backend(backend: Backend) -> None:
+    """Add a backend at run time, or replace one of the same name.
+
+    Args:
+        backend: The record. Arrays whose class is defined in the top-level package
+            `backend.name` belong to it from now on.
+
+    Raises:
+        TypeError: If `backend` is not a `Backend`.
+    """
+    if not isinstance(backend, Backend):
+        msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
+        raise TypeError(msg)
+    _registered[backend.name] = guarded(backend)
+    globals()["BY_TYPE"] = {}
+
+
+def _looks_like_an_array(x: Any) -> bool:
+    wanted = ("dtype", "shape", "__mul__")
+    return not isinstance(x, type) and all(hasattr(x, name) for name in wanted)
+
+
+def resolve(x: Any) -> Backend | None:
+    """Return the backend of an array; None for an object that is not an array."""
+    cls, known = type(x), BY_TYPE
+    found = known.get(cls)
+    if found is None and _looks_like_an_array(x):
+        found = _of_class(cls) or _standard(x)
+        if found is None:
+            _require_unblocked(cls)
+        else:
+            learn_dtypes(found.xp)
+            known[cls] = found
+    return found
+
+
+def _require_unblocked(cls: type) -> None:
+    for name in dict.fromkeys(base.__module__.partition(".")[0] for base in cls.__mro__):
+        reason = entry_points.blocked(name)
+        if reason:
+            msg = f"arrays of {name} must have a backend; got {cls.__name__}, but {reason}"
+            raise RuntimeError(msg)
+
+
+def _of_class(cls: type) -> Backend | None:
+    for base in cls.__mro__:
+        found = _named(base.__module__.partition(".")[0])
+        if found is not None:
+            return found
+        if "__array_namespace__" in vars(base):
+            # A library of its own, whatever it inherits operators from.
+            return None
+    return None
+
+
+def owner_of(cls: type) -> Backend | None:
+    """Return the backend of the library that defines a class, of arrays or not."""
+    return None if cls.__module__ == "builtins" else _of_class(cls)
+
+
+def _named(name: str) -> Backend | None:
+    found = _registered.get(name)
+    return getattr(entry_points, f"backend_{name}", None) if found is None else found
+
+
+def _standard(x: Any) -> Backend | None:
+    # The class is asked: a container may forward what it lacks to the array that it holds.
+    if not hasattr(type(x), "__array_namespace__"):
+        return None
+    xp = x.__array_namespace__()
+    # A library may define its arrays in a package beside its own.
+    owner = _named(getattr(xp, "__name__", "").partition(".")[0])
+    return owner or guarded(Backend(name=type(x).__module__.partition(".")[0], xp=xp))
+
+
+def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int], str]) -> Backend:
+    """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
+    first = resolve(leaves[0])
+    assert first is not None, "the tree holds arrays only"
+    known = BY_TYPE
+    for cls in types:
+        other = known.get(cls)
+        if other is not first and other != first:
+            return _agreed(leaves, path)
+    return first
+
+
+def _agreed(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
+    """Return the one backend of all leaves, each asked for itself, or raise the error."""
+    while True:
+        known = BY_TYPE
+        first, *others = (resolve(leaf) for leaf in leaves)
+        if known is BY_TYPE:  # No backend has been registered meanwhile.
+            break
+    assert first is not None, "the tree holds arrays only"
+    for odd, other in enumerate(others, start=1):
+        if other is not None and other is not first and other != first:
+            msg = (
+                f"the arrays of one call must come from one library; got {first.name} at "
+                f"{path(0)} and {other.name} at {path(odd)}. Convert one of them first."
+            )
+            raise TypeError(msg)
+    return first
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """Return the backend of a name, ready for use.
+
+    Args:
+        name: A name that `backends()` lists, or that of a library that follows the standard; None
+            for the backend that is configured, or the first usable one of those.
+
+    Returns:
+        The record; `get_backend(name).xp` is its array namespace.
+
+    Raises:
+        TypeError: If `name` is not a string.
+        ValueError: If no installed distribution brings a backend of that name.
+        ImportError: If its library is not installed, or its adapter does not load.
+        RuntimeError: If its library is installed but cannot be used here, or is blocked.
+    """
+    if name is None:
+        return default_backend.home.backend
+    if not isinstance(name, str):
+        msg = f"`name` must be the name of a backend; got {type(name).__name__}."
+        raise TypeError(msg)
+    if name not in _registered:
+        _require_installed(name)
+    backend = _named(name) or _of_standard(name)
+    assert backend is not None, "a name that is known loads or raises"
+    reason = backend.usable()
+    if reason is not None:
+        msg = f"the backend {name!r} must be usable here; got: {reason}"
+        raise RuntimeError(msg)
+    return backend
+
+
+def _require_installed(name: str) -> None:
+    entry = entry_points.advertised(entry_points.BACKENDS).get(name)
+    if entry is None and not is_known(name):
+        known = known_names()
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "agclip.backends() lists them."
+        msg = f"`name` must be one of {', '.join(known)}; got {name!r}. {hint}"
+        raise ValueError(msg)
+    reason = "" if entry is None else entry_points.blocked(name)
+    if reason:
+        msg = f"the backend {name!r} must be usable here; got: {reason}"
+        raise RuntimeError(msg)
+    missing = "" if entry is None else _missing(entry)
+    if missing:
+        msg = f"the backend {name!r} must be installed; got: {missing}"
+        raise ModuleNotFoundError(msg)
+
+
+def known_names() -> list[str]:
+    """Return the names of all backends that are registered or that distributions bring."""
+    return sorted({*entry_points.advertised(entry_points.BACKENDS), *_registered})
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is that of a backend, or of a library that follows the standard.
+
+    A library is imported to find out: ask for names that come from the user only.
+    """
+    return name in known_names() or _of_standard(name) is not None
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether a name is known, and importing what it names is no surprise.
+
+    It is for names in files, which may lie in a folder that somebody else has filled.
+    """
+    return name in known_names() or (name in STANDARD and _of_standard(name) is not None)
+
+
+def _of_standard(name: str) -> Backend | None:
+    """Return the backend of a library that follows the standard in its top-level package."""
+    if not name.isidentifier() or not _installed(name):
+        return None
+    try:
+        xp = importlib.import_module(name)
+    except Exception as error:
+        msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
+        raise ImportError(msg) from error
+    return guarded(Backend(name=name, xp=xp)) if hasattr(xp, "__array_namespace_info__") else None
+
+
+def _installed(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (OSError, ValueError):
+        return False  # A name too long for a file.
+
+
+def _missing(entry: EntryPoint) -> str:
+    """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
+    if _installed(entry.name):
+        return ""
+    extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
+    fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
+    names = [f'"{entry_points.source(entry)}[{extra}]"' for extra in fitting] or [entry.name]
+    return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
+
+
+def why_not(name: str) -> str:
+    """Return why the backend of a name cannot be used here, and what to do; empty if it can."""
+    try:
+        entry = entry_points.advertised(entry_points.BACKENDS).get(name)
+        reason = ""
+        if name not in _registered and entry is not None:
+            reason = entry_points.blocked(name) or _missing(entry)
+        if not reason:
+            backend: Any = _named(name) or _of_standard(name)
+            reason = backend.usable() or ""
+    except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
+        reason = f"{type(error).__name__}: {error}"
+    return reason

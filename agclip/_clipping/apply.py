@@ -1,0 +1,130 @@
+"""The last part of a clip's program: multiply, or hand back what came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agclip._backends import batch, devices, kernels
+from agclip._backends.dtypes import kind_of
+from agclip._backends.kernels import Factor
+from agclip._clipping.decide import Call
+from agclip._numerics.coefficient import Decision
+from agclip._trees.distinct import once
+from agclip._typing import Array, Scalar
+
+
+def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
+    """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
+    results = list(arrays)
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+        members = batch.chosen(arrays, group)
+        if call.host:
+            new = _apply_known(call, members, decision)
+        else:
+            new = devices.spread(call.backend, members, _flat(decision), _applier(call))
+        for i, leaf in zip(group, new, strict=True):
+            results[i] = leaf
+    return results
+
+
+def _apply_known(call: Call, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
+    xp = call.backend.xp
+    if not decision.active:
+        return members
+    if call.plan.nonfinite == "zero" and not decision.finite:
+        return [xp.zeros_like(leaf) for leaf in members]
+    return call.backend.scale(xp, members, decision.factor)
+
+
+def _flat(decision: Decision) -> list[Scalar]:
+    factor = decision.factor
+    return [decision.active, decision.finite, *factor.narrow, *factor.wide]
+
+
+def _applier(call: Call) -> Any:
+    """Return a function of leaves and the scalars of a decision, all on one device."""
+    backend, xp = call.backend, call.backend.xp
+
+    def applied(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
+        active, finite, *parts = scalars
+        factor = Factor(narrow=(parts[0], parts[1]), wide=(parts[2], parts[3]))
+
+        def scaled() -> Sequence[Array]:
+            new = backend.scale(xp, members, factor)
+            if call.plan.nonfinite == "zero":
+                new = [xp.where(finite, leaf, xp.zeros_like(leaf)) for leaf in new]
+            return new
+
+        def picked() -> Sequence[Array]:
+            if not active.ndim:
+                return scaled()
+            return [xp.where(active, a, b) for a, b in zip(scaled(), members, strict=True)]
+
+        if _multiplied_anyway(call, members):
+            return scaled()
+        anywhere = xp.any(active) if active.ndim else active
+        return backend.branch(xp, anywhere, picked, lambda: list(members))
+
+    return applied
+
+
+def _multiplied_anyway(call: Call, members: Sequence[Array]) -> bool:
+    """Tell whether leaves within the bound may as well be multiplied by one.
+
+    That is so where nobody can know that they are, and the product has their bits: of finite real
+    numbers, and of those of a group that becomes NaN or zero if one is not finite.
+    """
+    backend = call.backend
+    return (
+        call.plan.nonfinite != "skip"
+        and all(kind.family == "real" for kind in batch.kinds(members))
+        and all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
+    )
+
+
+def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+    """Clip the leaves in place; each distinct array once, however often the tree holds it."""
+    backend = call.backend
+    unwritten = once(backend, arrays)
+    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+        if _known_idle(call, decision.active):
+            continue
+        members = unwritten(batch.chosen(arrays, group))
+        if not members:
+            continue
+        if call.host and call.plan.nonfinite == "zero" and not decision.finite:
+            for leaf in members:
+                kernels.write(leaf, 0)
+        elif call.host:
+            backend.scale_(backend.xp, members, decision.factor)
+        else:
+            devices.spread(backend, members, _flat(decision), _overwriter(call))
+
+
+def _known_idle(call: Call, active: Scalar) -> bool:
+    if call.host:
+        return not active
+    free = call.backend.access(active) in ("free", "graph")
+    return free and not bool(call.backend.xp.any(active))
+
+
+def _overwriter(call: Call) -> Any:
+    xp = call.backend.xp
+
+    def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
+        active, finite, *parts = scalars
+        factor = Factor((parts[0], parts[1]), (parts[2], parts[3]))
+        # A factor of one changes no real number, but infinite and NaN complex ones.
+        plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
+        call.backend.scale_(xp, plain, factor)
+        for leaf in members:
+            if kind_of(leaf.dtype).family == "complex":
+                (new,) = call.backend.scale(xp, [leaf], factor)
+                kernels.write(leaf, xp.where(active, new, leaf))
+        if call.plan.nonfinite == "zero":
+            for leaf in members:
+                kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))
+        return members
+
+    return overwritten

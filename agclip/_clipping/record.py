@@ -1,0 +1,152 @@
+"""What a clip has done, for those who keep a record: from the very norms and decisions it made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from agclip._backends import devices, kernels
+from agclip._backends.backend import Backend
+from agclip._clipping.decide import Call, settle, value_of
+from agclip._numerics.coefficient import Decision
+from agclip._numerics.norms import axis_norms
+from agclip._numerics.ranges import Norm
+from agclip._typing import Array, DType, Scalar
+
+
+class Details(NamedTuple):
+    """0-d arrays of the leaves' library: nothing here has been read."""
+
+    norm: Array
+    """The norm of all leaves before clipping, without the loss scale."""
+    leaf_norms: list[Array]
+    """The norm of each leaf, likewise."""
+    scale: Array
+    """The smallest number a group has been multiplied by, the loss scale aside."""
+    clipped: Array
+    """Whether a finite group exceeded its bound."""
+    nonfinite: Array
+    """Whether a group held a NaN or an infinity."""
+
+
+def details(
+    call: Call,
+    arrays: Sequence[Array],
+    made: Sequence[Decision],
+    norms: Sequence[Norm],
+    others: Sequence[Norm],
+    loss_scale: Scalar | None,
+) -> Details | None:
+    """Return the record of a call; None where the plan asks for none.
+
+    Args:
+        call: The call.
+        arrays: The leaves as they came in.
+        made: The decision on each group.
+        norms: The norm of each group.
+        others: The norms of `Plan.others`, empty for norms along axes.
+        loss_scale: As a scalar of the arithmetic; None for one.
+    """
+    if not call.plan.details:
+        return None
+    whole, single = joint_and_single(call, norms, others)
+    finite = [decision.finite for decision in made]
+    over = [call.backend.at(one.limited, _both, one.limited, one.finite) for one in made]
+    factors = [call.backend.at(one.limited, _coefficient, call, one, loss_scale) for one in made]
+    return Details(
+        norm=value_of(call, arrays, whole, loss_scale),
+        leaf_norms=[
+            value_of(call, [leaf], norm, loss_scale)
+            for leaf, norm in zip(arrays, single, strict=True)
+        ],
+        scale=_least(call, arrays, factors),
+        clipped=_anywhere(call, arrays, over),
+        nonfinite=_anywhere(call, arrays, [call.m.logical_not(one) for one in finite]),
+    )
+
+
+def _both(a: Scalar, b: Scalar) -> Scalar:
+    return a & b
+
+
+def _quotient(a: Scalar, b: Scalar) -> Scalar:
+    return a / b
+
+
+def joint_and_single(
+    call: Call, norms: Sequence[Norm], others: Sequence[Norm]
+) -> tuple[Norm, Sequence[Norm]]:
+    """Return the norm of all leaves, and that of each."""
+    if call.plan.axes is not None:
+        at, order = call.backend.at, call.plan.order
+        slices = [at(norm.root, _quotient, norm.root, norm.scale) for norm in norms]
+        single = [at(values, of_values, call.backend, [values], order) for values in slices]
+        return at(slices[0], of_values, call.backend, slices, order), single
+    return (norms[0], others) if call.plan.joint else (others[0], norms)
+
+
+def of_values(backend: Backend, values: Sequence[Array], order: float) -> Norm:
+    """Return the norm of norms, arrays of any shapes, on the device of the first."""
+    xp, device = backend.xp, backend.device(values[0])
+    flat = [xp.reshape(devices.to_device(backend, value, device), (-1,)) for value in values]
+    norm = axis_norms(backend, [xp.concat(flat)], [(0,)], order, reproducible=False)
+    scale = norm.scale if isinstance(norm.scale, float) else norm.scale[0, ...]
+    return Norm(norm.root[0, ...], scale, norm.finite[0, ...])
+
+
+def reported(
+    call: Call, arrays: Sequence[Array], norms: Sequence[Norm], loss_scale: Scalar | None
+) -> tuple[Array, list[Array]]:
+    """Return the values of the norms of all leaves and of each, as `global_norm` returns one."""
+    count = len(call.plan.groups(len(arrays)))
+    whole, single = joint_and_single(call, norms[:count], norms[count:])
+    whole = settle(call, arrays, whole, loss_scale)
+    values = []
+    for leaf, norm in zip(arrays, single, strict=True):
+        values.append(value_of(call, [leaf], settle(call, [leaf], norm, loss_scale), loss_scale))
+    return value_of(call, arrays, whole, loss_scale), values
+
+
+def _coefficient(call: Call, decision: Decision, loss_scale: Scalar | None) -> Scalar:
+    m = call.m
+    pre, rest = decision.factor.wide
+    if not call.host:
+        loss_scale = devices.to_device(call.backend, loss_scale, call.backend.device(rest))
+    # The power of two comes last: beside it the other two are of ordinary size.
+    coefficient = rest if loss_scale is None else rest * loss_scale
+    coefficient = coefficient if pre is None else pre * coefficient
+    coefficient = m.where(decision.limited, coefficient, 1.0)
+    if call.plan.nonfinite == "zero":
+        coefficient = m.where(decision.finite, coefficient, 0.0)
+    return coefficient
+
+
+def _least(call: Call, arrays: Sequence[Array], values: Sequence[Scalar]) -> Array:
+    m, xp = call.m, call.backend.xp
+
+    def smaller(a: Scalar, b: Scalar) -> Scalar:
+        return m.where((a < b) | (a != a), a, b)
+
+    if call.host:
+        least = values[0]
+        for value in values[1:]:
+            least = smaller(least, value)
+        return _array(call, arrays, least, call.wide(arrays))
+    ones = [value if value.ndim == 0 else _minimum(xp, value) for value in values]
+    return devices.reduce(call.backend, ones, smaller)
+
+
+def _minimum(xp: Any, values: Array) -> Array:
+    return xp.min(values) if 0 not in values.shape else xp.sum(values) + 1.0
+
+
+def _anywhere(call: Call, arrays: Sequence[Array], facts: Sequence[Scalar]) -> Array:
+    xp = call.backend.xp
+    if call.host:
+        return _array(call, arrays, any(facts), xp.bool)
+    ones = [fact if fact.ndim == 0 else xp.any(fact) for fact in facts]
+    return devices.reduce(call.backend, ones, lambda a, b: a | b)
+
+
+def _array(call: Call, arrays: Sequence[Array], value: Any, dtype: DType) -> Array:
+    return kernels.number(call.backend.xp, value, dtype, call.backend.device(arrays[0]))

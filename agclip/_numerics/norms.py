@@ -1,0 +1,273 @@
+"""Norms that neither overflow nor underflow: of one group of leaves, or along axes.
+
+Squares of float32 and narrower entries are exact in float64 and cannot leave its range, so one sum
+is enough. For float64 leaves the plain sum is accepted if it lies in the safe range; otherwise the
+entries are scaled by a power of two and read once more (J. L. Blue, "A portable Fortran program to
+find the Euclidean norm of a vector", ACM TOMS 4, 1978, with the scale chosen from the sum itself).
+Where a device has no float64 the same is done in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from agclip._backends import batch, devices, host_scalars, powers
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of
+from agclip._backends.kernels import scaled
+from agclip._numerics import axis_sums
+from agclip._numerics.exact import exact_norm
+from agclip._numerics.ranges import RANGES, Norm
+from agclip._numerics.rounding import error_along, relative_error
+from agclip._typing import Array, DType, Namespace, Scalar
+
+_STEEP = 64
+"""The order up to which powers of numbers from a half to one are far from the end of the range."""
+
+
+def group_norms(
+    backend: Backend,
+    m: Namespace,
+    leaves: Sequence[Array],
+    groups: Sequence[Sequence[int]],
+    order: float,
+    *,
+    reproducible: bool,
+) -> list[Norm]:
+    """Return the norm of each group of leaves, given by their positions.
+
+    The sums of all leaves come from one call of a kernel. `m` is `host_scalars` or the namespace.
+    L2 norms of floats carry a bound on their error, for the rounding test.
+    """
+    wide = backend.wide(backend.xp, leaves[0])
+    name = kind_of(wide).name
+    safe = batch.narrow(leaves, name)
+    chosen = [batch.chosen(leaves, group) for group in groups]
+    tested = m is host_scalars and order == 2 and safe
+    if reproducible and order in (1, 2) and not tested:
+        return [
+            backend.at(members[0], exact_norm, backend, m, members, None, int(order))
+            for members in chosen
+        ]
+    if order != 2:
+        return [
+            backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
+        ]
+    sums = devices.scalars(backend, m, leaves, backend.sum_squares(backend.xp, leaves, wide, 1.0))
+    norms = []
+    for group, members in zip(groups, chosen, strict=True):
+
+        def squares(scale: Scalar, members: Sequence[Array] = members) -> Scalar:
+            return total(backend, m, _sums_of_squares(backend, members, wide, scale))
+
+        plain = total(backend, m, batch.chosen(sums, group))
+        narrow = safe or batch.narrow(members, name)
+        norm = backend.at(members[0], ranged_root, backend, m, plain, squares, wide, safe=narrow)
+        if m is host_scalars and narrow and norm.finite and name == "float64":
+            norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
+        norms.append(norm)
+    return norms
+
+
+def _sums_of_squares(
+    backend: Backend, leaves: Sequence[Array], wide: DType, scale: Scalar
+) -> Sequence[Scalar]:
+    """Return the sums of scaled squares, the scale moved to the device of each leaf."""
+    xp = backend.xp
+    if isinstance(scale, float):
+        return backend.sum_squares(xp, leaves, wide, scale)
+
+    def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
+        return devices.scalars(backend, xp, here, backend.sum_squares(xp, here, wide, scalars[0]))
+
+    return devices.spread(backend, leaves, (scale,), on_device)
+
+
+def axis_norms(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    order: float,
+    *,
+    reproducible: bool,
+    tested: bool = False,
+) -> Norm:
+    """Return the joint norm of leaves along axes of each, with the reduced axes kept as ones.
+
+    Several leaves must agree in the shapes of their sums. With `tested` a plain norm of one leaf
+    may stand for the reproducible one: it carries a bound on its error, for the rounding test.
+    """
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    safe = batch.narrow(leaves, kind_of(wide).name)
+    tested = tested and safe and order == 2
+    if reproducible and order in (1, 2) and not tested:
+        return exact_norm(backend, xp, leaves, axes, int(order))
+    if order != 2:
+        return _axis_power_norm(backend, leaves, axes, order, wide)
+
+    def squares(scale: Scalar) -> Array:
+        return axis_sums.sum_squares(backend, leaves, axes, wide, scale, closely=not safe)
+
+    norm = ranged_root(backend, xp, squares(1.0), squares, wide, safe=safe)
+    return norm._replace(error=error_along(leaves[0], axes[0])) if tested else norm
+
+
+def ranged_root(
+    backend: Backend,
+    m: Namespace,
+    plain: Scalar,
+    squares: Callable[[Scalar], Scalar],
+    wide: DType,
+    *,
+    safe: bool,
+) -> Norm:
+    """Return sqrt(plain), or the root of the scaled squares where the plain sum is out of range.
+
+    Args:
+        backend: The backend, for its branch.
+        m: `_backends.host_scalars` or the namespace.
+        plain: The sum of squares.
+        squares: The sum of squares of the entries times a scale.
+        wide: The dtype of the sums.
+        safe: Whether the plain sum cannot leave the range.
+    """
+    if safe:
+        return Norm(_root(m, plain), 1.0, plain < math.inf)
+    limits = RANGES[kind_of(wide).name]
+    small, big = plain < limits.low, plain == math.inf
+    ones = m.full_like(plain, 1.0)
+    scale = m.where(big, limits.down, m.where(small, limits.up, ones))
+
+    def rescued() -> list[Scalar]:
+        return [squares(scale), scale]
+
+    out = small | big
+    if m is host_scalars:
+        total_, scale = rescued() if out else (plain, 1.0)
+    else:
+        anywhere = out if plain.ndim == 0 else m.any(out)
+        total_, scale = backend.branch(m, anywhere, rescued, lambda: [plain, ones])
+    return Norm(_root(m, total_), scale, total_ < math.inf)
+
+
+def _root(m: Namespace, x: Scalar) -> Scalar:
+    """Return sqrt(x) with derivative 0, not NaN, at x = 0."""
+    positive = x > 0
+    return m.where(positive, m.sqrt(m.where(positive, x, 1.0)), x)
+
+
+def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
+    """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
+    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    if order == 1 and batch.narrow(leaves, kind_of(wide).name):
+        sums = devices.scalars(
+            backend, m, leaves, backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
+        )
+        norm = total(backend, m, sums)
+        return Norm(norm, 1.0, norm < math.inf)
+    peak = _maximum(
+        backend, m, devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, wide))
+    )
+    if order == math.inf and all(kind.family == "real" for kind in batch.kinds(leaves)):
+        return Norm(peak, 1.0, peak < math.inf)
+    scale = _power_scale(m, peak, leaves, wide)
+    unit = _unit(m, peak, scale, order, wide)
+
+    def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
+        return backend.power_sums(xp, here, wide, order, *scalars)
+
+    sums = (
+        backend.power_sums(xp, leaves, wide, order, scale, unit)
+        if m is host_scalars
+        else devices.spread(backend, leaves, (scale, unit), on_device)
+    )
+    combine = _maximum if order == math.inf else total
+    closely = not batch.narrow(leaves, kind_of(wide).name)
+    sum_ = combine(backend, m, sums)
+    return _power_root(m, sum_, peak, unit, scale, order, closely=closely)
+
+
+def _axis_power_norm(
+    backend: Backend,
+    leaves: Sequence[Array],
+    axes: Sequence[tuple[int, ...]],
+    order: float,
+    wide: DType,
+) -> Norm:
+    xp = backend.xp
+    peak = axis_sums.abs_max(backend, leaves, axes, wide)
+    if order == math.inf and all(kind.family == "real" for kind in batch.kinds(leaves)):
+        return Norm(peak, 1.0, peak < math.inf)
+    scale = _power_scale(xp, peak, leaves, wide)
+    unit = _unit(xp, peak, scale, order, wide)
+    closely = not batch.narrow(leaves, kind_of(wide).name)
+    total_ = axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit, closely=closely)
+    return _power_root(xp, total_, peak, unit, scale, order, closely=closely)
+
+
+def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DType) -> Scalar:
+    """Return the power of two that brings the largest entry to the middle of the range."""
+    if batch.narrow(leaves, kind_of(wide).name):
+        return 1.0
+    limits = RANGES[kind_of(wide).name]
+    small = m.where(peak < limits.up**-0.5, limits.up, m.full_like(peak, 1.0))
+    return m.where(peak > limits.down**-0.5, limits.down, small)
+
+
+def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, wide: DType) -> Scalar:
+    """Return what entries are divided by, so that their powers stay in the range.
+
+    A power of two, with which nothing is rounded, or the largest entry where the powers of numbers
+    between a half and one could vanish. Magnitudes themselves need none.
+    """
+    if order == 1:
+        return 1.0
+    ordinary = (peak < math.inf) & (peak > 0)
+    largest = scaled(m.where(ordinary, peak, 1.0), scale)
+    if order > _STEEP:
+        return largest
+    return powers.next_power(m, largest, kind_of(wide).precision)
+
+
+def _power_root(
+    m: Namespace,
+    total_: Scalar,
+    peak: Scalar,
+    unit: Scalar,
+    scale: Scalar,
+    order: float,
+    *,
+    closely: bool,
+) -> Norm:
+    positive = total_ > 0
+    base = m.where(positive, total_, 1.0)
+    root = base if order in (1, math.inf) else _root_of(m, base, order, closely=closely)
+    finite = peak < math.inf
+    root = m.where(finite, m.where(positive, root * unit, total_), peak)
+    return Norm(root, scale, finite)
+
+
+def _root_of(m: Namespace, base: Scalar, order: float, *, closely: bool) -> Scalar:
+    """Return base^(1/order), with what rounding 1/order does to it taken back."""
+    exponent = 1.0 / order
+    if m is host_scalars:
+        return host_scalars.root(base, order) if closely else host_scalars.power(base, exponent)
+    rest = 1 / Fraction(order) - Fraction(exponent)
+    lost = rest.numerator / rest.denominator  # what `float` gives: Dynamo has it not (PyTorch 2.11)
+    root = base**exponent
+    return root + m.where(root < math.inf, root, 0.0) * (lost * m.log(base))
+
+
+def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
+    """Return the sum of scalars: rounded once for floats, on the first one's device for arrays."""
+    if m is host_scalars:
+        return host_scalars.total(values)
+    return devices.total(backend, values)
+
+
+def _maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
+    if m is host_scalars:
+        return host_scalars.largest(values)
+    return devices.reduce(backend, values, m.maximum)

@@ -1,0 +1,102 @@
+"""The rounding test: where the plain sum proves what the reproducible norm would give, it answers.
+
+A float64 sum of the squares of float32 and narrower leaves, in any order, is within a known error
+of the sum that defines the reproducible norm. The norm in float32, the comparison with the bound
+and the coefficient in float32 are monotone functions of it: if both ends of the interval give the
+same, so does every number between them, the reproducible norm included (A. Ziv, "Fast evaluation of
+elementary mathematical functions with correctly rounded last bit", ACM TOMS 17, 1991). Otherwise
+the reproducible norm is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agclip._backends import batch, host_scalars
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of
+from agclip._numerics.exact import exact_norm
+from agclip._numerics.ranges import Norm
+from agclip._typing import Array
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often the test was made, and how often it could not decide."""
+
+    tests: int = 0
+    fallbacks: int = 0
+
+
+tally = Tally()
+
+
+def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
+    """Return a bound on |n / norm - 1| for a norm n from plain sums of the leaves' squares.
+
+    A backend adds at most `chain` squares, and then the sums of as many, one after the other.
+    """
+    count = batch.entries(leaves)
+    chain = backend.chain or backend.block or count
+    return _error(min(chain + count // max(chain, 1), count), count)
+
+
+def error_along(leaf: Array, axes: tuple[int, ...]) -> float:
+    """Return a bound as `relative_error`, for plain sums along axes in any order."""
+    parts = 2 if kind_of(leaf.dtype).family == "complex" else 1
+    count = parts * math.prod(leaf.shape[axis] for axis in axes)
+    return _error(count, count)
+
+
+def _error(additions: int, count: int) -> float:
+    """Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an entry."""
+    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
+    return squares / 2 + 2.0**-51
+
+
+def certain_range(value: Any, error: float) -> tuple[Any, Any]:
+    """Return the ends of what a value with a relative error may be.
+
+    The error is that of a norm; four times the roundoff of float64 more is what the few operations
+    from a norm to a coefficient add to it.
+    """
+    margin = error + 2.0**-50
+    return value * (1.0 - margin), value * (1.0 + margin)
+
+
+def same_float32(value: float, error: float) -> bool:
+    """Tell whether all that a value may be is rounded to the same float32."""
+    low, high = certain_range(value, error)
+    return host_scalars.float32(low) == host_scalars.float32(high)
+
+
+def settle_axis_norm(
+    backend: Backend, leaf: Array, axes: tuple[int, ...], norm: Norm, *, certain: bool
+) -> Norm:
+    """Return norms along axes that lead where the reproducible ones do, as `settle_norm`."""
+    tally.tests += 1
+    if certain:
+        return norm
+    tally.fallbacks += 1
+    return exact_norm(backend, backend.xp, [leaf], [axes], 2)
+
+
+def settle_norm(backend: Backend, leaves: Sequence[Array], norm: Norm, *, certain: bool) -> Norm:
+    """Return a norm that leads where the reproducible norm does.
+
+    Args:
+        backend: The backend of the leaves.
+        leaves: The leaves, whose values can be read for nothing.
+        norm: Their norm from plain sums, with a bound on its error; 0 if it needs no test.
+        certain: Whether the test has shown that the norm will do.
+    """
+    if norm.error == 0:
+        return norm
+    tally.tests += 1
+    if certain:
+        return norm
+    tally.fallbacks += 1
+    return exact_norm(backend, host_scalars, leaves, None, 2)

@@ -1,0 +1,1 @@
+"""Trees of arrays: taken apart into leaves, checked, and put together again."""

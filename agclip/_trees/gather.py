@@ -1,0 +1,240 @@
+"""From a tree to its leaves: taken apart, and every leaf checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from agclip._backends import registry
+from agclip._backends.backend import Backend
+from agclip._backends.dtypes import Kind, kind_of
+from agclip._backends.registry import backend_for
+from agclip._trees import advice, aside, default_backend, distinct, foreign
+from agclip._trees import tree as trees
+from agclip._trees.leaves import Leaves, path_of
+from agclip._trees.literals import Literal, materialise
+from agclip._trees.misplaced import Misplaced
+from agclip._trees.paired import flatten_like
+from agclip._typing import Array, Tree
+
+_EXPECTED = {
+    ("real", "complex"): "real or complex floating-point arrays",
+    ("real", "integer"): "real floating-point or integer arrays",
+}
+
+
+def gather(
+    tree: Tree,
+    name: str,
+    *,
+    families: tuple[str, str] = ("real", "complex"),
+    listed: bool = False,
+    inplace: bool = False,
+) -> Leaves:
+    """Take a tree apart and check every leaf before anything is computed.
+
+    Args:
+        tree: The tree.
+        name: The argument it came in.
+        families: The kinds of dtype that are allowed.
+        listed: Whether a list at the top is a list of tensors even if it holds numbers only.
+        inplace: Whether the leaves are going to be overwritten.
+
+    Returns:
+        The leaves; numbers have become arrays.
+
+    Raises:
+        TypeError: If a leaf is no array, of a wrong dtype, of another library than the others, or
+            cannot be overwritten although it has to be.
+        ValueError: If a nested list of numbers is ragged or holds a number that does not fit.
+    """
+    found, structure = trees.flatten(tree, name, listed=listed)
+    try:
+        return _gathered(found, structure, name, families, inplace=inplace)
+    except RecursionError:
+        advice.refuse_depth(name)
+
+
+def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
+    """Take apart a tree that must have the structure, shapes and library of given leaves.
+
+    Raises:
+        TypeError: As `gather`, and if the libraries differ.
+        ValueError: If the structures or shapes differ.
+    """
+    found = flatten_like(leaves.structure, tree, name)
+    for leaf, path in zip(found, trees.paths(leaves.structure, name), strict=True):
+        known = isinstance(leaf, Literal) or registry.resolve(leaf) is not None
+        if not known or (not isinstance(leaf, Literal) and aside.holds_nothing(leaf)):
+            kind = type(leaf).__name__
+            msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
+            raise TypeError(msg)
+    others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
+    if others.backend != leaves.backend:
+        msg = (
+            f"`{name}` must hold arrays of the library of `{leaves.name}`; got "
+            f"{others.backend.name} and {leaves.backend.name}. Convert one of them first."
+        )
+        raise TypeError(msg)
+    for i, (one, other) in enumerate(zip(leaves.arrays, others.arrays, strict=True)):
+        if tuple(one.shape) != tuple(other.shape):
+            msg = (
+                f"`{name}` must have the shapes of `{leaves.name}`; got {tuple(other.shape)} at "
+                f"{others.path(i)} and {tuple(one.shape)} at {leaves.path(i)}. Pass the parameters "
+                f"that these are the gradients of."
+            )
+            raise ValueError(msg)
+    return others
+
+
+def _gathered(
+    found: list[Any],
+    structure: trees.Structure,
+    name: str,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    types = set(map(type, found))
+    if len(types) > 1 and aside.several(types):
+        found, structure = aside.settled(found, structure)
+        types = set(map(type, found))
+    if Literal not in types:
+        if not found:
+            return Leaves(name, default_backend.home.backend, found, [], structure)
+        if foreign.among(types):
+            return _taken_over(found, structure, name, families, inplace=inplace)
+        backend = backend_for(found, types, lambda i: path_of(structure, name, i))
+        return _checked(name, backend, found, types, structure, families, inplace=inplace)
+    literal = [isinstance(leaf, Literal) for leaf in found]
+    if inplace:
+        msg = (
+            f"`{name}` must hold arrays that can be written in place; got Python numbers at "
+            f"{path_of(structure, name, literal.index(True))}. Use the function without the "
+            f"underscore, which returns new arrays."
+        )
+        raise TypeError(msg)
+    arrays = [leaf for leaf, is_literal in zip(found, literal, strict=True) if not is_literal]
+    places = [i for i, is_literal in enumerate(literal) if not is_literal]
+    types.remove(Literal)
+    if arrays and foreign.among(types):
+        return _taken_over(found, structure, name, families, inplace=inplace)
+    if arrays:
+        backend = backend_for(arrays, types, lambda i: path_of(structure, name, places[i]))
+        device = backend.device(arrays[0])
+    else:
+        backend, device = default_backend.home
+    with backend.context():
+        found = [
+            materialise(leaf, backend, device, path, integers="integer" in families)
+            if isinstance(leaf, Literal)
+            else leaf
+            for leaf, path in zip(found, trees.paths(structure, name), strict=True)
+        ]
+    types = set(map(type, found))
+    return _checked(name, backend, found, types, structure, families, inplace=inplace)
+
+
+def _taken_over(
+    found: list[Any],
+    structure: trees.Structure,
+    name: str,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    """Gather leaves of several libraries as arrays of the configured one."""
+    found, structure = aside.without(found, structure)
+    brought = []
+    for leaf, path in zip(found, trees.paths(structure, name), strict=True):
+        owner = None if isinstance(leaf, Literal) else registry.resolve(leaf)
+        if owner is None:
+            brought.append(leaf)
+            continue
+        alone = trees.Node(list, [path.removeprefix(name)], [trees.LEAF], "{}")
+        _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
+        brought.append(foreign.take_over(leaf, name, path))
+    if inplace:
+        owners = [owner for leaf in found if (owner := registry.resolve(leaf)) is not None]
+        distinct.require_apart(owners, found, name, partial(path_of, structure, name))
+    leaves = _gathered(brought, structure, name, families, inplace=False)
+    return leaves._replace(originals=found)
+
+
+def _checked(
+    name: str,
+    backend: Backend,
+    found: list[Array],
+    types: set[type],
+    structure: trees.Structure,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    known = backend.survey(found, types, inplace)
+    said = _misplaced(name, backend, found if known is None else known, types, structure)
+    if known is not None and all(kind.family in families for kind in known.kinds):
+        if inplace and not known.distinct:
+            distinct.marked(backend, known, name, partial(path_of, structure, name))
+        kinds: Sequence[Kind] = (
+            [*known.kinds] * len(known)
+            if len(known.kinds) == 1
+            else [kind_of(leaf.dtype) for leaf in known]
+        )
+        return Leaves(name, backend, known, kinds, structure, None, said)
+    kinds = []
+    leaves = Leaves(name, backend, found, kinds, structure, None, said)
+    for i, leaf in enumerate(found):
+        reason = backend.refuse(leaf)
+        if reason is not None:
+            msg = (
+                f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
+                f"{leaves.path(i)}. Convert it first."
+            )
+            raise TypeError(msg)
+        kind = kind_of(leaf.dtype)
+        kinds.append(kind)
+        if kind.family == "none":
+            found, structure = aside.without(found, structure)
+            return _gathered(found, structure, name, families, inplace=inplace)
+        if kind.family not in families:
+            msg = (
+                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
+                f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
+            )
+            raise TypeError(msg)
+        reason = backend.unwritable(leaf) if inplace else None
+        if reason is not None:
+            msg = (
+                f"`{leaves.name}` must hold arrays that can be written in place; got one that "
+                f"{reason} at {leaves.path(i)}. Use the function without the underscore, which "
+                f"returns new arrays."
+            )
+            raise TypeError(msg)
+    if inplace:
+        arrays = distinct.marked(backend, found, name, leaves.path)
+        leaves = leaves._replace(arrays=arrays)
+    return leaves
+
+
+def _misplaced(
+    name: str,
+    backend: Backend,
+    found: Sequence[Array],
+    types: set[type],
+    structure: trees.Structure,
+) -> Misplaced | None:
+    """Return what may be a parameter in the place of a gradient.
+
+    Raises:
+        TypeError: If nothing else can be meant.
+    """
+    if name == "params":  # holds parameters by right
+        return None
+    said: Misplaced | None = backend.misplaced(found, types)
+    if said is not None and said.wrong:
+        path = path_of(structure, name, said.position)
+        msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
+        raise TypeError(msg)
+    return said

@@ -1,0 +1,122 @@
+"""The leaves of one call: what is known of them, and how they are put back."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from agclip._backends import kernels
+from agclip._backends.backend import Backend
+from agclip._backends.batch import Known
+from agclip._backends.dtypes import Kind
+from agclip._trees import advice, foreign, tree
+from agclip._trees.literals import Literal
+from agclip._trees.misplaced import Misplaced
+from agclip._typing import Access, Array, Tree
+
+_DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
+
+
+class Leaves(NamedTuple):
+    """The arrays of a tree, their one backend, and how to put the tree together again."""
+
+    name: str
+    backend: Backend
+    arrays: Sequence[Array]
+    kinds: Sequence[Kind]
+    structure: tree.Structure
+    originals: list[Any] | None = None
+    """What the arrays were made of, if some came from another library than the configured one."""
+    misplaced: Misplaced | None = None
+    """What may be a parameter in the place of a gradient."""
+
+    def warn_of_parameters(self) -> None:
+        """Warn where parameters are about to be scaled by one norm: it is seldom meant."""
+        if self.misplaced is not None:
+            tell_caller(
+                f"`{self.name}` holds {self.misplaced.found} at "
+                f"{self.path(self.misplaced.position)}, which is clipped, not its gradient. "
+                f"{self.misplaced.instead}"
+            )
+
+    def path(self, index: int) -> str:
+        """Return the path of a leaf, such as `t['w'][0]`."""
+        return path_of(self.structure, self.name, index)
+
+    def rebuild(self, arrays: Sequence[Array]) -> Tree:
+        """Return the tree with other arrays in the places of its leaves."""
+        restore = self.backend.restore
+        pairs = zip(self.arrays, arrays, strict=True)
+        if self.originals is not None:
+            new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        else:
+            new = [one if one is other else restore(one, other) for one, other in pairs]
+        try:
+            return tree.unflatten(self.structure, iter(new))
+        except RecursionError:
+            advice.refuse_depth(self.name)
+
+    def _given_back(self, i: int, array: Array, new: Array) -> Any:
+        assert self.originals is not None, "there is something to give back"
+        original = self.originals[i]
+        if isinstance(original, Literal):
+            return new
+        return original if array is new else foreign.give_back(new, self.backend, original)
+
+    def overwrite(self, arrays: Sequence[Array]) -> None:
+        """Write other arrays into what the leaves were made of, once all have been given back."""
+        assert self.originals is not None, "there is something to give back"
+        pairs = zip(self.arrays, arrays, strict=True)
+        back = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        for original, new in zip(self.originals, back, strict=True):
+            if new is not original:
+                kernels.write(original, new)
+
+    def own(self, x: Array) -> Array:
+        """Return a result as an array of the library that the first array of the tree is of."""
+        if self.originals is None:
+            return x
+        arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
+        return foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
+
+    def require_whole(self) -> None:
+        """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
+        found = self.backend.partial(self.arrays)
+        if found is not None:
+            index, reason = found
+            msg = (
+                f"`{self.name}` must hold whole arrays where norms are taken; got one that "
+                f"{reason} at {self.path(index)}. Call agclip outside of it, or give "
+                f"clip_by_global_norm the norm of all shards as `use_norm`."
+            )
+            raise ValueError(msg)
+
+    def access(self) -> Access:
+        """Return what reading the values costs, the dearest leaf deciding."""
+        if isinstance(self.arrays, Known):
+            return self.arrays.access
+        costs = {self.backend.access(leaf) for leaf in self.arrays}
+        for cost in _DEAREST_FIRST:
+            if cost in costs:
+                return cost
+        return "free"
+
+
+def path_of(structure: tree.Structure, name: str, index: int) -> str:
+    return next(itertools.islice(tree.paths(structure, name), index, None))
+
+
+def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:
+    """Warn, on behalf of the caller's line, that a call has nothing to do."""
+    tell_caller(f"`{name}` holds no array: {consequence}. Was an iterator used up?")
+
+
+def tell_caller(msg: str) -> None:
+    """Warn on behalf of the caller's line."""
+    depth = 1
+    while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] == "agclip":
+        depth += 1
+    warnings.warn(msg, UserWarning, stacklevel=depth + 1)

@@ -1,0 +1,256 @@
+"""Trees of arrays: taken apart into a list of leaves, and put together again as they were."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, ValuesView
+from itertools import islice
+from typing import Any, NamedTuple
+
+from agclip._backends import entry_points, registry
+from agclip._trees import advice, misplaced
+from agclip._trees.literals import Literal, is_literal
+from agclip._typing import T, Tree
+
+Unflatten = Callable[[list[Any]], Tree]
+
+
+class Node(NamedTuple):
+    """A container: how to build it, the keys of its children, and what they are."""
+
+    unflatten: Unflatten
+    keys: list[Any] | None
+    children: list[Any]
+    key_format: str = "[{!r}]"
+    flat: bool = False
+    """Whether all children are leaves."""
+
+    def key(self, position: int) -> str:
+        """Return how a child's key reads in a path."""
+        if self.keys is None:
+            return f"[{position}]"
+        return self.key_format.format(self.keys[position])
+
+    def outline(self) -> str:
+        """Return what sets the container apart from others."""
+        if self.keys is None:
+            return f"a container of {len(self.children)}"
+        return ", ".join(map(self.key, range(len(self.children)))) or "nothing"
+
+
+class _Leaf:
+    """The place of a leaf in a structure."""
+
+
+class Kept(NamedTuple):
+    """The place of a leaf that takes no part, and is put back as it is."""
+
+    value: Any
+
+
+LEAF = _Leaf()
+Structure = Node | Kept | _Leaf | None
+
+_containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {}
+
+
+def register_container(
+    cls: type,
+    flatten: Callable[[Any], tuple[Any, ...]],
+    unflatten: Callable[[Any, list[Any]], Any],
+) -> None:
+    """Make instances of a class containers, so that trees may hold them.
+
+    The two functions follow the convention of `jax.tree_util.register_pytree_node`.
+
+    Args:
+        cls: The class; its subclasses are not included.
+        flatten: `flatten(obj)` → `(children, aux)`, or `(children, aux, keys)` where `keys` are
+            the names of the children in error messages.
+        unflatten: `unflatten(aux, children)` → a new object.
+
+    Raises:
+        TypeError: If `cls` is not a class, or `flatten` or `unflatten` cannot be called.
+    """
+    if not isinstance(cls, type):
+        msg = f"`cls` must be a class; got an instance of {type(cls).__name__}."
+        raise TypeError(msg)
+    for name, function in (("flatten", flatten), ("unflatten", unflatten)):
+        if not callable(function):
+            msg = f"`{name}` must be callable; got {type(function).__name__}."
+            raise TypeError(msg)
+    _containers[cls] = (flatten, unflatten)
+
+
+def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], Structure]:
+    """Take a tree apart.
+
+    Args:
+        tree: The tree.
+        name: The argument it came in, for error messages.
+        listed: Whether a list at the top is a list of tensors even if it holds numbers only.
+
+    Returns:
+        The leaves (arrays and `Literal`s) in order, and the structure that `unflatten` takes.
+
+    Raises:
+        TypeError: If the tree holds something that is neither an array nor a container.
+        ValueError: If it is nested too deeply.
+    """
+    leaves: list[Any] = []
+    try:
+        if listed and isinstance(tree, (list, tuple)):
+            return leaves, _container(tree, leaves)
+        return leaves, _walk(tree, leaves)
+    except NotATreeError as error:
+        found, path = error.found, name + error.path
+        said = misplaced.among([found, *error.beside])
+        if said is not None:
+            msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
+            raise TypeError(msg) from None
+        if hasattr(found, "dtype") and hasattr(found, "shape") and not isinstance(found, type):
+            msg = (
+                f"`{name}` must hold arrays of a library that agclip knows; got "
+                f"{type(found).__module__}.{type(found).__qualname__} at {path}. A library that "
+                f"follows the Python Array API standard needs no more; for another one see "
+                f"agclip.register_backend."
+            )
+        else:
+            msg = (
+                f"`{name}` must be an array, a list of numbers, or a list, tuple, dict or "
+                f"registered container of them; got {describe(found)} at {path}. "
+                f"{advice.way_in(found)}"
+            )
+        raise TypeError(msg) from None
+    except RecursionError:
+        advice.refuse_depth(name)
+
+
+def materialised(tree: T) -> T:
+    """Return a tree whose top can be walked again: a generator of leaves as the list of them."""
+    return list(tree) if isinstance(tree, Iterator) else tree  # type: ignore[return-value]
+
+
+def describe(x: Any) -> str:
+    """Name the kind of an object, for an error message."""
+    return f"the class {x.__qualname__}" if isinstance(x, type) else type(x).__name__
+
+
+class NotATreeError(Exception):
+    def __init__(self, found: Any) -> None:
+        self.found = found
+        self.path = ""
+        self.beside = list(found.values()) if isinstance(found, Mapping) else []
+        """What else may say what is meant: its neighbours, and what it holds."""
+
+
+def _walk(x: Any, leaves: list[Any]) -> Structure:
+    if x is None:
+        return None
+    if type(x) in registry.BY_TYPE:
+        leaves.append(x)
+        return LEAF
+    if is_literal(x):
+        leaves.append(Literal(x))
+        return LEAF
+    if isinstance(x, (dict, list, tuple)) or type(x) in _containers:
+        return _container(x, leaves)
+    if registry.resolve(x) is not None:
+        leaves.append(x)
+        return LEAF
+    return _container(x, leaves)
+
+
+def _container(x: Any, leaves: list[Any]) -> Node:
+    node = open_container(x)
+    # By name, since Dynamo cannot compare the keys of a dict with a set (PyTorch 2.11).
+    if set(map(type, node.children)).issubset(registry.BY_TYPE):
+        leaves += node.children
+        places = [LEAF] * len(node.children)
+        return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
+    structures = []
+    for position, child in enumerate(node.children):
+        try:
+            structures.append(_walk(child, leaves))
+        except NotATreeError as error:
+            if not error.path:
+                error.beside += node.children
+            error.path = node.key(position) + error.path
+            raise
+    return Node(node.unflatten, node.keys, structures, node.key_format)
+
+
+def open_container(x: Any) -> Node:
+    """Return a container with its children as they are."""
+    cls = type(x)
+    if cls in _containers:
+        return _open_registered(x)
+    if isinstance(x, dict):
+        return Node(_dict_builder(x), list(x), list(x.values()))
+    if isinstance(x, list):
+        return Node(list if cls is list else _list_builder(x), None, list(x))
+    if isinstance(x, tuple):
+        fields = getattr(x, "_fields", None)
+        if fields is None:
+            return Node(cls, None, list(x))
+        return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
+    if isinstance(x, (Iterator, ValuesView)):
+        return Node(list, None, list(x))
+    for flattener in entry_points.flatteners():
+        opened = flattener(x)
+        if opened is not None:
+            children, keys, build = opened
+            return Node(build, keys, children, "{}")
+    raise NotATreeError(x)
+
+
+def _open_registered(x: Any) -> Node:
+    take_apart, put_together = _containers[type(x)]
+    children, aux, *keys = take_apart(x)
+    return Node(lambda new: put_together(aux, new), list(keys[0]) if keys else None, list(children))
+
+
+def _dict_builder(original: dict[Any, Any]) -> Unflatten:
+    keys = list(original)
+    if type(original) is dict:
+        return lambda children: dict(zip(keys, children, strict=True))
+
+    def build(children: list[Any]) -> dict[Any, Any]:
+        # A copy keeps what a subclass carries besides its items (defaultdict, OrderedDict, …).
+        new = copy.copy(original)
+        for key, child in zip(keys, children, strict=True):
+            new[key] = child
+        return new
+
+    return build
+
+
+def _list_builder(original: list[Any]) -> Unflatten:
+    def build(children: list[Any]) -> list[Any]:
+        new = copy.copy(original)
+        new[:] = children
+        return new
+
+    return build
+
+
+def unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
+    """Put a tree together from its structure and an iterator over its leaves."""
+    if structure is None:
+        return None
+    if isinstance(structure, Kept):
+        return structure.value
+    if isinstance(structure, Node):
+        if structure.flat:
+            return structure.unflatten(list(islice(leaves, len(structure.children))))
+        return structure.unflatten([unflatten(child, leaves) for child in structure.children])
+    return next(leaves)
+
+
+def paths(structure: Structure, prefix: str) -> Iterator[str]:
+    """Yield the path of every leaf, such as `grads['layer'][0]`, in order."""
+    if isinstance(structure, Node):
+        for position, child in enumerate(structure.children):
+            yield from paths(child, prefix + structure.key(position))
+    elif structure is LEAF:
+        yield prefix

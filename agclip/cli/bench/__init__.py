@@ -1,0 +1,1 @@
+"""`agclip bench`: agclip against what else clips in each library."""

@@ -1,0 +1,1 @@
+"""`agclip check`: versions, and every clip once on each backend."""

@@ -1,0 +1,1 @@
+"""`agclip demo`: a recurrent network learns text, with and without clipping."""

@@ -1,0 +1,1 @@
+"""Commands on files of arrays, and the readers of the formats."""

@@ -1,0 +1,1 @@
+"""Commands on training logs, and the readers of the formats."""

@@ -1,0 +1,1 @@
+"""The public functions: signature, documentation and the call of the pipeline."""

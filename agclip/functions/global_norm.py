@@ -1,0 +1,217 @@
+"""The global norm of a tree, and clipping all leaves by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agclip import config
+from agclip._clipping import arguments
+from agclip._clipping.decide import Plan
+from agclip._clipping.pipeline import clip, norm_of, write
+from agclip._trees.default_backend import make
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.tree import materialised
+from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
+
+
+def global_norm(
+    t_list: Tree, ord: Order = 2, *, reproducible: bool | None = None, loss_scale: Any = None
+) -> Array:
+    """Return the norm of all leaves taken together.
+
+    ```
+    n = (Σ over all entries of all leaves |t_i|^ord)^(1/ord) / loss_scale
+    ```
+
+    It neither overflows nor underflows while it is representable itself, and is right to one unit
+    in the last place for float32 and narrower leaves, to three for float64; with `ord` below 1 to
+    three divided by `ord`.
+
+    Args:
+        t_list: A tree of real or complex floating-point arrays of any shape; None leaves are left
+            out. A list at the top is a list of tensors.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
+        loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
+
+    Returns:
+        A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
+        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0, of the
+        configured library; where none is configured a NumPy scalar, which is a Python float too.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
+        ValueError: If `ord` is not positive, or not 1, 2 or inf with `reproducible`.
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Source: TensorFlow's `tf.linalg.global_norm`.
+    """
+    leaves = gather(t_list, "t_list", listed=True)
+    order = arguments.check_order(ord)
+    plan = Plan(
+        joint=True,
+        order=order,
+        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+    )
+    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name, "the norm is 0")
+        return _zero()
+    return leaves.own(norm_of(leaves, plan, loss_scale))
+
+
+def clip_by_global_norm(
+    t_list: T,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
+    *,
+    ord: Order = 2,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
+    loss_scale: Number | None = None,
+) -> tuple[T, Array]:
+    """Clip all leaves by one coefficient, so that their global norm is within a bound.
+
+    ```
+    n = global_norm(t_list, ord)
+    out_i = t_i · clip_norm / n  if n > clip_norm  else  t_i
+    ```
+
+    Within the bound the leaves keep their bits; where values can be read for nothing (NumPy,
+    PyTorch on the CPU) the very same leaves are returned. The direction of the gradient is kept.
+    The norm neither overflows nor underflows.
+
+    Args:
+        t_list: A tree of real or complex floating-point arrays of any shape; None leaves stay None.
+            A list at the top is a list of tensors.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        use_norm: The global norm if it has been computed already, as this function returns it. An
+            infinite one, which may be beyond the range of its dtype, is measured again.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+        nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
+            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
+            None for what is configured, which is "propagate" by default.
+        strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
+            one more of a half type), so that the exact norm of the result is within the bound and
+            clipping twice changes no bit; None for what is configured.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
+        loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
+            divided by it, and the norms are those of the divided leaves.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device; and the norm before
+        clipping, as `global_norm` returns it.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` or `use_norm` is not a number.
+        ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Source: TensorFlow's `tf.clip_by_global_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
+    difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
+    """
+    leaves = gather(t_list, "t_list", listed=True)
+    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=False)
+
+
+def clip_by_global_norm_(
+    t_list: T,
+    clip_norm: Bound,
+    use_norm: Number | None = None,
+    *,
+    ord: Order = 2,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
+    loss_scale: Number | None = None,
+) -> tuple[T, Array]:
+    """Clip all leaves by one coefficient, in place.
+
+    As `clip_by_global_norm`, but the leaves are overwritten. Nothing is written unless every check
+    holds; an array that the tree holds twice is counted twice and multiplied once.
+
+    Args:
+        t_list: A tree of arrays that can be written.
+        clip_norm: As for `clip_by_global_norm`.
+        use_norm: As for `clip_by_global_norm`.
+        ord: As for `clip_by_global_norm`.
+        nonfinite: As for `clip_by_global_norm`.
+        strict: As for `clip_by_global_norm`.
+        reproducible: As for `clip_by_global_norm`.
+        loss_scale: As for `clip_by_global_norm`.
+
+    Returns:
+        `t_list` itself, and the norm before clipping.
+
+    Raises:
+        TypeError: As `clip_by_global_norm`, and if a leaf cannot be overwritten.
+        ValueError: As `clip_by_global_norm`.
+        FloatingPointError: As `clip_by_global_norm`.
+        NotImplementedError: As `clip_by_global_norm`.
+    """
+    t_list = materialised(t_list)
+    leaves = gather(t_list, "t_list", listed=True, inplace=True)
+    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=True)
+
+
+def _plan(
+    leaves: Leaves,
+    clip_norm: Bound,
+    ord: Order,
+    nonfinite: NonFinite | None,
+    strict: bool | None,
+    reproducible: bool | None,
+) -> Plan:
+    leaves.warn_of_parameters()
+    order = arguments.check_order(ord)
+    return Plan(
+        joint=True,
+        order=order,
+        strict=arguments.check_strict(strict, leaves),
+        nonfinite=arguments.policy(nonfinite, clip_norm),
+        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+    )
+
+
+def _clip(
+    leaves: Leaves,
+    plan: Plan,
+    clip_norm: Bound,
+    use_norm: Any,
+    loss_scale: Any,
+    t_list: T,
+    *,
+    inplace: bool,
+) -> tuple[T, Array]:
+    bound = arguments.threshold("clip_norm", clip_norm, leaves)
+    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if use_norm is not None:
+        use_norm = arguments.given_norm("use_norm", use_norm, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name, "nothing is clipped, and the norm is 0")
+        return t_list if inplace else leaves.rebuild([]), _zero()
+    clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
+    norm = leaves.own(clipped.norms[0])
+    if inplace:
+        write(leaves, clipped)
+        return t_list, norm
+    result: T = leaves.rebuild(clipped.arrays)
+    return result, norm
+
+
+def _zero() -> Array:
+    """Return the norm of nothing: of the configured library, or a number that goes with all."""
+    if config.current().backend == "auto":
+        # A scalar of the default library, which is a Python float too.
+        return make(0.0, "float64")[()]
+    return make(0.0, "float32")

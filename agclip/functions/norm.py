@@ -1,0 +1,173 @@
+"""Clipping each leaf by its own norm, of any order, whole or along axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack, overload
+
+from agclip._clipping import arguments, axis_arguments
+from agclip._clipping.decide import Plan
+from agclip._clipping.pipeline import clip, write
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.tree import materialised
+from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, Order, T
+
+
+@overload
+def clip_by_norm(
+    t: Numbers,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = ...,
+    *,
+    ord: Order = ...,
+    **options: Unpack[LeafOptions],
+) -> Array: ...
+@overload
+def clip_by_norm(
+    t: T,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = ...,
+    *,
+    ord: Order = ...,
+    **options: Unpack[LeafOptions],
+) -> T: ...
+def clip_by_norm(
+    t: T,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = None,
+    *,
+    ord: Order = 2,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
+    loss_scale: Number | None = None,
+) -> T:
+    """Clip each leaf to a maximum norm.
+
+    ```
+    n = (Σ |t_i|^ord)^(1/ord)          over the whole leaf, or over `axes`
+    out = t · clip_norm / n  if n > clip_norm  else  t
+    ```
+
+    A leaf within the bound keeps its bits; where values can be read for nothing (NumPy, PyTorch on
+    the CPU) it is returned itself. The norm neither overflows nor underflows, and the derivative at
+    an all-zero leaf is the identity.
+
+    Args:
+        t: A tree of real or complex floating-point arrays of any shape. A nested list of Python
+            numbers is one float32 array.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        axes: The axes a norm is taken over; None for all. Every slice along them is clipped on its
+            own.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+        nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
+            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
+            what is configured, which is "propagate" by default.
+        strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
+            one more of a half type), so that the exact norm of the result is within the bound and
+            clipping twice changes no bit; None for what is configured.
+        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
+            same bits from every library, order of leaves, chunking and thread count; None for what
+            is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
+
+    Returns:
+        The same tree with leaves of the same library, shape, dtype and device.
+
+    Raises:
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar, or an axis does not exist.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
+    training recurrent neural networks", 2013, arXiv:1211.5063.
+    """
+    leaves = gather(t, "t")
+    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
+
+
+def clip_by_norm_(
+    t: T,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None = None,
+    *,
+    ord: Order = 2,
+    nonfinite: NonFinite | None = None,
+    strict: bool | None = None,
+    reproducible: bool | None = None,
+    loss_scale: Number | None = None,
+) -> T:
+    """Clip each leaf to a maximum norm, in place.
+
+    As `clip_by_norm`, but the leaves are overwritten. Nothing is written unless every check holds.
+
+    Args:
+        t: A tree of arrays that can be written.
+        clip_norm: As for `clip_by_norm`.
+        axes: As for `clip_by_norm`.
+        ord: As for `clip_by_norm`.
+        nonfinite: As for `clip_by_norm`.
+        strict: As for `clip_by_norm`.
+        reproducible: As for `clip_by_norm`.
+        loss_scale: As for `clip_by_norm`.
+
+    Returns:
+        `t` itself.
+
+    Raises:
+        TypeError: As `clip_by_norm`, and if a leaf cannot be overwritten.
+        ValueError: As `clip_by_norm`.
+        FloatingPointError: As `clip_by_norm`.
+        NotImplementedError: As `clip_by_norm`.
+    """
+    t = materialised(t)
+    leaves = gather(t, "t", inplace=True)
+    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
+
+
+def _plan(
+    leaves: Leaves,
+    clip_norm: Bound,
+    axes: int | Sequence[int] | None,
+    ord: Order,
+    nonfinite: NonFinite | None,
+    strict: bool | None,
+    reproducible: bool | None,
+) -> Plan:
+    chosen = None
+    if axes is not None:
+        axes = tuple(axes) if isinstance(axes, Iterator) else axes
+        chosen = tuple(
+            axis_arguments.normalise("axes", axes, leaf.ndim, leaves.path(i))
+            for i, leaf in enumerate(leaves.arrays)
+        )
+    order = arguments.check_order(ord)
+    return Plan(
+        order=order,
+        axes=chosen,
+        strict=arguments.check_strict(strict, leaves),
+        nonfinite=arguments.policy(nonfinite, clip_norm),
+        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+    )
+
+
+def clip_each(
+    leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, t: T, inplace: bool
+) -> T:
+    """Clip each leaf by its own norm, after checking the numbers."""
+    bound = arguments.threshold(name, bound, leaves)
+    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name)
+        return t if inplace else leaves.rebuild([])
+    clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
+    if inplace:
+        write(leaves, clipped)
+        return t
+    result: T = leaves.rebuild(clipped.arrays)
+    return result

@@ -1,0 +1,72 @@
+"""Wrong arguments are errors that name them, and no input has been written by then."""
+
+from __future__ import annotations
+
+import re
+
+import agclip
+from agclip._typing import Tree
+from agclip.testing._calls import all_numbers
+from agclip.testing._check import Check, ConformanceError, expect, expect_same, over, plain
+from agclip.testing._library import Library
+from agclip.testing.checks.refusals import REFUSALS, Refusal
+
+
+def refused(library: Library, refusal: Refusal) -> None:
+    """A wrong argument is an error that names it, and no input has been written."""
+    library.require(library.wrap is None, "is refused in direct calls already")
+    x = library.array([3.0, -4.0], "float32")
+    found = _text_of_the_error(refusal, x, library)
+    matches = re.search(refusal.message, found)
+    expect(matches, f"the error must match {refusal.message!r}; got {found!r}")
+    after = all_numbers(library, x)
+    expect_same(after, [3.0, -4.0], f"the leaf after {refusal.name}")
+
+
+def _text_of_the_error(refusal: Refusal, x: Tree, library: Library) -> str:
+    wanted = refusal.error.__name__
+    try:
+        result = refusal.call(x, library)
+    except refusal.error as error:
+        return str(error)
+    except Exception as error:
+        msg = f"{refusal.name} must be a {wanted}; got {type(error).__name__}: {error}"
+        raise ConformanceError(msg) from error
+    msg = f"{refusal.name} must be a {wanted}; got {result!r}"
+    raise ConformanceError(msg)
+
+
+def finite_leaves_pass_the_policy(library: Library) -> None:
+    """The policy "error" does not stop what is finite, also where its norm is out of range."""
+    library.require(not library.traced, "cannot read values in compiled code")
+    for values in ([3.0, -4.0], [2.0**127, 2.0**127]):
+        tree = [library.array(values, "float32")]
+        plainly = all_numbers(library, agclip.clip_by_norm(tree, 1.0))
+        got = all_numbers(library, agclip.clip_by_norm(tree, 1.0, nonfinite="error"))
+        expect_same(got, plainly, 'the result with the policy "error"')
+
+
+def policy_error_in_compiled_code(library: Library) -> None:
+    """The policy "error" is refused where values cannot be read."""
+    library.require(library.traced, "reads values")
+    tree = [library.array([3.0, -4.0], "float32")]
+    try:
+        library.call(_refusing, tree)
+    except Exception as error:  # noqa: BLE001 - a compiler may wrap the error in one of its own
+        found = str(error)
+    else:
+        found = "no error"
+    named = '`nonfinite` must not be "error" for traced arrays' in found
+    expect(named, f"the policy must be refused for traced arrays; got {found}")
+
+
+def _refusing(tree: Tree) -> Tree:
+    return agclip.clip_by_norm(tree, 1.0, nonfinite="error")
+
+
+def checks() -> list[Check]:
+    """Return the checks of this file."""
+    return [
+        *over(REFUSALS, refused),
+        *plain(finite_leaves_pass_the_policy, policy_error_in_compiled_code),
+    ]

@@ -1,0 +1,1 @@
+"""CUDA kernels, for every library whose arrays lie on such a device."""

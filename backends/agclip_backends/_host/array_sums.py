@@ -1,0 +1,116 @@
+"""Sums of squares by NumPy's array calls, of arrays and of tensors that are arrays in host memory.
+
+Small leaves are gathered, for calls cost more than their arithmetic; large ones are widened piece
+by piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from agclip._backends import host_scalars
+from agclip._backends.dtypes import kind_of
+from agclip._backends.kernels import is_one
+
+BLOCK = 1 << 13
+"""Entries whose squares are added in one dot product, one after the other.
+
+OpenBLAS (0.3.31) splits a dot product of more than 10,000 entries over threads, whose start costs
+more than the product.
+"""
+_PIECE = 3 << 16
+"""Entries that are widened at a time: 1.5 MiB of float64. Fewer take longer, for an entry."""
+SMALL = 1 << 12
+"""Entries up to which a leaf is gathered with others."""
+_BATCH = 1 << 15
+"""Entries that are gathered at a time."""
+
+
+def of_leaves(
+    leaves: Sequence[Any],
+    sizes: Sequence[int],
+    gathered: Callable[[Sequence[Any]], Any],
+    single: Callable[[Any], float],
+) -> list[float]:
+    """Return Σ x² of each leaf.
+
+    Args:
+        leaves: Real leaves.
+        sizes: Their numbers of entries.
+        gathered: `(leaves)` → the entries of some, one leaf after the other, as float64 of NumPy
+            that may be overwritten.
+        single: `(leaf)` → the sum of one that is not small.
+    """
+    sums = [0.0] * len(leaves)
+    batch: list[int] = []
+    total = 0
+    for i, size in enumerate(sizes):
+        if size > SMALL:
+            sums[i] = single(leaves[i])
+        elif size:
+            if total + size > _BATCH:
+                _add(leaves, sizes, gathered, batch, sums)
+                batch, total = [], 0
+            batch.append(i)
+            total += size
+    if batch:
+        _add(leaves, sizes, gathered, batch, sums)
+    return sums
+
+
+def joined(arrays: Sequence[Any]) -> Any:
+    """Return the entries of arrays, one after the other, as float64."""
+    flat = [np.ravel(array) for array in arrays]
+    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
+
+
+def _add(
+    leaves: Sequence[Any],
+    sizes: Sequence[int],
+    gathered: Callable[[Sequence[Any]], Any],
+    batch: Sequence[int],
+    sums: list[float],
+) -> None:
+    squares = gathered([leaves[i] for i in batch])
+    starts = [0, *itertools.accumulate(sizes[i] for i in batch[:-1])]
+    with np.errstate(all="ignore"):
+        np.multiply(squares, squares, out=squares)
+        totals = np.add.reduceat(squares, starts)
+    for i, value in zip(batch, totals.tolist(), strict=True):
+        sums[i] = value
+
+
+def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
+    """Return Σ (scale·|x|)² of an array; `closely` if its roundings show in a float64 norm."""
+    kind = kind_of(leaf.dtype)
+    flat: Any = np.asarray(leaf)
+    if kind.family == "complex":
+        return host_scalars.total(
+            of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)
+        )
+    sums: list[float] = []
+    pieces: Any = np.nditer(
+        flat,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=[np.float64],
+        casting="unsafe",
+        buffersize=_PIECE,
+    )
+    for piece in pieces:
+        y = piece if is_one(scale) else piece * scale
+        # Squares of float32 are exact in float64, and for a float32 norm any order of summation
+        # will do; for a float64 one pairwise summation loses least.
+        sums += [float(np.add.reduce(y * y))] if closely else _dots(y)
+    return host_scalars.total(sums)
+
+
+def _dots(x: Any) -> list[float]:
+    """Return the sums of squares of blocks, all but the last in one call."""
+    whole = x.size - x.size % BLOCK
+    blocks, rest = x[:whole].reshape(-1, BLOCK), x[whole:]
+    sums: list[float] = np.matmul(blocks[:, None, :], blocks[:, :, None]).ravel().tolist()
+    return [*sums, float(np.dot(rest, rest))]

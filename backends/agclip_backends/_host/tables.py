@@ -1,0 +1,187 @@
+"""Leaves in host memory as a table of addresses, and the compiled kernels on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agclip import Backend, config
+from agclip._backends.batch import Known
+from agclip._backends.dtypes import Kind
+from agclip._backends.kernels import Factor
+from agclip._numerics.ranges import Grid
+from agclip_backends._host.threads import Shares, work_off
+
+_SHARED = 1 << 20
+"""Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
+_SHARE = 1 << 18
+"""Entries that a thread takes at a time."""
+
+CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
+"""The formats of the entries, or of their parts, as the kernels number them."""
+
+
+class Library(NamedTuple):
+    """What has to be asked of the library that owns the leaves."""
+
+    new: Callable[[Any], Any]
+    """`(leaf)` → new memory of the same layout."""
+    addresses: Callable[[Sequence[Any], Any], Any]
+    """`(leaves, kernels)` → where they lie, as int64."""
+    threads: Callable[[], int]
+    """`()` → how many threads it would use."""
+    written: Callable[[Sequence[Any]], None]
+    """`(leaves)` → None; it is told that they are going to be overwritten."""
+
+
+class Leaves(Known):
+    """Leaves that lie in host memory without gaps, and the table that says where.
+
+    They are held for as long as the table lives.
+    """
+
+    __slots__ = ("blocks", "kernels", "library", "table")
+
+    def __init__(
+        self,
+        leaves: Sequence[Any],
+        kinds: frozenset[Kind],
+        table: Any,
+        kernels: Any,
+        library: Library,
+        *,
+        distinct: bool,
+    ) -> None:
+        entries, _, blocks = table[kernels.COUNT :, -1].tolist()
+        super().__init__(leaves, kinds, entries, "free", distinct=distinct)
+        self.blocks: int = blocks
+        self.kernels = kernels
+        self.library = library
+        self.table = table
+
+    def per_block(self, kernel: Callable[..., None], *arguments: Any) -> Any:
+        """Return the number that a kernel writes for each block."""
+        out = np.empty(self.blocks)
+        self.work(kernel, *arguments, out)
+        return out
+
+    def per_leaf(self, blocks: Any, combine: Callable[..., None]) -> list[float]:
+        """Return for each leaf what a kernel makes of its blocks."""
+        out = np.empty(len(self))
+        combine(self.table, blocks, out)
+        values: list[float] = out.tolist()
+        return values
+
+    def work(self, kernel: Callable[..., None], *arguments: Any, owned: Any = None) -> None:
+        """Call a kernel for all blocks: in this thread, or in several if there is much to do.
+
+        Args:
+            kernel: The kernel.
+            *arguments: What it takes besides the table and the blocks.
+            owned: What the arguments hold the addresses of.
+        """
+        if self.entries < _SHARED:
+            kernel(self.table, 0, self.blocks, *arguments)
+            return
+
+        def some(start: int, stop: int) -> None:
+            kernel(self.table, start, stop, *arguments)
+
+        shares = Shares(some, self.blocks, _SHARE // self.kernels.BLOCK, owned)
+        work_off(shares, _threads(self.library))
+
+
+def _threads(library: Library) -> int:
+    asked = config.current().threads
+    return asked if isinstance(asked, int) else library.threads()
+
+
+def accelerated(plain: Backend) -> Backend:
+    """Return a backend that hands `Leaves` to the compiled kernels, and others to its own."""
+
+    def either(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        other = getattr(plain, name)
+
+        def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
+            found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
+            return other(xp, leaves, *arguments) if found is NotImplemented else found
+
+        return kernel
+
+    kernels: dict[str, Any] = {name: either(name, own) for name, own in _KERNELS.items()}
+    return replace(plain, **kernels)
+
+
+def _sum_squares(leaves: Leaves, _: Any, scale: float) -> list[float]:
+    blocks = leaves.per_block(leaves.kernels.sum_squares, scale)
+    return leaves.per_leaf(blocks, leaves.kernels.totals)
+
+
+def _abs_max(leaves: Leaves, _: Any) -> list[float]:
+    return leaves.per_leaf(leaves.per_block(leaves.kernels.peaks), leaves.kernels.maxima)
+
+
+def _power_sums(leaves: Leaves, _: Any, p: float, scale: float, unit: float) -> Any:
+    if p != 1 or scale != 1 or unit != 1 or any(kind.family != "real" for kind in leaves.kinds):
+        return NotImplemented
+    blocks = leaves.per_block(leaves.kernels.sum_magnitudes)
+    return leaves.per_leaf(blocks, leaves.kernels.totals)
+
+
+def _exact_sum(leaves: Leaves, _: Any, grid: Grid) -> int:
+    below = (32, 64, 96)
+    anchors = np.array([grid.unit * 1.5 * 2.0 ** (52 - b) for b in below])
+    parts = np.empty((leaves.blocks, 3), np.int64)
+    leaves.work(leaves.kernels.exact_parts, grid.scale, anchors, grid.order == 2, parts)
+    # A block's sum has 47 bits; in two halves 2^39 blocks can be added in 64.
+    high, low = (parts >> 24).sum(axis=0), (parts & (2**24 - 1)).sum(axis=0)
+    sums = [(int(a) << 24) + int(b) for a, b in zip(high, low, strict=True)]
+    kept = below[: grid.bits // 32]
+    return sum(part << (grid.bits - b) for part, b in zip(sums, kept, strict=False))
+
+
+def _clip(
+    leaves: Leaves, lows: Sequence[float], highs: Sequence[float], inplace: bool
+) -> Sequence[Any]:
+    bounds = np.array(lows, np.float64), np.array(highs, np.float64)
+    return _write(leaves, leaves.kernels.clip, *bounds, inplace=inplace)
+
+
+def _scale(leaves: Leaves, factor: Factor) -> Sequence[Any]:
+    return _write(leaves, leaves.kernels.scale, _parts(factor), inplace=False)
+
+
+def _scale_(leaves: Leaves, factor: Factor) -> None:
+    _write(leaves, leaves.kernels.scale, _parts(factor), inplace=True)
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "sum_squares": _sum_squares,
+    "abs_max": _abs_max,
+    "power_sums": _power_sums,
+    "exact_sum": _exact_sum,
+    "clip": _clip,
+    "scale": _scale,
+    "scale_": _scale_,
+}
+
+
+def _parts(factor: Factor) -> Any:
+    return np.array([1.0 if part is None else part for part in (*factor.narrow, *factor.wide)])
+
+
+def _write(
+    leaves: Leaves, kernel: Callable[..., None], *arguments: Any, inplace: bool
+) -> Sequence[Any]:
+    library, own = leaves.library, leaves.table[leaves.kernels.ADDRESS, :-1]
+    if inplace:
+        # Told before: whatever ends the work early, some of it has been done.
+        library.written(leaves)
+        leaves.work(kernel, own, *arguments)
+        return leaves
+    new = [library.new(leaf) for leaf in leaves]
+    leaves.work(kernel, library.addresses(new, leaves.kernels), *arguments, owned=new)
+    return new

@@ -1,0 +1,129 @@
+"""JAX: every call is one compiled program, with float64 inside whatever the global flag says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from agclip import Backend
+from agclip._backends import kernels
+from agclip._typing import Access
+from agclip_backends._probe import kept
+from agclip_backends.jax import namespace, xla
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compiled(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+    return program(*static, *arrays)
+
+
+def _context() -> Any:
+    return jax.enable_x64(True)
+
+
+def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+    with _context():
+        return _compiled(program, static, arrays)
+
+
+def _branch(
+    _: Any,
+    predicate: Any,
+    if_true: Callable[[], Sequence[Any]],
+    if_false: Callable[[], Sequence[Any]],
+) -> Sequence[Any]:
+    kept = if_false()
+    if any(x.ndim for x in kept):
+        # Leaves as results of a conditional would be copied before it; a selection is one pass.
+        return kernels.select(jnp, xla.held_once(predicate), if_true, lambda: kept)
+    results: Sequence[Any] = jax.lax.cond(predicate, lambda: list(if_true()), lambda: list(kept))
+    return results
+
+
+def _access(x: Any) -> Access:
+    if isinstance(x, Tracer):
+        return "never"
+    # What is no jax.Array is the derivative by an integer, which holds nothing.
+    return _access_to(x.sharding) if isinstance(x, jax.Array) else "graph"
+
+
+@functools.lru_cache(maxsize=256)
+def _access_to(sharding: Any) -> Access:
+    on_cpu = all(device.platform == "cpu" for device in sharding.device_set)
+    return "graph" if on_cpu and sharding.is_fully_addressable else "sync"
+
+
+def _refuse(x: Any) -> str | None:
+    # The derivative by an integer is an array of another class, and of a dtype without bytes.
+    known = isinstance(x, jax.Array) or x.dtype == jax.dtypes.float0
+    return None if known else "is no jax.Array"
+
+
+def _partial(leaves: Sequence[Any]) -> tuple[int, str] | None:
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    if not axes:
+        return None
+    # Where types tell along which axes shards differ, the place of a shard is one that does.
+    told = bool(_varying(jax.lax.axis_index(axes[0])))
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Tracer):
+            found = sorted(_varying(leaf)) if told else axes
+            if found:
+                names = ", ".join(map(repr, found))
+                return i, f"is a shard (inside of shard_map or pmap, along {names})"
+    return None
+
+
+def _varying(x: Any) -> frozenset[str]:
+    """Return the axes of a mesh along which shards may differ, if the type of an array tells."""
+    kind = jax.typeof(x)
+    found = getattr(kind, "manual_axis_type", None)  # JAX 0.8 has its `vma` alone
+    varying: frozenset[str] = kind.vma if found is None else found.varying | found.unreduced
+    return varying
+
+
+def _named_device(_: Any, name: str) -> Any:
+    """Return the device of a name such as "cpu" or "gpu:1"."""
+    platform, _, index = name.partition(":")
+    try:
+        devices = jax.local_devices(backend=platform)
+    except RuntimeError:
+        return None
+    return {str(i): device for i, device in enumerate(devices)}.get(index or "0")
+
+
+@kept
+def _usable() -> str | None:
+    try:
+        jnp.ones(2).block_until_ready()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+backend = Backend(
+    name="jax",
+    xp=namespace,
+    sum_squares=xla.sum_squares,
+    abs_max=xla.abs_max,
+    total=xla.total,
+    sums=xla.sums,
+    scale=xla.scale,
+    branch=_branch,
+    access=_access,
+    refuse=_refuse,
+    unwritable=lambda _: "is immutable",
+    partial=_partial,
+    usable=_usable,
+    device=lambda _: None,
+    named_device=_named_device,
+    wide=lambda _, __: jnp.float64,
+    export=lambda x: x,
+    context=_context,
+    run=_run,
+)

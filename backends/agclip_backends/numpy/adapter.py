@@ -1,0 +1,161 @@
+"""NumPy: norms block by block in cache, one pass of scaling, no warnings for what is handled."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from agclip import Backend
+from agclip._backends import kernels, powers
+from agclip._backends.dtypes import kind_of
+from agclip._backends.kernels import Factor, is_one
+from agclip._typing import Access
+from agclip_backends._host import array_sums
+from agclip_backends._host.array_sums import BLOCK, joined, of_leaf
+from agclip_backends._host.tables import accelerated
+from agclip_backends.numpy import ndarrays
+
+
+def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
+    # In a norm that is reported in float64 the sums of float32 leaves must be as good.
+    closely = any(leaf.dtype in (np.float64, np.complex128) for leaf in leaves)
+    single = functools.partial(of_leaf, closely=closely)
+    if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
+        return [single(leaf, scale) for leaf in leaves]
+    return array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, single)
+
+
+def _power_sums(
+    _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
+) -> Sequence[float]:
+    return powers.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
+
+
+def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
+    return [
+        np.max([kernels.abs_max(xp, [piece], wide)[0] for piece in kernels.pieces(leaf, BLOCK)])
+        for leaf in leaves
+    ]
+
+
+@functools.cache
+def _loop(dtype: Any) -> Any:
+    """Return the type in which a factor and the product are formed."""
+    return np.float64 if kind_of(dtype).precision == 53 else np.float32
+
+
+def _reals(x: Any) -> Any:
+    """Return the two parts of complex entries along an axis of their own."""
+    return np.asarray(x)[..., None].view(x.real.dtype)
+
+
+def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
+    """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
+    compute = _loop(leaf.dtype)
+    pre, rest = factor.wide if compute is np.float64 else factor.narrow
+    pairs = leaf.dtype.kind == "c"
+    # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
+    source, target = (_reals(leaf), _reals(out)) if pairs else (leaf, out)
+    if pre is None and isinstance(rest, float):
+        np.multiply(source, rest, target, dtype=compute, casting="unsafe")
+        return out
+
+    def fitted(part: Any) -> Any:
+        # In the leaf's own precision, or the product would be formed in that of the factor.
+        if isinstance(part, float):
+            return part
+        part = np.asarray(part, dtype=compute)
+        return part[..., None] if pairs else part
+
+    if pre is not None and np.any(fitted(pre) != 1):
+        source = np.multiply(source, fitted(pre), dtype=compute, casting="unsafe")
+    np.multiply(source, fitted(rest), out=target, dtype=compute, casting="unsafe")
+    return out
+
+
+def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
+    return [_multiply(leaf, factor, np.empty_like(leaf)) for leaf in leaves]
+
+
+def _scale_in_place(_: Any, leaves: Sequence[Any], factor: Factor) -> None:
+    for leaf in leaves:
+        _multiply(leaf, factor, leaf)
+
+
+def _branch(
+    _: Any,
+    predicate: Any,
+    if_true: Callable[[], Sequence[Any]],
+    if_false: Callable[[], Sequence[Any]],
+) -> Sequence[Any]:
+    return if_true() if predicate else if_false()
+
+
+def _access(_: Any) -> Access:
+    return "free"
+
+
+def _refuse(x: Any) -> str | None:
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return "is no numpy.ndarray"
+    if isinstance(x, np.ma.MaskedArray):
+        return "is masked"
+    return "is a matrix" if isinstance(x, np.matrix) else None
+
+
+def _unwritable(x: Any) -> str | None:
+    if isinstance(x, np.generic):
+        return "is an immutable scalar"
+    if not x.flags.writeable:
+        return "is read-only"
+    if kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+        return "holds several entries in the same memory"
+    return None
+
+
+def _restore(leaf: Any, new: Any) -> Any:
+    # A ufunc makes scalars of 0-d arrays, and native byte order of any; `where` drops subclasses.
+    if isinstance(leaf, np.generic):
+        return new[()]
+    new = np.asanyarray(new, dtype=leaf.dtype)
+    return new if type(new) is type(leaf) else leaf.__array_wrap__(new)
+
+
+def _context() -> Any:
+    # Overflow, underflow and NaN are what the programs look for: they are no cause for a warning.
+    return np.errstate(all="ignore")
+
+
+def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+    with _context():
+        return program(*static, *arrays)
+
+
+_plain = Backend(
+    name="numpy",
+    xp=xp,
+    sum_squares=_sum_squares,
+    abs_max=_abs_max,
+    power_sums=_power_sums,
+    survey=ndarrays.survey,
+    scale=_scale,
+    scale_=_scale_in_place,
+    branch=_branch,
+    access=_access,
+    refuse=_refuse,
+    unwritable=_unwritable,
+    memory=ndarrays.memory,
+    device=lambda _: None,
+    wide=lambda _, __: np.float64,
+    restore=_restore,
+    export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
+    context=_context,
+    run=_run,
+    block=1 << 15,
+    chain=BLOCK,
+)
+backend = accelerated(_plain)

@@ -1,0 +1,116 @@
+"""A list of NumPy arrays at a glance: whether all are plain memory, and where it lies."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agclip._backends.batch import Known
+from agclip._backends.dtypes import Kind, kind_named, kind_of
+from agclip_backends import _memory
+from agclip_backends._host import tables
+from agclip_backends._host.loader import loader
+from agclip_backends._memory import Memory
+
+_base = operator.attrgetter("base")
+_KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16")
+
+
+@functools.cache
+def _formats(bfloat16: bool) -> Any:
+    """Return triples: a dtype's address, its code, and the real numbers in an entry."""
+    dtypes: list[Any] = list(map(np.dtype, _KINDS[:-1]))
+    if bfloat16:
+        import ml_dtypes
+
+        dtypes.append(np.dtype(ml_dtypes.bfloat16))
+    rows = []
+    for dtype in dtypes:
+        name = dtype.name
+        rows.append((id(dtype), tables.CODES[name], 2 if dtype.kind == "c" else 1))
+    return np.array(rows, np.int64)
+
+
+@functools.cache
+def _kinds(found: int) -> frozenset[Kind]:
+    formats = _formats(sys.modules.get("ml_dtypes") is not None)
+    names = [name for i, name in enumerate(_KINDS[: len(formats)]) if found >> i & 1]
+    return frozenset(map(kind_named, names))
+
+
+def _table(leaves: Sequence[Any], kernels: Any, *, written: bool) -> tuple[Any, int]:
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    objects = np.fromiter(map(id, leaves), np.int64, len(leaves))
+    formats = _formats(sys.modules.get("ml_dtypes") is not None)
+    found = kernels.read_arrays(objects, object.__basicsize__, formats, written, table)
+    return table, found
+
+
+@functools.cache
+def _reads_arrays(kernels: Any) -> bool:
+    """Tell whether this build of NumPy lays out its arrays as the kernels expect."""
+    sample = np.ones((2, 3), np.float32)
+    table, found = _table([sample], kernels, written=True)
+    wanted = [sample.ctypes.data, sample.size, tables.CODES["float32"]]
+    return found == 2 and table[: kernels.FIRST, 0].tolist() == wanted
+
+
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
+    """Return ordinary arrays as `Known`, with their addresses if there are compiled kernels."""
+    if types != {np.ndarray}:
+        return None
+    kernels = loader.kernels()
+    if kernels is not None and _reads_arrays(kernels):
+        table, found = _table(leaves, kernels, written=inplace)
+        if found > 0:
+            return tables.Leaves(leaves, _kinds(found), table, kernels, _LIBRARY, distinct=inplace)
+    if inplace and not all(x.flags.writeable and x.flags.forc for x in leaves):
+        return None
+    dtypes = {x.dtype for x in leaves}
+    if not all(dtype.isnative for dtype in dtypes):
+        return None
+    kinds = frozenset(map(kind_of, dtypes))
+    entries = sum(x.size for x in leaves) * (1 + any(k.family == "complex" for k in kinds))
+    loader.went_without(len(leaves), entries)
+    distinct = inplace and memory(leaves) is None
+    return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def memory(leaves: Sequence[Any]) -> Sequence[Memory] | None:
+    """Return where arrays lie; None for all if no two share memory."""
+    whole = all(map(operator.is_, map(_base, leaves), itertools.repeat(None)))
+    if len(leaves) == 1 or (whole and len(set(map(id, leaves))) == len(leaves)):
+        return None
+    addresses = [x.__array_interface__["data"][0] for x in leaves]
+    ends = [address + x.nbytes for address, x in zip(addresses, leaves, strict=True)]
+    if all(x.flags.forc for x in leaves) and _memory.apart(addresses, ends):
+        return None
+    pairs = zip(addresses, leaves, strict=True)
+    return [Memory(address, x.strides, x.itemsize) for address, x in pairs]
+
+
+def _addresses(leaves: Sequence[Any], kernels: Any) -> Any:
+    table, _ = _table(leaves, kernels, written=True)
+    return table[kernels.ADDRESS, :-1]
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_LIBRARY = tables.Library(
+    new=np.empty_like,
+    addresses=_addresses,
+    threads=_processors,
+    written=lambda _: None,
+)

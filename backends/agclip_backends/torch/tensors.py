@@ -1,0 +1,280 @@
+"""A list of tensors at a glance: whether all are plain memory of the host, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue] - built in
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from agclip._backends.batch import Known
+from agclip._backends.dtypes import Kind, kind_named
+from agclip._trees.misplaced import Misplaced
+from agclip._typing import Access
+from agclip_backends import _memory
+from agclip_backends._host import tables
+from agclip_backends._host.loader import loader
+from agclip_backends._memory import Memory
+
+BLOCK = 1 << 15
+"""Entries that one thread works on at a time."""
+
+_TYPES = {torch.Tensor, torch.nn.Parameter}
+_DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
+_ORDINARY_DISPATCH = getattr(torch.Tensor, _DISPATCH)
+_KINDS = {
+    getattr(torch, name): kind_named(name)
+    for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+}
+_CODES = {dtype: tables.CODES[kind.name] for dtype, kind in _KINDS.items()}
+_GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
+_MEANT = (
+    "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
+)
+_is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
+_dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
+_data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
+_is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
+_is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
+
+
+def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
+    """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
+    if watched() or is_in_torch_dispatch_mode():
+        return None
+    if not types <= _TYPES or not all(map(_is_cpu, leaves)):
+        return None
+    dtypes = set(map(_dtype, leaves))
+    if not dtypes <= _KINDS.keys():
+        return None
+    kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
+    try:
+        if not _ordinary(leaves, inplace):
+            return None
+        addresses = list(map(_data_ptr, leaves))
+    except RuntimeError:
+        # Sparse and other layouts have no such thing as contiguity, or an address (torch 2.13).
+        return None
+    counts = list(map(_numel, leaves))
+    if _not_as_stored(leaves, kinds, addresses, counts):
+        return None
+    kernels = loader.kernels()
+    if kernels is not None:
+        table = _table(leaves, dtypes, addresses, counts)
+        if kernels.complete(table, inplace):
+            return tables.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
+    entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
+    if kernels is None:
+        loader.went_without(len(leaves), entries)
+    distinct = inplace and _apart(addresses, counts, dtypes)
+    return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
+    """Return where tensors lie; None for all if no two share memory."""
+    try:
+        addresses = list(map(_data_ptr, leaves))
+    except RuntimeError:
+        # Of other layouts, and of subclasses without memory of their own.
+        return [_memory_of(leaf) for leaf in leaves]
+    whole = all(map(_is_contiguous, leaves))
+    if whole and _apart(addresses, map(_numel, leaves), set(map(_dtype, leaves))):
+        return None
+    return [_memory_of(leaf) for leaf in leaves]
+
+
+def _apart(addresses: Sequence[int], counts: Iterable[int], dtypes: set[torch.dtype]) -> bool:
+    """Tell whether it is plain that no two dense tensors share memory."""
+    itemsize = max(dtype.itemsize for dtype in dtypes)
+    ends = [address + n * itemsize for address, n in zip(addresses, counts, strict=True)]
+    return len(ends) == 1 or _memory.apart(addresses, ends)
+
+
+def _memory_of(x: torch.Tensor) -> Memory | None:
+    try:
+        address = x.data_ptr()
+    except RuntimeError:
+        return None
+    size = x.itemsize
+    return Memory(address, [stride * size for stride in x.stride()], size) if address else None
+
+
+def watched() -> bool:
+    """Tell whether what is done with tensors becomes a program, or a derivative, elsewhere.
+
+    There is no public test for torch.func's transforms, nor for forward-mode derivatives (torch
+    2.13).
+    """
+    return (
+        torch.compiler.is_compiling()
+        or _functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def recorded_by_mode() -> bool:
+    """Tell whether operations only give shapes, or become a program: `FakeTensorMode`, `make_fx`.
+
+    Other modes watch operations on values that can be read, such as `FlopCounterMode`. There is no
+    public test for the ones meant here (torch 2.13).
+    """
+    if not is_in_torch_dispatch_mode():
+        return False
+    key = torch._C._TorchDispatchModeKey
+    found = [torch._C._get_dispatch_mode(k) for k in (key.FAKE, key.PROXY, key.FUNCTIONAL)]
+    before: Any = torch._ops._get_dispatch_mode_pre_dispatch
+    found += [before(k) for k in (key.PROXY, key.FUNCTIONAL)]
+    return any(mode is not None for mode in found)
+
+
+def dispatches(x: torch.Tensor) -> bool:
+    """Tell whether a tensor is of a class that carries operations out itself."""
+    return type(x) not in _TYPES and getattr(type(x), _DISPATCH) is not _ORDINARY_DISPATCH
+
+
+def unserved(x: torch.Tensor) -> str | None:
+    """Return why a tensor that carries operations out itself is not taken; None if it is."""
+    if isinstance(x, FunctionalTensor):
+        return None
+    if isinstance(x, FakeTensor):
+        active = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+        return None if active is x.fake_mode else "is a FakeTensor outside of its FakeTensorMode"
+    if hasattr(type(x), "full_tensor"):
+        return "is a DTensor, of which every process holds a part,"
+    return f"is a {type(x).__qualname__}, which carries out operations itself,"
+
+
+def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
+    """Return the first parameter, module or optimizer in the place of a gradient.
+
+    Where gradients are recorded that is a `Parameter` that requires grad, and any other leaf of
+    autograd that has its gradient already: one without is an input of a function that is to be
+    differentiated, and so are gradients that have a graph. Elsewhere weights may be what is to be
+    clipped: those that have a gradient are reported as a doubt.
+    """
+    recording = torch.is_grad_enabled()
+    if isinstance(leaves, Known) and (
+        recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
+    ):
+        return None  # `survey` has found that none requires grad, or the first is no parameter
+    asked = not watched()
+    for i, x in enumerate(leaves):
+        if isinstance(x, (torch.nn.Module, torch.optim.Optimizer)):
+            kind = "a module" if isinstance(x, torch.nn.Module) else "an optimizer"
+            return Misplaced(i, f"{kind} ({type(x).__name__})", f"{_GRADIENTS}.", wrong=True)
+        if not isinstance(x, torch.Tensor) or not x.requires_grad:
+            continue
+        trained = asked and x.is_leaf and x.grad is not None
+        if (recording and isinstance(x, torch.nn.Parameter)) or trained:
+            return Misplaced(
+                i, "a parameter, which requires grad,", f"{_GRADIENTS}{_MEANT}", wrong=recording
+            )
+    return None
+
+
+def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
+    """Tell whether the entries can be read, and overwritten, behind autograd's back."""
+    if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
+        return False
+    if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
+        return False
+    if any(map(_is_nested, leaves)):
+        return False
+    return all(map(_is_contiguous, leaves)) or all(map(dense, leaves))
+
+
+def _not_as_stored(
+    leaves: Sequence[torch.Tensor],
+    kinds: frozenset[Kind],
+    addresses: list[int],
+    counts: list[int],
+) -> bool:
+    """Tell whether entries are not what memory holds: zeros without any, or PyTorch's views.
+
+    Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
+    is one number.
+    """
+    if any(kind.family == "complex" for kind in kinds) and (
+        any(map(_is_conj, leaves)) or any(map(_is_neg, leaves))
+    ):
+        return True
+    if 0 in addresses and any(n and not a for a, n in zip(addresses, counts, strict=True)):
+        return True
+    return 1 in counts and any(map(_is_neg, leaves))
+
+
+def dense(x: torch.Tensor) -> bool:
+    """Tell whether the entries fill a piece of memory, in whatever order of axes."""
+    reach = 1
+    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
+        if length != 1 and stride != reach:
+            return False
+        reach *= length
+    return True
+
+
+def _table(
+    leaves: Sequence[torch.Tensor],
+    dtypes: set[torch.dtype],
+    addresses: list[int],
+    counts: list[int],
+) -> Any:
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    table[0, :-1] = addresses
+    table[1, :-1] = counts
+    if len(dtypes) == 1:
+        (dtype,) = dtypes
+        table[2] = _CODES[dtype]
+        if dtype.is_complex:
+            table[1] *= 2
+    else:
+        table[2, :-1] = [_CODES[x.dtype] for x in leaves]
+        table[1, :-1] *= [2 if x.dtype.is_complex else 1 for x in leaves]
+    return table
+
+
+def _written(leaves: Sequence[torch.Tensor]) -> None:
+    """Have autograd notice that tensors were overwritten."""
+    try:
+        torch.autograd.graph.increment_version(leaves)
+    except (AttributeError, TypeError):  # takes one at a time in older releases
+        for leaf in leaves:
+            torch.autograd.graph.increment_version(leaf)
+
+
+_LIBRARY = tables.Library(
+    new=torch.empty_like,
+    addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
+    threads=torch.get_num_threads,
+    written=_written,
+)
+
+
+def access(x: torch.Tensor) -> Access:
+    """Return what reading the value of a tensor costs: see `Backend.access`."""
+    # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
+    if torch.compiler.is_compiling() or _functorch.is_functorch_wrapped_tensor(x):
+        return "never"
+    if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
+        return "never"
+    if dispatches(x) or recorded_by_mode():
+        return "never"
+    if x.device.type != "cpu":
+        return "sync"
+    recorded = x.requires_grad and torch.is_grad_enabled()
+    # So is every tensor while derivatives are taken by torch.func, which wraps what is made of it,
+    # or in forward mode; there is no public test (torch 2.13).
+    around = torch.autograd.forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack()
+    return "graph" if recorded or around else "free"
+
+
+def on_devices(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether all are tensors where a launch is dear, and are worked on as they are."""
+    return all(x.device.type not in ("cpu", "mps") and access(x) != "never" for x in leaves)

@@ -1,0 +1,1 @@
+"""The golden vectors: `python -m vectors.write` in `tests/` writes them anew."""
