@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agclip_backends._cuda.source import SOURCE
+from agclip._backends.dtypes import kind_of
+from agclip_backends._cuda import arithmetic
+from agclip_backends._cuda.source import KINDS, SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -28,7 +30,7 @@ _BEFORE = """
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 
 struct alignas(16) uint4 { unsigned int x, y, z, w; };
 struct Index { unsigned int x; };
@@ -108,10 +110,42 @@ extern "C" int run(const char *name, long long blocks, const long long *w, int b
 """
 
 
+OPERATIONS = {
+    "widen": arithmetic.WIDEN,
+    "narrow": arithmetic.NARROW,
+    "less_equal": arithmetic.LESS_EQUAL,
+    **{f"multiply_{kind}": operation for kind, operation in arithmetic.MULTIPLY.items()},
+}
+"""What is done entry by entry, by name."""
+
+TYPES = {"uint16": "unsigned short", "float32": "float", "float64": "double", "bool": "bool"}
+
+
+def parameters(operation) -> str:
+    """Return the parameters of a function that does an operation to arrays."""
+    pairs = [part.split() for part in (*operation.inputs.split(", "), operation.output)]
+    return ", ".join(f"{TYPES[kind]} *raw_{name}" for kind, name in pairs)
+
+
+def statements(operation) -> str:
+    """Return the statements that do an operation to entry i, its variables named as CuPy does."""
+    pairs = [part.split() for part in operation.inputs.split(", ")]
+    reads = [f"const {TYPES[kind]} {name} = raw_{name}[i];" for kind, name in pairs]
+    kind, name = operation.output.split()
+    return " ".join([*reads, f"{TYPES[kind]} &{name} = raw_{name}[i];", f"{operation.body};"])
+
+
+_ENTRIES = "".join(
+    f'extern "C" void entries_{name}(long long n, {parameters(operation)}) {{'
+    f" for (long long i = 0; i < n; i++) {{ {statements(operation)} }} }}\n"
+    for name, operation in OPERATIONS.items()
+)
+
+
 def build(folder: Path) -> ctypes.CDLL:
     """Compile the kernels for the host."""
     source, library = folder / "kernels.cpp", folder / "kernels.so"
-    source.write_text(_BEFORE + SOURCE + _AFTER)
+    source.write_text(_BEFORE + SOURCE + _AFTER + _ENTRIES)
     flags = ["-std=c++14", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
     command = [COMPILER, *flags, str(source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -149,3 +183,35 @@ class HostDriver:
         packed = (ctypes.c_longlong * len(words))(*words)
         error = self._library.run(name.encode(), ctypes.c_longlong(blocks), packed, self._backward)
         assert error == 0, "threads of a block came to different barriers"
+
+
+class HostEntries:
+    """What `cupy.entries` does, on NumPy arrays."""
+
+    def __init__(self, library):
+        self._library = library
+
+    def _applied(self, name, *arrays):
+        operation = OPERATIONS[name]
+        kinds = [part.split()[0] for part in operation.inputs.split(", ")]
+        whole = np.broadcast_arrays(*arrays)
+        inputs = [np.array(x, kind, order="C") for x, kind in zip(whole, kinds, strict=True)]
+        made = np.empty(whole[0].shape, operation.output.split()[0])
+        addresses = [ctypes.c_void_p(x.ctypes.data) for x in (*inputs, made)]
+        getattr(self._library, f"entries_{name}")(ctypes.c_longlong(made.size), *addresses)
+        return made
+
+    def widen(self, x):
+        return self._applied("widen", x)
+
+    def narrow(self, x):
+        return self._applied("narrow", x)
+
+    def less_equal(self, a, b):
+        return self._applied("less_equal", a, b)
+
+    def multiply(self, source, target, pre, rest):
+        kind = kind_of(source.dtype)
+        if kind.half:
+            source, target = source.view(np.uint16), target.view(np.uint16)
+        target[...] = self._applied(f"multiply_{KINDS[kind.name]}", source, pre, rest)

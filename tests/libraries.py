@@ -136,7 +136,7 @@ def _strict(device: str) -> Iterator[Library]:
 
 @contextlib.contextmanager
 def _cupy() -> Iterator[Library]:
-    yield Library("cupy")
+    yield Library("cupy", dtypes=bfloat16())
 
 
 @contextlib.contextmanager

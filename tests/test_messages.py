@@ -23,6 +23,7 @@ import agclip_backends
 import arrays
 from agclip._backends import entry_points
 from agclip._trees import default_backend
+from agclip_backends._cuda import driver
 from agclip_backends._host import threads
 
 CORE = Path(agclip.__file__).parent
@@ -941,6 +942,42 @@ CONFIGURED = {
     ),
 }
 
+
+def compiler_that_refuses():
+    """An NVRTC whose programs all have an error in line 1."""
+    log = b"line 1: no\n"
+
+    def tell_size(_, size):
+        size._obj.value = len(log) + 1
+
+    def tell(_, room):
+        room.value = log
+
+    def name(_):
+        return b"NVRTC_ERROR_COMPILATION"
+
+    return SimpleNamespace(
+        nvrtcGetErrorString=name, nvrtcGetProgramLogSize=tell_size, nvrtcGetProgramLog=tell
+    )
+
+
+DRIVER = {
+    "a library that is not there": Case(
+        driver.DriverError,
+        "NVIDIA's driver was not found; looked for libnone.so.1, libnone.so",
+        lambda _: driver._first("NVIDIA's driver", ("libnone.so.1", "libnone.so")),
+    ),
+    "a launch that fails": Case(
+        driver.DriverError,
+        "a launch failed: unknown error (CUDA error 1)",
+        lambda _: driver._check(1, "a launch", SimpleNamespace(cuGetErrorString=lambda *_: None)),
+    ),
+    "a source that does not compile": Case(
+        driver.DriverError,
+        "NVRTC failed: NVRTC_ERROR_COMPILATION; line 1: no",
+        lambda _: driver._check_nvrtc(compiler_that_refuses(), 6, None),
+    ),
+}
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
@@ -951,6 +988,7 @@ CASES = {
         "pairs": PAIRS,
         "backends": BACKENDS,
         "configured": CONFIGURED,
+        "driver": DRIVER,
     }.items()
     for name, case in cases.items()
 }

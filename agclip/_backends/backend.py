@@ -15,8 +15,13 @@ from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends._memory import Memory, of
 
 
+def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     """An array library: its name, its Array API namespace, and its kernels.
 
     Every kernel has a default that is a complete program in standard calls, so a record of a
@@ -75,6 +80,8 @@ class Backend:
             numbers as the kind of object that the leaf is.
         export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
             entries as they are, no stride below 0.
+        at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
+            for a library that computes on a current device, whatever arrays it is given.
         context: `()` → a context manager for calls of the library that are made outside of `run`.
         run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
             compiles once per program and `static`.
@@ -117,10 +124,19 @@ class Backend:
     wide: Callable[[Namespace, Array], DType] = kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
     export: Callable[[Array], Array] = kernels.export
+    at: Callable[..., Any] = _anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     run: Run = kernels.run
     block: int | None = None
     chain: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two records are one, or have the same fields."""
+        if self is other:  # asked first, for Dynamo cannot compare namespaces (PyTorch 2.11)
+            return True
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
 
     def __repr__(self) -> str:
         """Show the name, the namespace, and the names of the fields that are not the default."""

@@ -28,10 +28,12 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
     result: Any = None
     for device in _distinct(devices):
         here = [value for value, other in zip(values, devices, strict=True) if other == device]
-        partial = functools.reduce(combine, here)
-        result = (
-            partial if result is None else combine(result, to_device(backend, partial, devices[0]))
-        )
+        partial = backend.at(here[0], functools.reduce, combine, here)
+        if result is None:
+            result = partial
+        else:
+            moved = to_device(backend, partial, devices[0])
+            result = backend.at(result, combine, result, moved)
     return result
 
 
@@ -43,7 +45,7 @@ def scalars(
         return values
     xp = backend.xp
     return [
-        kernels.number(xp, value, backend.wide(xp, leaf), backend.device(leaf))
+        backend.at(leaf, kernels.number, xp, value, backend.wide(xp, leaf), backend.device(leaf))
         if type(value) is float  # a scalar of NumPy's is one by inheritance
         else value
         for leaf, value in zip(leaves, values, strict=True)
@@ -55,7 +57,7 @@ def constant(backend: Backend, value: float, dtype: DType, leaf: Array) -> Scala
     xp, device = backend.xp, backend.device(leaf)
     if compiled_around(backend, leaf):
         return kernels.number(xp, 1, dtype, device) * value
-    return kernels.number(xp, value, dtype, device)
+    return backend.at(leaf, kernels.number, xp, value, dtype, device)
 
 
 def compiled_around(backend: Backend, leaf: Array) -> bool:
@@ -91,7 +93,8 @@ def spread(
     for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [to_device(backend, scalar, device) for scalar in scalars]
-        for i, result in zip(places, function([leaves[i] for i in places], moved), strict=True):
+        here = [leaves[i] for i in places]
+        for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
             results[i] = result
     return results
 
@@ -102,4 +105,5 @@ def to_device(backend: Backend, scalar: Any, device: Device) -> Any:
         return scalar
     if backend.device(scalar) == device:
         return scalar
-    return array_api_compat.to_device(scalar, device)
+    move = getattr(backend.xp, "to_device", array_api_compat.to_device)
+    return move(scalar, device)

@@ -263,9 +263,17 @@ def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:
 
 
 def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
-    """Return a Python number as a 0-d array; None for a library that knows no devices."""
+    """Return a Python number as a 0-d array, nested lists of them as a larger one.
+
+    A number is filled in on the device: one that is made on the host is copied there, and the host
+    waits for the copy. The device is None for a library that knows none.
+    """
     where: dict[str, Any] = {} if device is None else {"device": device}
-    made: Array = xp.asarray(value, dtype=dtype, **where)
+    made: Array
+    if isinstance(value, (list, tuple)):
+        made = xp.asarray(value, dtype=dtype, **where)
+    else:
+        made = xp.full((), value, dtype=dtype, **where)
     return made
 
 

@@ -178,6 +178,9 @@ def _weighted_sum(
         devices.to_device(backend, xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)), device)
         for f in (finite, *factors)
     ]
-    summed = axis_sums.blockwise(backend, leaf, (0,), of_rows, lambda a, b: a + b, tuple(columns))
+    summed = backend.at(
+        leaf,
+        *(axis_sums.blockwise, backend, leaf, (0,), of_rows, axis_sums.add, tuple(columns)),
+    )
     result: Array = kernels.cast(xp, summed, leaf.dtype)
     return result

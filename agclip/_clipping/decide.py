@@ -29,7 +29,9 @@ def decisions(
         return _on_host(call, arrays, groups, norms, limits, loss_scale)
     for group, norm, limit in zip(groups, norms, limits, strict=True):
         members = batch.chosen(arrays, group)
-        decision, final = _decision(call, group[0], members, norm, limit, loss_scale)
+        decision, final = call.backend.at(
+            members[0], _decision, call, group[0], members, norm, limit, loss_scale
+        )
         made.append(decision)
         settled.append(final)
     return made, settled
@@ -51,7 +53,7 @@ def _on_host(
         if len(kinds) > 1 and len(groups) > 1:
             mine = frozenset([kind_of(arrays[i].dtype) for i in group])
             terms = _known_terms(mine, wide, plan.strict, plan.nonfinite)
-        decision = decide(host_scalars, norm, limit, loss_scale, terms)
+        final, decision = norm, decide(host_scalars, norm, limit, loss_scale, terms)
         if norm.error:
             certain = _surely_decided(decision, norm) and (
                 not plan.joint or surely_reported(call, norm, loss_scale)
@@ -59,9 +61,9 @@ def _on_host(
             members = batch.chosen(arrays, group) if not certain else ()
             final = settle_norm(call.backend, members, norm, certain=certain)
             if final is not norm:
-                decision, norm = decide(host_scalars, final, limit, loss_scale, terms), final
+                decision = decide(host_scalars, final, limit, loss_scale, terms)
         made.append(decision)
-        settled.append(norm)
+        settled.append(final)
     return made, settled
 
 

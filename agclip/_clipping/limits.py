@@ -27,15 +27,18 @@ def limits(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[lis
 
 def of_parameters(call: StaticArgs, _: Sequence[Norm], inputs: Inputs) -> tuple[list[Scalar], None]:
     """Return clipping · max(‖W‖, eps) of every unit; `Inputs.extra` holds W and eps."""
-    xp, (params, eps) = call.backend.xp, inputs.extra
+    params, eps = inputs.extra
     clipping, floor = (widened(call, inputs.arrays, x) for x in (inputs.bound, eps))
-    found = []
-    for norm in measured(call, params):
-        value = norm.root / norm.scale
-        device = call.backend.device(value)
-        least, ratio = (devices.to_device(call.backend, x, device) for x in (floor, clipping))
-        value = xp.where(value < least, least, value)
-        # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
-        given = (ratio == 0) | xp.isinf(ratio)
-        found.append(xp.where(given, ratio, ratio * value))
-    return found, None
+    found = measured(call, params)
+    return [call.backend.at(n.root, _allowed, call, n, floor, clipping) for n in found], None
+
+
+def _allowed(call: StaticArgs, norm: Norm, floor: Scalar, clipping: Scalar) -> Scalar:
+    """Return the limit on gradients beside parameters of a norm."""
+    xp, value = call.backend.xp, norm.root / norm.scale
+    device = call.backend.device(value)
+    least, ratio = (devices.to_device(call.backend, x, device) for x in (floor, clipping))
+    value = xp.where(value < least, least, value)
+    # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
+    given = (ratio == 0) | xp.isinf(ratio)
+    return xp.where(given, ratio, ratio * value)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from agclip._backends import batch, kernels
+from agclip._backends import batch, devices, kernels
 from agclip._backends.dtypes import kind_of
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import in_the_middle, times_powers
@@ -36,7 +36,9 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
             call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
         )
     return [
-        axis_norms(
+        call.backend.at(
+            leaf,
+            axis_norms,
             call.backend,
             [leaf],
             [all_axes(leaf, axes)],
@@ -108,6 +110,7 @@ def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
         where: dict[str, Any] = {} if device is None else {"device": device}
         # A product: torch.compile would compile anew for every number that `asarray` is given.
         return xp.ones((), dtype=wide, **where) * value
+    value = devices.to_device(call.backend, value, call.backend.device(arrays[0]))
     value = kernels.cast(xp, value, wide)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
@@ -147,7 +150,11 @@ def value_of(
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
-    value = unscaled_value(call, norm, loss_scale)
+    if call.host:
+        value = unscaled_value(call, norm, loss_scale)
+    else:
+        loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
+        value = backend.at(arrays[0], unscaled_value, call, norm, loss_scale)
     double = batch.double(arrays)
     dtype = xp.float64 if double else xp.float32
     if not call.host:

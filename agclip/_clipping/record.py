@@ -52,17 +52,26 @@ def details(
         return None
     whole, single = joint_and_single(call, norms, others)
     finite = [decision.finite for decision in made]
-    over = [decision.limited & decision.finite for decision in made]
+    over = [call.backend.at(one.limited, _both, one.limited, one.finite) for one in made]
+    factors = [call.backend.at(one.limited, _coefficient, call, one, loss_scale) for one in made]
     return Details(
         norm=value_of(call, arrays, whole, loss_scale),
         leaf_norms=[
             value_of(call, [leaf], norm, loss_scale)
             for leaf, norm in zip(arrays, single, strict=True)
         ],
-        scale=_least(call, arrays, [_coefficient(call, one, loss_scale) for one in made]),
+        scale=_least(call, arrays, factors),
         clipped=_anywhere(call, arrays, over),
         nonfinite=_anywhere(call, arrays, [call.m.logical_not(one) for one in finite]),
     )
+
+
+def _both(a: Scalar, b: Scalar) -> Scalar:
+    return a & b
+
+
+def _quotient(a: Scalar, b: Scalar) -> Scalar:
+    return a / b
 
 
 def joint_and_single(
@@ -70,9 +79,10 @@ def joint_and_single(
 ) -> tuple[Norm, Sequence[Norm]]:
     """Return the norm of all leaves, and that of each."""
     if call.plan.axes is not None:
-        slices = [norm.root / norm.scale for norm in norms]
-        single = [of_values(call.backend, [values], call.plan.order) for values in slices]
-        return of_values(call.backend, slices, call.plan.order), single
+        at, order = call.backend.at, call.plan.order
+        slices = [at(norm.root, _quotient, norm.root, norm.scale) for norm in norms]
+        single = [at(values, of_values, call.backend, [values], order) for values in slices]
+        return at(slices[0], of_values, call.backend, slices, order), single
     return (norms[0], others) if call.plan.joint else (others[0], norms)
 
 
@@ -107,6 +117,8 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
 def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:
     m = call.m
     pre, rest = decision.factor.wide
+    if not call.host:
+        loss_scale = devices.to_device(call.backend, loss_scale, call.backend.device(rest))
     # The power of two comes last: beside it the other two are of ordinary size.
     coefficient = rest if loss_scale is None else rest * loss_scale
     coefficient = coefficient if pre is None else pre * coefficient

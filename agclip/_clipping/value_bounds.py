@@ -20,6 +20,22 @@ _FAMILIES = ("real", "integer")
 _NAMES = ("clip_value_min", "clip_value_max")
 
 
+def read(bound: Any, leaves: Leaves) -> Any:
+    """Return a bound as a number if it is one that lies on the host, and the leaves do not.
+
+    Beside them it would have to be copied to their device first, and the host waits for that.
+    """
+    backend = leaves.backend
+    if isinstance(bound, numbers.Real) or bound is None or leaves.access() != "sync":
+        return bound
+    if registry.resolve(bound) != backend or backend.refuse(bound) or bound.ndim != 0:
+        return bound
+    family = kind_of(bound.dtype).family
+    if family not in _FAMILIES or backend.access(bound) != "free":
+        return bound
+    return int(bound) if family == "integer" else float(bound)
+
+
 def check_numbers(low: Any, high: Any) -> None:
     """Check bounds that are Python numbers: neither NaN, and in order."""
     for name, bound in zip(_NAMES, (low, high), strict=True):
@@ -142,7 +158,8 @@ def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
 
 
 def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
-    leaf, xp = leaves.arrays[i], leaves.backend.xp
+    leaf, backend = leaves.arrays[i], leaves.backend
+    xp, bound = backend.xp, devices.to_device(backend, bound, backend.device(leaf))
     fitted = _saturated(xp, bound, kind_of(bound.dtype), leaves.kinds[i])
     # A cast in the standard always copies.
     return xp.astype(fitted, leaf.dtype) if copy else kernels.cast(xp, fitted, leaf.dtype)

@@ -146,13 +146,14 @@ def over(
     for leaf, along in zip(leaves, axes, strict=True):
         device = backend.device(leaf)
         moved = tuple(devices.to_device(backend, value, device) for value in broadcast)
-        here = blockwise(backend, leaf, along, of_rows, combine, moved)
+        here = backend.at(leaf, blockwise, backend, leaf, along, of_rows, combine, moved)
         if len(leaves) > 1:
             here = backend.xp.reshape(here, (-1,))
         if result is None:
             result = here
         else:
-            result = combine(result, devices.to_device(backend, here, first))
+            there = devices.to_device(backend, here, first)
+            result = backend.at(result, combine, result, there)
     return result
 
 

@@ -49,9 +49,14 @@ def group_norms(
         return _plain_norms(backend, leaves, groups, wide)
     chosen = [batch.chosen(leaves, group) for group in groups]
     if reproducible and order in (1, 2) and not tested:
-        return [exact_norm(backend, m, members, None, int(order)) for members in chosen]
+        return [
+            backend.at(members[0], exact_norm, backend, m, members, None, int(order))
+            for members in chosen
+        ]
     if order != 2:
-        return [_power_norm(backend, m, members, order) for members in chosen]
+        return [
+            backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
+        ]
     sums = devices.scalars(backend, m, leaves, backend.sum_squares(backend.xp, leaves, wide, 1.0))
     norms = []
     for group, members in zip(groups, chosen, strict=True):
@@ -61,7 +66,7 @@ def group_norms(
 
         plain = total(backend, m, batch.chosen(sums, group))
         narrow = safe or batch.narrow(members, name)
-        norm = ranged_root(backend, m, plain, squares, wide, safe=narrow)
+        norm = backend.at(members[0], ranged_root, backend, m, plain, squares, wide, safe=narrow)
         if m is host_scalars and narrow and norm.finite and name == "float64":
             norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
@@ -269,7 +274,8 @@ def _root_of(m: Namespace, base: Scalar, order: float, *, closely: bool) -> Scal
     exponent = 1.0 / order
     if m is host_scalars:
         return host_scalars.root(base, order) if closely else host_scalars.power(base, exponent)
-    lost = float(1 / Fraction(order) - Fraction(exponent))
+    rest = 1 / Fraction(order) - Fraction(exponent)
+    lost = rest.numerator / rest.denominator  # what `float` gives: Dynamo has it not (PyTorch 2.11)
     root = base**exponent
     return root + m.where(root < math.inf, root, 0.0) * (lost * m.log(base))
 

@@ -51,7 +51,7 @@ def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
 def error_of(backend: Backend, count: int) -> float:
     """Return the same bound for a number of real elements."""
     chain = backend.chain or backend.block or count
-    additions = min(chain + count // max(chain, 1), count)
+    additions: int = min(chain + count // max(chain, 1), count)
     # Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an element.
     return ((additions + 8) * 2.0**-53 + count * 2.0**-63) / 2 + 2.0**-51
 

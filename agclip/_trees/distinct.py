@@ -120,7 +120,8 @@ def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]
     seen: set[Hashable] = set()
 
     def unseen(some: Sequence[Array]) -> Sequence[Array]:
-        keys = set(map(key, some)) - seen
+        # Not by `-`, which Dynamo knows for sets of constants alone (PyTorch 2.11).
+        keys = {place for place in map(key, some) if place not in seen}
         if len(keys) < len(some):
             some = list({key(x): x for x in reversed(some) if key(x) in keys}.values())[::-1]
         seen.update(keys)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from agclip._backends import kernels
 from agclip._backends.backend import Backend
 from agclip._typing import Array, Device, DType
 
@@ -27,7 +28,8 @@ class Literal(NamedTuple):
 def is_literal(x: Any) -> bool:
     """Tell whether x is a Python number, a non-empty list of them, or of such lists."""
     if type(x) in (list, tuple):
-        return bool(x) and all(map(is_literal, x))
+        # Not `bool(x)`, which Dynamo has not for lists (PyTorch 2.11).
+        return len(x) > 0 and all(map(is_literal, x))
     return type(x) in _NUMBERS
 
 
@@ -50,13 +52,11 @@ def materialise(
             f"Take out the lists that hold a single one."
         )
         raise ValueError(msg)
-    where = {} if device is None else {"device": device}
     if literal.dtype is None:
         dtype = _dtype(backend, list(_numbers(value)), path, integers=integers)
     else:
         dtype = getattr(backend.xp, literal.dtype)
-    array: Array = backend.xp.asarray(value, dtype=dtype, **where)
-    return array
+    return kernels.number(backend.xp, value, dtype, device)
 
 
 def _numbers(value: Any) -> Iterator[complex]:

@@ -163,7 +163,8 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
 
 def _container(x: Any, leaves: list[Any]) -> Node:
     node = open_container(x)
-    if registry.BY_TYPE.keys() >= set(map(type, node.children)):
+    # By name, since Dynamo cannot compare the keys of a dict with a set (PyTorch 2.11).
+    if set(map(type, node.children)).issubset(registry.BY_TYPE):
         leaves += node.children
         places = [LEAF] * len(node.children)
         return Node(node.unflatten, node.keys, places, node.key_format, flat=True)

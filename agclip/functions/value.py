@@ -115,6 +115,7 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
+    low, high = (value_bounds.read(bound, leaves) for bound in (low, high))
     value_bounds.check_numbers(low, high)
     loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
@@ -164,7 +165,8 @@ def _by_kernel(
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
     unscaled = _unscaled(way.backend, arrays, ends.loss_scale)
     pairs = zip(unscaled, ends.of(arrays), strict=True)
-    return [_within(way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
+    at = way.backend.at
+    return [at(leaf, _within, way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
 
 
 def _unscaled(
@@ -197,9 +199,9 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
     # An entry that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:
-        y = xp.where((y <= high) | (y != y), y, high)
+        y = xp.where(xp.less_equal(y, high) | (y != y), y, high)
     if low is not None:
-        y = xp.where((y >= low) | (y != y), y, low)
+        y = xp.where(xp.less_equal(low, y) | (y != y), y, low)
     return y
 
 
@@ -222,7 +224,7 @@ def _overwritten(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Arra
     unwritten = once(way.backend, arrays)
     for leaf, low, high in ends.of(arrays):
         for new in unwritten([leaf]):
-            _overwrite(way, new, low, high, ends.loss_scale)
+            way.backend.at(new, _overwrite, way, new, low, high, ends.loss_scale)
     return arrays
 
 

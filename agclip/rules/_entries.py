@@ -43,21 +43,29 @@ def _compared(
 ) -> tuple[Array, Array, Array, Array]:
     """Return the least |out|/|in|, and whether an entry changed, was, and is not finite."""
     xp = backend.xp
-    least, changed, bad, still = [], [], [], []
-    for pair in zip(before, after, strict=True):
-        wide = backend.wide(xp, pair[0])
-        old, new = (kernels.computable(xp, x) for x in pair)
-        finite = xp.isfinite(old)
-        ordinary = finite & (old != 0)
-        size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
-        ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
-        least.append(kernels.cast(xp, _least(backend, ratio), wide))
-        changed.append(xp.any((new != old) & finite))
-        bad.append(xp.any(xp.logical_not(finite)))
-        still.append(xp.any(xp.logical_not(xp.isfinite(new))))
+    pairs = zip(before, after, strict=True)
+    rows = [backend.at(pair[0], _compared_leaf, backend, *pair) for pair in pairs]
+    least, changed, bad, still = zip(*rows, strict=True)
     return (
         devices.reduce(backend, least, xp.minimum),
         *(devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
+    )
+
+
+def _compared_leaf(
+    backend: Backend, before: Array, after: Array
+) -> tuple[Array, Array, Array, Array]:
+    xp, wide = backend.xp, backend.wide(backend.xp, before)
+    old, new = (kernels.computable(xp, x) for x in (before, after))
+    finite = xp.isfinite(old)
+    ordinary = finite & (old != 0)
+    size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
+    ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
+    return (
+        kernels.cast(xp, _least(backend, ratio), wide),
+        xp.any((new != old) & finite),
+        xp.any(xp.logical_not(finite)),
+        xp.any(xp.logical_not(xp.isfinite(new))),
     )
 
 

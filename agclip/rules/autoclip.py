@@ -8,6 +8,7 @@ from typing import Any
 
 from agclip._backends.backend import Backend
 from agclip._backends.kernels import cast, number
+from agclip._numerics.axis_sums import add
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
@@ -61,7 +62,8 @@ class AutoClip(_memory.OfGlobalNorm):
         state = _memory.start(leaves, ("count", "seen"), {})
         xp, zero = leaves.backend.xp, _memory.real(leaves, 0.0)
         with leaves.backend.context():
-            norms = zero + xp.broadcast_to(zero, (self.window or FIRST,))
+            whole = xp.broadcast_to(zero, (self.window or FIRST,))
+            norms = leaves.backend.at(zero, add, zero, whole)
         return {**state, "norms" if self.window else GROWING: norms}
 
     def _layout(self) -> dict[str, Layout]:

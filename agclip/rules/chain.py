@@ -80,9 +80,13 @@ def _joined(infos: Sequence[ClipInfo]) -> ClipInfo:
     assert backend is not None, "records hold arrays"
     with backend.context():
         for last in infos[1:]:
-            joined = joined._replace(
-                scale=joined.scale * last.scale,
-                clipped=joined.clipped | last.clipped,
-                nonfinite=joined.nonfinite | last.nonfinite,
-            )
+            joined = backend.at(last.norm, _both, joined, last)
     return joined._replace(threshold=last.threshold, skip=last.skip)
+
+
+def _both(one: ClipInfo, other: ClipInfo) -> ClipInfo:
+    return one._replace(
+        scale=one.scale * other.scale,
+        clipped=one.clipped | other.clipped,
+        nonfinite=one.nonfinite | other.nonfinite,
+    )

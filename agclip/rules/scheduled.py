@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agclip._numerics.axis_sums import add
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
@@ -100,6 +101,7 @@ class Scheduled(_memory.Remembers):
         step = _memory.ready(self, leaves, state)["step"]
         grads = leaves.rebuild(leaves.arrays)
         with leaves.backend.context():
-            rule = self._made(self.schedule(_memory.widened(leaves, step)))
+            at = leaves.backend.at
+            rule = self._made(at(step, self.schedule, _memory.widened(leaves, step)))
             taken: Step = rule._step(grads, (), params, inplace=inplace)
-        return taken._replace(state={"step": step + 1})
+        return taken._replace(state={"step": at(step, add, step, 1)})

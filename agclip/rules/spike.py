@@ -141,28 +141,41 @@ def _advance(
     late: Sequence[Array | None],
     moments: Sequence[Array],
 ) -> tuple[list[Array], Array, list[Array]]:
-    threshold, decay, warmup, zeroing = numbers
-    xp = backend.xp
     results, new = [], []
     for leaf, since, moment in zip(arrays, late, moments, strict=True):
-        y = xp.astype(leaf, xp.float32) if kind_of(leaf.dtype).half else leaf
-        active = (count if since is None else count - since) >= warmup
-        size, here = xp.abs(y), devices.to_device(backend, active, backend.device(leaf))
-        bound = moment * threshold
-        finite = xp.isfinite(y)
-        over = here & finite & (bound > 0) & (size * size > bound)
-        wide = kernels.cast(xp, bound, backend.wide(xp, bound))
-        limit = kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
-        if kind_of(leaf.dtype).family == "complex":
-            short = y * (limit / xp.where(over, size, xp.ones_like(size)))
-        else:
-            short = xp.where(y < 0, -limit, limit)
-        out = xp.where(over, short, y)
-        if zeroing:
-            out = xp.where(finite, out, xp.zeros_like(out))
-        left = xp.where(over, bound, size * size)
-        # Zeros would pull the moment to zero, and with it the bound on all that comes after.
-        entering = xp.where(xp.isfinite(left) & finite & (left > 0), left, moment)
-        new.append(xp.where(entering == moment, moment, average(xp, moment, entering, decay)))
-        results.append(kernels.cast(xp, out, leaf.dtype))
+        active = (count if since is None else count - since) >= numbers[2]
+        here = devices.to_device(backend, active, backend.device(leaf))
+        out, after = backend.at(leaf, _advance_leaf, backend, numbers, leaf, here, moment)
+        results.append(out)
+        new.append(after)
     return results, count + 1, new
+
+
+def _advance_leaf(
+    backend: Backend,
+    numbers: tuple[float, float, int, bool],
+    leaf: Array,
+    active: Array,
+    moment: Array,
+) -> tuple[Array, Array]:
+    threshold, decay, _, zeroing = numbers
+    xp = backend.xp
+    y = xp.astype(leaf, xp.float32) if kind_of(leaf.dtype).half else leaf
+    size = xp.abs(y)
+    bound = moment * threshold
+    finite = xp.isfinite(y)
+    over = active & finite & (bound > 0) & (size * size > bound)
+    wide = kernels.cast(xp, bound, backend.wide(xp, bound))
+    limit = kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
+    if kind_of(leaf.dtype).family == "complex":
+        short = y * (limit / xp.where(over, size, xp.ones_like(size)))
+    else:
+        short = xp.where(y < 0, -limit, limit)
+    out = xp.where(over, short, y)
+    if zeroing:
+        out = xp.where(finite, out, xp.zeros_like(out))
+    left = xp.where(over, bound, size * size)
+    # Zeros would pull the moment to zero, and with it the bound on all that comes after.
+    entering = xp.where(xp.isfinite(left) & finite & (left > 0), left, moment)
+    after = xp.where(entering == moment, moment, average(xp, moment, entering, decay))
+    return kernels.cast(xp, out, leaf.dtype), after

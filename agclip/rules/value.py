@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agclip._backends import kernels
+from agclip._backends import devices, kernels
 from agclip._clipping import arguments, value_bounds
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
@@ -61,12 +61,12 @@ class ClipByValue(Steps):
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair: tuple[Any, Any] = (self.clip_value_min, self.clip_value_max)
+        pair = [value_bounds.read(x, leaves) for x in (self.clip_value_min, self.clip_value_max)]
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):
             return max(abs(float(value)) for value in pair)
-        return leaves.backend.run(_largest, (leaves.backend,), (leaves.arrays[:1], list(pair)))
+        return leaves.backend.run(_largest, (leaves.backend,), (leaves.arrays[:1], pair))
 
 
 def _or_zero(value: Any) -> Any:
@@ -79,7 +79,9 @@ def _largest(backend: Any, arrays: Sequence[Array], pair: Sequence[Any]) -> Arra
     peaks = [
         xp.abs(kernels.number(xp, value, wide, device))
         if isinstance(value, numbers.Real)
-        else kernels.peak(xp, xp.abs(kernels.cast(xp, value, wide)))
+        else devices.to_device(
+            backend, kernels.peak(xp, xp.abs(kernels.cast(xp, value, wide))), device
+        )
         for value in pair
     ]
     return xp.maximum(*peaks)

@@ -82,6 +82,9 @@ class Library:
         shape = (len(values),) if shape is None else shape
         if 0 in shape:
             return self.xp.reshape(self._make([], self.dtype(dtype)), shape)
+        if not shape and self.asarray is None and repr(values[0]) == "-0.0":
+            # A library may make an array of what equals zero by clearing its memory.
+            return self.xp.reshape(self._make(list(values), self.dtype(dtype)), shape)
         return self._make(_nested(list(values), shape), self.dtype(dtype))
 
     def _make(self, nested: Any, dtype: DType) -> Array:

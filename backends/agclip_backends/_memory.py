@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_PATIENCE = 1_000_000
+_PATIENCE: Any = 1_000_000  # NumPy's stubs before 2.5 know no limit but "none"
 """Steps of the search for a common byte, after which one is taken to be there."""
 
 
@@ -110,11 +110,8 @@ class _Shown:
 def overlap(one: Entries, other: Entries) -> bool:
     """Tell whether two arrays have a byte in common."""
     try:
-        # NumPy's stubs (2.4) know no limit but "none".
         return np.shares_memory(
-            np.asarray(_Shown(one)),
-            np.asarray(_Shown(other)),
-            max_work=_PATIENCE,  # type: ignore[arg-type]
+            np.asarray(_Shown(one)), np.asarray(_Shown(other)), max_work=_PATIENCE
         )
     except np.exceptions.TooHardError:
         return True

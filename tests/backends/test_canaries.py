@@ -38,6 +38,11 @@ def mended():
     return functools.partial(adapter.backend.sqrt, adapter.backend.xp)
 
 
+def before(library, *release):
+    """Tell whether a library is older than the release that has mended a fault."""
+    return tuple(map(int, library.__version__.split(".")[: len(release)])) < release
+
+
 @functools.cache
 def normal(dtype="float64", seed=0):
     return np.random.default_rng(seed).standard_normal(COUNT).astype(dtype)
@@ -51,14 +56,15 @@ def share(got, wanted):
 # Splitting a number at a bit: (x + c) - c.
 
 
-def test_jit_folds_x_plus_c_minus_c_for_a_constant(jax):
+def test_jit_folds_x_plus_c_minus_c_for_a_constant_before_jax_0_12(jax):
     c = 1.5 * 2.0**30
-    folded = jax.jit(lambda x: (x + c) - c)(normal())
-    assert share(folded, normal()) == 0, (
-        "XLA no longer folds (x + c) - c for constants: anchors of agclip._numerics.exact._parts"
-        " need not be run-time values"
+    given = jax.jit(lambda x: (x + c) - c)(normal())
+    folded, kept = normal(), (normal() + c) - c
+    wanted, other = (folded, kept) if before(jax, 0, 12) else (kept, folded)
+    assert (share(given, wanted), share(given, other)) == (0, 1), (
+        "XLA folds (x + c) - c for constants in other releases than was known: when none that "
+        "agclip supports does, agclip._numerics.exact._parts needs no run-time anchors"
     )
-    assert share(folded, (normal() + c) - c) == 1
 
 
 def test_jit_keeps_x_plus_c_minus_c_for_a_run_time_number(jax):
@@ -132,13 +138,14 @@ def test_jit_divides_by_a_constant_by_its_reciprocal(jax):
     )
 
 
-def test_jit_multiplies_constants_with_each_other_first(jax):
+def test_jit_multiplies_constants_with_each_other_first_before_jax_0_12(jax):
     x = normal()[:500].tolist()
     one, other = 3.3, 1 - 2.0**-49
     multiply = jax.jit(lambda x: (x * one) * other)
-    assert share([float(multiply(v)) for v in x], [(v * one) * other for v in x]) > 0, (
-        "XLA no longer turns (x * a) * b into x * (a * b): a weight and the factor of strict= may "
-        "be multiplied in turn"
+    differ = share([float(multiply(v)) for v in x], [(v * one) * other for v in x]) > 0
+    assert differ == before(jax, 0, 12), (
+        "XLA turns (x * a) * b into x * (a * b) in other releases than was known: when none that "
+        "agclip supports does, a weight and the factor of strict= may be multiplied in turn"
     )
 
 

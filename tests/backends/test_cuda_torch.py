@@ -1,13 +1,11 @@
 """What PyTorch's tensors on a device go through: run on the CPU, without data, and on a GPU."""
 
-import dataclasses
 import math
 
 import pytest
 
 import agclip
-from agclip._backends import kernels as kernels_
-from agclip._backends import registry
+from agclip._backends import kernels, registry
 from agclip._backends.kernels import Factor
 from agclip.testing import BackendConformance, Library
 
@@ -15,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - PyTorch is optional
 
+import fake_cuda  # noqa: E402 - likewise
 from agclip_backends.torch import cuda  # noqa: E402 - likewise
 
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select")
@@ -78,7 +77,7 @@ def test_every_leaf_has_its_own_sum_in_its_own_place(xp):
     dtypes = [*DTYPES, torch.complex64, torch.complex128]
     leaves = [entries((k,), dtype, k) for k in (0, 3, 5) for dtype in dtypes]
     found = cuda.sum_squares(xp, leaves, torch.float64, 1.0)
-    expected = kernels_.sum_squares(xp, leaves, torch.float64, 1.0)
+    expected = kernels.sum_squares(xp, leaves, torch.float64, 1.0)
     assert torch.stack(found).tolist() == pytest.approx(torch.stack(expected).tolist(), rel=1e-14)
 
 
@@ -124,7 +123,7 @@ PAIRS = [
 def test_products_have_the_bits_of_the_default(xp, dtype, shape, pair):
     leaf = entries(shape, dtype) * 2**10
     before, factor = leaf.clone(), Factor(pair, pair)
-    (expected,) = kernels_.scale(xp, [leaf], factor)
+    (expected,) = kernels.scale(xp, [leaf], factor)
     (new,) = cuda.scale(xp, [leaf], factor)
     assert same(new, expected)
     assert same(leaf, before)
@@ -137,7 +136,7 @@ def test_one_pass_and_two_have_the_same_bits(xp, monkeypatch, large):
     monkeypatch.setattr(cuda, "LARGE", large)
     leaf = entries((999,), torch.float32)
     pair = (scalar(1.0), scalar(1 / 3))
-    (expected,) = kernels_.scale(xp, [leaf], Factor(pair, pair))
+    (expected,) = kernels.scale(xp, [leaf], Factor(pair, pair))
     cuda.scale_(xp, [leaf], Factor(pair, pair))
     assert same(leaf, expected)
 
@@ -254,22 +253,9 @@ class TestConformance(BackendConformance):
 
 
 @pytest.fixture
-def on_a_device(monkeypatch):
-    """Have CPU tensors go the way of tensors on a device."""
-    own = agclip.get_backend("torch")
-    kernels = ("sum_squares", "scale", "scale_", "total")
-    made = dataclasses.replace(
-        own,
-        access=lambda _: "sync",
-        keeps_bits=lambda _: True,
-        survey=lambda *_: None,
-        branch=kernels_.select,
-        **{name: getattr(cuda, name) for name in kernels},
-    )
-    monkeypatch.setitem(registry._registered, "torch", made)
-    registry.BY_TYPE.clear()
-    yield
-    registry.BY_TYPE.clear()
+def on_a_device():
+    with fake_cuda.path():
+        yield
 
 
 LAUNCHES = {
@@ -310,7 +296,7 @@ def gpu():
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_products_on_a_gpu_have_the_bits_of_the_cpu(gpu, xp, dtype, pair):
     leaves = [entries(shape, dtype) for shape in [(), (0,), (7,), (1 << 10, 1030)]]
-    expected = kernels_.scale(xp, leaves, Factor(pair, pair))
+    expected = kernels.scale(xp, leaves, Factor(pair, pair))
     there = tuple(p.to(gpu) if isinstance(p, torch.Tensor) else p for p in pair)
     on_gpu = [leaf.to(gpu) for leaf in leaves]
     torch.cuda.set_sync_debug_mode("error")

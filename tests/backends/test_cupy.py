@@ -1,12 +1,14 @@
 """CuPy: why it cannot be used here, the leaves that its kernels do not take, and a real GPU."""
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 
 import agclip
-from agclip._backends import kernels
+import cuda_host
+from agclip._backends import kernels as kernels_
 from agclip._backends.kernels import Factor
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -59,14 +61,23 @@ def test_a_device_is_found_by_its_name(monkeypatch, name, number):
     assert adapter().named_device(cupy, name) == number
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    if cuda_host.COMPILER is None:
+        pytest.skip("there is no C++ compiler here")
+    return cuda_host.build(tmp_path_factory.mktemp("cuda"))
+
+
 @pytest.fixture
-def stand_in(monkeypatch):
+def stand_in(monkeypatch, kernels):
     """The adapter's module with NumPy in CuPy's place, and no leaf that the kernels take."""
     import agclip_backends.cupy.adapter as module
 
     monkeypatch.setattr(module, "cupy", np)
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_places", lambda _: [])
+    monkeypatch.setattr(module, "on", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(module, "_cupy_entries", cuda_host.HostEntries(kernels))
     monkeypatch.setattr(module, "_empty_like", np.empty_like)
     return module
 
@@ -163,7 +174,7 @@ def test_a_sum_on_the_device_has_the_same_bits_wherever_the_leaf_lies():
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("pair", [(None, 0.3), (2.0**-64, 0.7), (1.0, 1.0)])
 def test_products_on_the_device_have_the_bits_of_numpys(xp, leaves, pair):
-    expected = kernels.scale(xp, viewed(leaves), Factor(pair, pair))
+    expected = kernels_.scale(xp, viewed(leaves), Factor(pair, pair))
     arrays = tuple(None if part is None else cupy.asarray(part, dtype="float64") for part in pair)
     there = viewed([cupy.asarray(leaf) for leaf in leaves])
     new = adapter().scale(adapter().xp, there, Factor(arrays, arrays))

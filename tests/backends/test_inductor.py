@@ -20,6 +20,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 CXX = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
 COUNT = 20_000
+# What PyTorch 2.11 has not, and 2.13 has; 2.12 was not looked at.
+OLD = torch.__version__ < (2, 13)
+ANEW = "PyTorch 2.11 compiles a value clip anew for each bound, or loss scale, that is a number"
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,6 +92,7 @@ def test_a_number_that_changes_becomes_a_symbol(compiled):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
+@pytest.mark.skipif(OLD, reason=ANEW)
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_bounds_of_a_value_clip_that_change_are_rounded_as_in_eager_calls(compiled, dtype):
     def step(x, c):
@@ -117,6 +121,8 @@ IN_PLACE = {
 @pytest.mark.parametrize("name", IN_PLACE, ids=lambda name: name.replace(", ", "-"))
 def test_new_arrays_in_each_step_are_not_compiled_for_anew(name, bounds):
     """Dynamo alone: a guard on which arrays they are, or on a number, shows before Inductor."""
+    if OLD and name.startswith("value") and name != "value, arrays" and len(set(bounds)) > 1:
+        pytest.skip(ANEW)
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     clip = IN_PLACE[name]
@@ -187,6 +193,8 @@ MEANINGS = {
 
 @pytest.mark.parametrize("step", MEANINGS, ids=lambda step: step.replace(" ", "-"))
 def test_generated_code_computes_as_eager_pytorch_does(share, step):
+    if OLD and step == "narrowed":
+        pytest.skip(f"Inductor of PyTorch 2.11 {MEANINGS[step]}")
     assert share(step) == 0, f"Inductor {MEANINGS[step]}"
 
 

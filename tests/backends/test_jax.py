@@ -149,17 +149,20 @@ def drawn(request):
 
 
 @pytest.fixture(params=[True, False], ids=["one-device", "several-devices"])
-def _alone(request, monkeypatch):
+def _whole(request, monkeypatch):
     from agclip_backends.jax import xla
 
-    monkeypatch.setattr(xla, "_alone", lambda: request.param)
+    monkeypatch.setattr(xla, "_whole", lambda: request.param)
+    jax.clear_caches()  # what is traced for one device would serve several
+    yield
+    jax.clear_caches()
 
 
 def widened(leaf):
     return np.asarray(leaf).astype("complex128" if leaf.dtype == "complex64" else "float64")
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_whole")
 def test_norms_of_any_size_are_right(drawn):
     norms = [np.linalg.norm(widened(leaf).ravel()) for leaf in drawn]
     total = jax.jit(agclip.global_norm)(drawn)
@@ -168,14 +171,14 @@ def test_norms_of_any_size_are_right(drawn):
     assert list(map(float, each)) == pytest.approx(norms, rel=2.0**-24)
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_whole")
 def test_every_leaf_is_clipped_by_its_own_norm(drawn):
     clipped = jax.jit(lambda grads: agclip.clip_by_norm(grads, 1.0))(drawn)
     norms = [np.linalg.norm(widened(leaf).ravel()) for leaf in clipped]
     assert norms == pytest.approx([min(1.0, leaf.size) for leaf in drawn], rel=2.0**-8)
 
 
-@pytest.mark.usefixtures("_alone")
+@pytest.mark.usefixtures("_whole")
 def test_the_largest_entry_of_any_size_is_found(drawn):
     if drawn[0].dtype == jnp.complex64:
         pytest.skip("the largest |z| is not that of the parts")

@@ -184,14 +184,16 @@ def test_seed_decides_the_numbers(corpus):
     assert first.losses != other.losses
 
 
-def test_table(capsys, png):
+def test_table(capsys, png, corpus):
     assert main(["demo", *SHORT, "-o", str(png)]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     cells = {line[:30].strip(): line[30:].split() for line in lines[1:11]}
     assert lines[0].split() == ["no", "clipping", "clip_norm=0.5"]
     assert cells["steps"] == ["3", "3"]
-    assert cells["loss, first"] == ["4.63", "4.63"]
+    # The text differs between releases of Python; a network that knows nothing yet guesses evenly.
+    assert cells["loss, first"][0] == cells["loss, first"][1]
+    assert float(cells["loss, first"][0]) == pytest.approx(corpus.uniform_entropy(), abs=0.1)
     assert cells["norm after clipping, largest"][1] == "0.5"
     assert cells["clipped steps"][:3] == ["0", "of", "3"]
     assert "exploded" in cells

@@ -10,6 +10,8 @@ The source needs no header, and little enough of CUDA to be compiled as C++ for 
 
 from __future__ import annotations
 
+from agclip_backends._cuda.arithmetic import ARITHMETIC
+
 THREADS = 256
 """Threads in a block."""
 
@@ -28,7 +30,7 @@ KINDS = {
 }
 """Names of dtypes → the number by which the kernels know them; a complex entry is two real ones."""
 
-SOURCE = """
+_KERNELS = """
 #define THREADS %(threads)d
 #define CHUNK %(chunk)d
 #define BATCH 4  // packs that a thread has under way at a time
@@ -40,45 +42,6 @@ struct Leaf {
     long long first;  // chunk
     long long kind;
 };
-
-struct Half { unsigned short bits; };
-struct Brain { unsigned short bits; };
-
-union Bits { float value; unsigned int bits; };
-
-#ifndef AGCLIP_HOST
-__device__ inline float from_half(unsigned short bits) {
-    float value;
-    asm("cvt.f32.f16 %%0, %%1;" : "=f"(value) : "h"(bits));
-    return value;
-}
-
-__device__ inline unsigned short to_half(float value) {
-    unsigned short bits;
-    asm("cvt.rn.f16.f32 %%0, %%1;" : "=h"(bits) : "f"(value));
-    return bits;
-}
-#endif
-
-__device__ inline float real(Half x) { return from_half(x.bits); }
-__device__ inline float real(float x) { return x; }
-__device__ inline double real(double x) { return x; }
-__device__ inline float real(Brain x) {
-    Bits y;
-    y.bits = (unsigned int)x.bits << 16;
-    return y.value;
-}
-
-__device__ inline void store(Half &x, float value) { x.bits = to_half(value); }
-__device__ inline void store(float &x, float value) { x = value; }
-__device__ inline void store(double &x, double value) { x = value; }
-__device__ inline void store(Brain &x, float value) {
-    Bits y;
-    y.value = value;
-    // To nearest, ties to even; a NaN must not be carried into infinity.
-    unsigned int rounded = y.bits + 0x7fff + (y.bits >> 16 & 1);
-    x.bits = (unsigned short)((value != value ? y.bits | 0x400000 : rounded) >> 16);
-}
 
 // Sixteen bytes: what a thread reads and writes at once where the address allows.
 template <class T> struct Pack {
@@ -127,7 +90,7 @@ __device__ inline double sum_of_block(double value) {
 template <class T, bool scaled>
 __device__ inline void add_squares(double *sums, const Pack<T> &pack, double scale) {
     for (int k = 0; k < Pack<T>::size; k++) {
-        double x = real(pack.entries[k]);
+        double x = widened(real(pack.entries[k]));
         if (scaled) x *= scale;
         sums[k] = fma(x, x, sums[k]);
     }
@@ -164,7 +127,7 @@ __device__ double sum_of_chunk(const Leaf &leaf, long long start, int count, con
 template <class T, class R>
 __device__ inline void multiply(Pack<T> &pack, R pre, R rest) {
     for (int k = 0; k < Pack<T>::size; k++)
-        store(pack.entries[k], real(pack.entries[k]) * pre * rest);
+        store(pack.entries[k], product(product(real(pack.entries[k]), pre), rest));
 }
 
 // The product (x * pre) * rest, formed in R and rounded to T once. A factor of one changes no bit,
@@ -175,8 +138,10 @@ __device__ void scale_chunk(
 ) {
     const T *source = (const T *)leaf.source + start;
     T *target = (T *)leaf.target + start;
-    R pre = first ? (R)*first : (R)1, rest = (R)*second;
-    if (source == target && pre == (R)1 && rest == (R)1) return;
+    R pre, rest;
+    convert(pre, first ? *first : 1.0);
+    convert(rest, *second);
+    if (source == target && widened(pre) == 1.0 && widened(rest) == 1.0) return;
     const int size = Pack<T>::size, step = THREADS * size;
     bool aligned = is_aligned(source) && is_aligned(target);
     int i = threadIdx.x * size, batched = aligned ? count / (BATCH * step) : 0;
@@ -224,7 +189,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_sum_leaves(
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) agclip_scale(
+// Four blocks on a multiprocessor are enough: for six NVRTC 13.5 spills registers on Blackwell.
+extern "C" __global__ void __launch_bounds__(THREADS, 4) agclip_scale(
     const Leaf *leaves, long long number,
     const double *narrow_pre, const double *narrow, const double *wide_pre, const double *wide
 ) {
@@ -237,3 +203,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_scale(
     else scale_chunk<double, double>(leaf, start, count, wide_pre, wide);
 }
 """ % {"threads": THREADS, "chunk": CHUNK}  # noqa: UP031 - braces are C's
+
+SOURCE = ARITHMETIC + _KERNELS

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import array_api_compat
-import array_api_compat.cupy as xp
 import cupy
 import numpy as np
 from numpy.typing import NDArray
 
 from agclip import Backend
-from agclip._backends import kernels
-from agclip._backends.dtypes import kind_of, real_dtype
+from agclip._backends import kernels, powers
+from agclip._backends.dtypes import kind_of
 from agclip_backends._cuda import calls
+from agclip_backends._cuda.arithmetic import OPTIONS
 from agclip_backends._cuda.source import SOURCE, THREADS
 from agclip_backends._probe import kept
+from agclip_backends.cupy import entries
+from agclip_backends.cupy import namespace as xp
+from agclip_backends.cupy.devices import at, on, run, to_device
 
 BLOCK = 1 << 24
 """Entries of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
@@ -49,37 +50,61 @@ _DRIVER = _Driver()
 
 @functools.cache
 def _kernel(name: str) -> Any:
-    # What is added to what, and rounded when, is as the source has it.
-    module = cupy.RawModule(code=SOURCE, options=("--std=c++14", "--fmad=false"))
-    return module.get_function(name)
+    return cupy.RawModule(code=SOURCE, options=OPTIONS).get_function(name)
 
 
-def _places(leaves: Sequence[Any]) -> Iterator[tuple[Any, list[int]]]:
-    """Yield each device with the positions of its leaves that the kernels take."""
+def _places(leaves: Sequence[Any]) -> list[tuple[Any, list[int]]]:
+    """Return each device with the positions of its leaves that the kernels take."""
     found: dict[int, list[int]] = {}
     for i, leaf in enumerate(leaves):
         if calls.fits(_DRIVER, leaf):
             found.setdefault(leaf.device.id, []).append(i)
-    for number, places in found.items():
-        with cupy.cuda.Device(number) as device:
-            yield device, places
+    return [(leaves[places[0]].device, places) for places in found.values()]
+
+
+def _moved(scalars: Sequence[Any], device: Any) -> tuple[Any, ...]:
+    """Return numbers, arrays of them on a device."""
+    return tuple(x if x is None or isinstance(x, float) else to_device(x, device) for x in scalars)
+
+
+def _there(kernel: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
+    """Return a kernel that works on each leaf where it lies."""
+
+    def of_leaves(namespace: Any, leaves: Sequence[Any], *numbers: Any) -> list[Any]:
+        results: list[Any] = []
+        for leaf in leaves:
+            with on(leaf.device):
+                results += kernel(namespace, [leaf], *numbers)
+        return results
+
+    return of_leaves
 
 
 def _sum_squares(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> list[Any]:
     results: list[Any] = [None] * len(leaves)
-    if wide == cupy.float64 and calls.is_scalar(scale):
+    if calls.is_scalar(scale):
         for device, places in _places(leaves):
-            if not isinstance(scale, float) and scale.device != device:
-                scale = array_api_compat.to_device(scale, device)
-            sums = calls.sum_squares(_DRIVER, namespace, [leaves[i] for i in places], scale)
-            for i, value in zip(places, sums, strict=True):
-                results[i] = value
+            (there,) = _moved([scale], device)
+            with on(device):
+                sums = calls.sum_squares(_DRIVER, namespace, [leaves[i] for i in places], there)
+                for i, value in zip(places, sums, strict=True):
+                    results[i] = value
     for i, value in enumerate(results):
         if value is None:
-            pieces = list(kernels.pieces(leaves[i], BLOCK))
-            parts = kernels.sum_squares(namespace, pieces, wide, scale)
-            results[i] = functools.reduce(lambda a, b: a + b, parts)
+            (results[i],) = _sum_of_pieces(namespace, leaves[i : i + 1], wide, scale)
     return results
+
+
+@_there
+def _sum_of_pieces(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> list[Any]:
+    pieces = list(kernels.pieces(leaves[0], BLOCK))
+    parts = kernels.sum_squares(namespace, pieces, wide, scale)
+    return [functools.reduce(lambda a, b: a + b, parts)]
+
+
+def _total(_: Any, values: Sequence[Any]) -> Any:
+    with on(values[0].device):
+        return cupy.sum(cupy.stack(list(values)))
 
 
 def _scale(namespace: Any, leaves: Sequence[Any], factor: kernels.Factor) -> list[Any]:
@@ -103,41 +128,34 @@ def _write_scaled(
     """Write each source times the factor to its target; a factor of one changes no bit."""
     rest = set(range(len(sources)))
     if all(map(calls.is_scalar, (*factor.narrow, *factor.wide))):
-        for _, places in _places(sources):
+        for device, places in _places(sources):
             chosen = [i for i in places if sources[i].strides == targets[i].strides]
             rest.difference_update(chosen)
-            calls.scale(
-                _DRIVER,
-                namespace,
-                [sources[i] for i in chosen],
-                [targets[i] for i in chosen],
-                factor,
-            )
+            old, new = ([arrays[i] for i in chosen] for arrays in (sources, targets))
+            pairs = [_moved(pair, device) for pair in factor]
+            with on(device):
+                calls.scale(_DRIVER, namespace, old, new, kernels.Factor(*pairs))
     for i in sorted(rest):
-        _multiply(namespace, sources[i], targets[i], factor)
+        with on(sources[i].device):
+            _multiply(namespace, sources[i], targets[i], factor)
 
 
 def _multiply(namespace: Any, source: Any, target: Any, factor: kernels.Factor) -> None:
     """Multiply a leaf with gaps in memory, or by a factor that differs along its axes."""
     kind = kind_of(source.dtype)
-    if kind.half:
-        whole = not all(map(calls.is_scalar, factor.narrow))
-        size = math.prod(source.shape) if whole else BLOCK
-        for piece, there in zip(
-            kernels.pieces(source, size), kernels.pieces(target, size), strict=True
-        ):
-            there[...] = kernels.scale(namespace, [piece], factor)[0]
-        return
+    numbers = [
+        part if isinstance(part, float) else kernels.cast(namespace, part, namespace.float64)
+        for part in (
+            1.0 if x is None else x
+            for x in (factor.wide if kind.precision == 53 else factor.narrow)
+        )
+    ]
     pairs = [(source, target)]
     if kind.family == "complex":
         # By parts: a complex product would turn an infinite entry into NaN.
         pairs = [(source.real, target.real), (source.imag, target.imag)]
     for here, there in pairs:
-        product = here
-        for part in factor.wide if kind.precision == 53 else factor.narrow:
-            if part is not None:
-                real = cupy.asarray(part, dtype=real_dtype(namespace, kind))
-                product = cupy.multiply(product, real, out=there)
+        entries.multiply(here, there, *numbers)
 
 
 def _unwritable(x: Any) -> str | None:
@@ -169,12 +187,17 @@ backend = Backend(
     name="cupy",
     xp=xp,
     sum_squares=_sum_squares,
-    total=lambda _, values: cupy.sum(cupy.stack(list(values))),
+    abs_max=_there(kernels.abs_max),
+    power_sums=_there(powers.power_sums),
+    sums=_there(kernels.sums),
+    total=_total,
     scale=_scale,
     scale_=_scale_in_place,
     keeps_bits=lambda _: True,
     unwritable=_unwritable,
     named_device=_named_device,
+    at=at,
+    run=run,
     usable=_usable,
     wide=lambda _, __: cupy.float64,
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),

@@ -1,7 +1,9 @@
 """Reductions and products in the forms that XLA's CPU compiler makes fast code of.
 
-The results do not need any of this: anywhere else the default kernels serve. Measured with
-jaxlib 0.10 on x86-64.
+The results do not need any of this: anywhere else the default kernels serve. Which they are is
+decided where a program is lowered for a platform: while it is traced nothing tells where its arrays
+will be, and JAX's default backend is not where they have to be. Measured with jaxlib 0.10 on
+x86-64.
 """
 
 from __future__ import annotations
@@ -72,6 +74,31 @@ def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[list[Any]]:
 
 def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
     """Reduce, for each leaf, the arrays that an elementwise function makes of it."""
+
+    def default(*leaves: Any) -> list[list[Any]]:
+        return [[by.reduce(y, initial=0) for y in function(leaf)] for leaf in leaves]
+
+    def cpu(*leaves: Any) -> list[list[Any]]:
+        return _reshaped(leaves, function, by)
+
+    if not _whole():
+        return default(*leaves)
+    results: list[list[Any]] = jax.lax.platform_dependent(*leaves, cpu=cpu, default=default)
+    return results
+
+
+def _whole() -> bool:
+    """Tell whether an array on the CPU is on one device: reshaping might move what is on several.
+
+    The devices of other platforms do not count: nothing is reshaped there.
+    """
+    try:
+        return jax.device_count("cpu") == 1
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        return False
+
+
+def _reshaped(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
     results: list[list[Any]] = [[] for _ in leaves]
     for places in _alike(leaves):
         members = [leaves[i] for i in places]
@@ -85,29 +112,22 @@ def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[li
     return results
 
 
-def _alone() -> bool:
-    """Tell whether arrays can only be in one place: on several devices reshaping may move them."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
-
-
 def _alike(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one size and dtype; others stay by themselves."""
-    alone = _alone()
     groups: dict[Any, list[int]] = {}
     for i, leaf in enumerate(leaves):
-        small = alone and leaf.size <= SMALL
+        small = leaf.size <= SMALL
         groups.setdefault((leaf.size, leaf.dtype) if small else i, []).append(i)
     return list(groups.values())
 
 
 def _of_leaf(x: Any, function: Function, by: Reduction) -> list[Any]:
-    if _alone():
-        # XLA would take the reshaping back, and is ten times slower along axes of length one.
-        barrier: Any = jax.lax.optimization_barrier
-        x = barrier(x.reshape(-1))
-        # bfloat16 is not folded: XLA would widen the whole leaf before it slices it.
-        if x.size >= LARGE and x.dtype != jnp.bfloat16:
-            return _folded(x, function, by)
+    # XLA would take the reshaping back, and is ten times slower along axes of length one.
+    barrier: Any = jax.lax.optimization_barrier
+    x = barrier(x.reshape(-1))
+    # bfloat16 is not folded: XLA would widen the whole leaf before it slices it.
+    if x.size >= LARGE and x.dtype != jnp.bfloat16:
+        return _folded(x, function, by)
     return [by.reduce(y, initial=0) for y in function(x)]
 
 

@@ -12,13 +12,13 @@ import torch
 from agclip import Backend
 from agclip._backends import kernels
 from agclip._backends.batch import Known
-from agclip._backends.dtypes import kind_of
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import complex, cuda, sums, tensors
-from agclip_backends.torch.complex import all_reals, in_parts
-from agclip_backends.torch.sums import BLOCK, PIECE
-from agclip_backends.torch.tensors import access, on_devices
+from agclip_backends.torch import complex, cuda, scale, sums, tensors
+from agclip_backends.torch.complex import all_reals
+from agclip_backends.torch.scale import whole
+from agclip_backends.torch.sums import PIECE
+from agclip_backends.torch.tensors import BLOCK, access, on_devices
 
 _DOUBLES = (torch.float64, torch.complex128)
 
@@ -27,11 +27,11 @@ def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: kernels.Factor
 ) -> Sequence[torch.Tensor]:
     known = isinstance(leaves, Known)
-    if not (known and _whole(factor)) and any(map(torch.is_complex, leaves)):
+    if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
     if not known and on_devices(leaves):
         return cuda.scale(namespace, leaves, factor)
-    if not known or not _whole(factor):
+    if not known or not whole(factor):
         return kernels.scale(namespace, leaves, factor)
     new = [torch.empty_like(leaf) for leaf in leaves]
     for leaf, target in zip(all_reals(leaves), all_reals(new), strict=True):
@@ -60,22 +60,7 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: kernels.Fact
             scalar = torch.tensor(rest, dtype=dtype.to_real(), device=alike[0].device)
             torch._foreach_mul_(alike, scalar)
         leaves = [leaf for leaf in leaves if leaf.dtype in (torch.float16, torch.bfloat16)]
-    for leaf, here in in_parts(leaves, factor):
-        kind = kind_of(leaf.dtype)
-        if kind.half:
-            for piece in kernels.pieces(leaf, BLOCK) if _whole(factor) else (leaf,):
-                piece.copy_(kernels.scale(xp, [piece], factor)[0])
-            continue
-        real = torch.float64 if kind.precision == 53 else torch.float32
-        for part in here.wide if kind.precision == 53 else here.narrow:
-            if part is not None:
-                # A float64 factor with axes of its own would have the product formed in float64.
-                leaf.mul_(part if isinstance(part, float) else part.to(real))
-
-
-def _whole(factor: kernels.Factor) -> bool:
-    """Tell whether one number goes for a leaf: with axes of its own a factor fits no piece."""
-    return all(part is None or isinstance(part, float) for part in factor.narrow)
+    scale.each_(leaves, factor)
 
 
 def _sqrt(_: Any, x: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 The functions have the contracts of `Backend.sum_squares`, `scale` and `scale_`. They work on any
 device, but are meant for those where a launch or a synchronisation is dear. Tensors that they do
-not take (complex, of 2**31 entries or more, recorded by autograd) and factors with axes of their
-own go the default way, tensor by tensor.
+not take (complex, of 2**31 entries or more) and factors with axes of their own go the default way,
+tensor by tensor. So does all that autograd records: a leaf, or every leaf beside a factor that
+depends on what is differentiated by, for a call with `out=` has no derivative.
 
 What they rest on, by the sources of PyTorch's CUDA kernels:
 
@@ -12,6 +13,8 @@ What they rest on, by the sources of PyTorch's CUDA kernels:
   root, whose square is right to 2**-51. That of float64 tensors would be less than the plain sum.
 * `_foreach_mul_` reads a 0-d tensor on the device, in one launch, if its dtype is the tensors'
   (ForeachBinaryOpScalarTensor.cu). Another one is first rounded to their dtype.
+* Calls for lists take one launch if all tensors fill their memory without gaps (ForeachUtils.h);
+  with a single one that does not, the whole list goes tensor by tensor.
 * An operand with an axis takes part in type promotion: `x.mul_(c)` with x of float32 or a half type
   and c of float64 and shape (1,) forms the product in float64, and rounds it through float32. A
   product of two float32 numbers, one times a power of two, is exact in float64: so one pass has the
@@ -27,6 +30,8 @@ import torch
 
 from agclip._backends import kernels
 from agclip._backends.kernels import Factor
+from agclip_backends.torch import scale as _scale
+from agclip_backends.torch.tensors import dense, watched
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _MOST = (1 << 31) - 1
@@ -60,7 +65,7 @@ def scale(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> list[torch
     """Return each leaf times the factor in new memory; a factor of one changes no real number."""
     new: list[Any] = [None] * len(leaves)
     if _is_one_number(factor):
-        for _, places in _groups(leaves):
+        for _, places in _groups(leaves, factor):
             for i in places:
                 new[i] = torch.empty_like(leaves[i])
             _multiply([leaves[i] for i in places], [new[i] for i in places], factor)
@@ -70,35 +75,50 @@ def scale(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> list[torch
     return new
 
 
-def scale_(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
+def scale_(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
     """Multiply each leaf by the factor in place."""
     rest = set(range(len(leaves)))
     if _is_one_number(factor):
-        for _, places in _groups(leaves):
+        for _, places in _groups(leaves, factor):
             rest.difference_update(places)
             members = [leaves[i] for i in places]
             _multiply(members, members, factor)
-    for i in sorted(rest):
-        (new,) = kernels.scale(xp, [leaves[i]], factor)
-        leaves[i].copy_(new)
+    _scale.each_([leaves[i] for i in sorted(rest)], factor)
+
+
+def _parts(factor: Factor) -> tuple[Any, ...]:
+    return (*factor.narrow, *factor.wide)
 
 
 def _is_one_number(factor: Factor) -> bool:
-    parts = (*factor.narrow, *factor.wide)
-    return all(part is None or isinstance(part, float) or part.ndim == 0 for part in parts)
+    return all(part is None or isinstance(part, float) or part.ndim == 0 for part in _parts(factor))
 
 
-def _groups(leaves: Sequence[torch.Tensor]) -> Iterator[tuple[torch.dtype, list[int]]]:
-    """Yield the positions of the leaves of each device and dtype that calls for lists take."""
-    found: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+def _groups(
+    leaves: Sequence[torch.Tensor], factor: Factor | None = None
+) -> Iterator[tuple[torch.dtype, list[int]]]:
+    """Yield the positions of leaves that calls for lists take, and their dtype: those of a device.
+
+    A leaf with gaps makes a group of its own: it would have the others go one by one too.
+    """
+    found: dict[tuple[torch.device, torch.dtype, int | None], list[int]] = {}
     recording = torch.is_grad_enabled()
+    if watched() or (recording and factor is not None and any(map(_recorded, _parts(factor)))):
+        return
     for i, leaf in enumerate(leaves):
         fits = leaf.dtype in _NARROW or leaf.dtype == torch.float64
-        # An empty tensor has thrown older releases of the norms out of step (torch 2.4).
-        if fits and 0 < leaf.numel() <= _MOST and not (recording and leaf.requires_grad):
-            found.setdefault((leaf.device, leaf.dtype), []).append(i)
-    for (_, dtype), places in found.items():
+        # An empty tensor has thrown older releases of the norms out of step (torch 2.4), and the
+        # entries of a negative view are not what memory holds.
+        fits = fits and 0 < leaf.numel() <= _MOST and not leaf.is_neg()
+        if fits and not (recording and leaf.requires_grad):
+            alone = None if leaf.is_contiguous() or dense(leaf) else i
+            found.setdefault((leaf.device, leaf.dtype, alone), []).append(i)
+    for (_, dtype, _), places in found.items():
         yield dtype, places
+
+
+def _recorded(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and part.requires_grad
 
 
 def _multiply(

@@ -14,15 +14,13 @@ from agclip._backends import batch, host_scalars, kernels, powers
 from agclip._backends.batch import Known
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
-from agclip_backends.torch.tensors import access, on_devices
+from agclip_backends.torch.tensors import BLOCK, access, on_devices
 
 PIECE = 3 << 16
 """Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
 
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
-BLOCK = 1 << 15
-"""Entries that one thread works on at a time."""
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _TINY = 1 << 10
@@ -69,14 +67,14 @@ def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
     return array_sums.joined(list(map(torch.Tensor.numpy, plain)))
 
 
-@torch.no_grad()
 def _joined(leaves: Sequence[torch.Tensor]) -> Any:
-    flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
-    try:
-        joined = torch.cat(flat)
-    except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
-        joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
-    return joined.to(torch.float64).numpy()
+    with torch.no_grad():
+        flat = [leaf if leaf.ndim == 1 else leaf.reshape(-1) for leaf in leaves]
+        try:
+            joined = torch.cat(flat)
+        except RuntimeError:  # float8 and another dtype have none in common (torch 2.13)
+            joined = torch.cat([leaf.to(torch.float64) for leaf in flat])
+        return joined.to(torch.float64).numpy()
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:

@@ -22,6 +22,9 @@ from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
 from agclip_backends._memory import Memory
 
+BLOCK = 1 << 15
+"""Entries that one thread works on at a time."""
+
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
 _ORDINARY_DISPATCH = getattr(torch.Tensor, _DISPATCH)
@@ -184,7 +187,7 @@ def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
         return False
     if any(map(_is_nested, leaves)):
         return False
-    return all(map(_is_contiguous, leaves)) or all(map(_dense, leaves))
+    return all(map(_is_contiguous, leaves)) or all(map(dense, leaves))
 
 
 def _not_as_stored(
@@ -207,7 +210,7 @@ def _not_as_stored(
     return 1 in counts and any(map(_is_neg, leaves))
 
 
-def _dense(x: torch.Tensor) -> bool:
+def dense(x: torch.Tensor) -> bool:
     """Tell whether the entries fill a piece of memory, in whatever order of axes."""
     reach = 1
     for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
@@ -266,8 +269,10 @@ def access(x: torch.Tensor) -> Access:
     if x.device.type != "cpu":
         return "sync"
     recorded = x.requires_grad and torch.is_grad_enabled()
-    # So is every tensor while forward-mode derivatives are taken; there is no public test (2.13).
-    return "graph" if recorded or torch.autograd.forward_ad._current_level >= 0 else "free"
+    # So is every tensor while derivatives are taken by torch.func, which wraps what is made of it,
+    # or in forward mode; there is no public test (torch 2.13).
+    around = torch.autograd.forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack()
+    return "graph" if recorded or around else "free"
 
 
 def on_devices(leaves: Sequence[torch.Tensor]) -> bool:

@@ -1,0 +1,791 @@
+// Before this stand THREADS, CHUNK, INLINE and RECORD: see _fused_source.py, which says what the
+// two launches do.
+
+#ifndef BATCH
+#define BATCH 4
+#endif
+#ifndef BATCH_SCALE
+#define BATCH_SCALE BATCH
+#endif
+#ifndef READ_HINT  // of the norms: 0 none, 1 not in the first cache, 2 first to be evicted
+#define READ_HINT 0
+#endif
+#ifndef WRITE_HINT  // of the products: 0 none, 2 first to be evicted
+#define WRITE_HINT 0
+#endif
+#ifndef RESIDENT  // blocks of the norms that a multiprocessor has room for at least
+#define RESIDENT 4
+#endif
+#ifndef KINDS  // bits of the kinds of leaves that are compiled for
+#define KINDS 15
+#endif
+#ifndef ONLY  // the place in KERNELS of the one that is compiled; -1 for all
+#define ONLY -1
+#endif
+#define WAYS 8  // of the search for a chunk's leaf: so many loads are under way at a time
+
+struct Leaf {
+    const void *source;
+    void *target;
+    long long count;  // of real entries
+    unsigned int first;  // chunk
+    int kind;
+    double weight;  // what the bound is multiplied by, where each leaf is a group
+};
+
+struct Args {
+    const Leaf *table;  // null if the leaves follow below
+    double *partial;  // a sum a chunk
+    double *sums;  // one a leaf
+    unsigned int *counters;  // of blocks that are done, then of each leaf's chunks that are
+    double *record;  // RECORD words a group, and one for all
+    void *norm;  // where the joint norm is written; may be null
+    const void *bound_at, *loss_at;  // scalars on the device; null if they follow
+    double bound, loss;
+    double shrink[4];  // by the kind of the leaf
+    double low[4], high[4];  // bounds of entries, by the kind of the leaf
+    int number;  // of leaves
+    unsigned int chunks;
+    int flags;
+    int bound_kind, loss_kind, norm_kind;
+    Leaf leaves[INLINE];
+};
+
+// The flags of a call, those of a decision, and the words of a record.
+enum { JOINT = 1, NARROW = 2, DIVIDED = 4, ZERO = 8, SKIP = 16, STRICT = 32 };
+enum { FINITE = 1, LIMITED = 2, ACTIVE = 4, ERASED = 8, AGAIN = 16 };
+enum { ROOT, SCALE, LIMIT, NARROW_PRE, NARROW_REST, WIDE_PRE, WIDE_REST, STATE };
+// What is added up.
+enum { SQUARES, MAGNITUDES, PEAK };
+
+struct Half { unsigned short bits; };
+struct Brain { unsigned short bits; };
+
+union Bits { float value; unsigned int bits; };
+union Bits64 { double value; long long bits; };
+
+#ifndef AGCLIP_HOST
+struct alignas(16) Words { unsigned int x, y, z, w; };
+
+__device__ inline Words load(const void *from) {
+    Words v;
+#if READ_HINT == 1
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+#elif READ_HINT == 2
+    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+#else
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+#endif
+    return v;
+}
+
+__device__ inline void save(void *to, Words v) {
+#if WRITE_HINT == 2
+    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};"
+        :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+#else
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+        :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+#endif
+}
+
+// What another block has written: the first cache may be behind.
+__device__ inline double load_shared(const double *from) {
+    double v;
+    asm volatile("ld.global.cg.f64 %0, [%1];" : "=d"(v) : "l"(from) : "memory");
+    return v;
+}
+
+__device__ inline double from_above(double value, int distance) {
+    Bits64 x;
+    x.value = value;
+    int low = __shfl_down_sync(0xffffffffu, (int)x.bits, distance);
+    int high = __shfl_down_sync(0xffffffffu, (int)(x.bits >> 32), distance);
+    x.bits = (long long)high << 32 | (unsigned int)low;
+    return x.value;
+}
+
+__device__ inline double widen(float x) {
+    double y;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(y) : "f"(x));
+    return y;
+}
+
+__device__ inline float narrow(double x) {
+    float y;
+    asm("cvt.rn.f32.f64 %0, %1;" : "=f"(y) : "d"(x));
+    return y;
+}
+
+__device__ inline float times(float x, float y) {
+    float z;
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+
+__device__ inline double root_of(double x) {
+    double y;
+    asm("sqrt.rn.f64 %0, %1;" : "=d"(y) : "d"(x));
+    return y;
+}
+
+// A NaN stays as it is; an entry that is not ordered with the bound meets a NaN, and becomes it.
+__device__ inline float at_most(float x, float high) {
+    float y;
+    asm("{.reg .pred p, q; setp.le.f32 p, %1, %2; setp.nan.f32 q, %1, %1; or.pred p, p, q;"
+        " selp.f32 %0, %1, %2, p;}" : "=f"(y) : "f"(x), "f"(high));
+    return y;
+}
+
+__device__ inline float at_least(float x, float low) {
+    float y;
+    asm("{.reg .pred p, q; setp.ge.f32 p, %1, %2; setp.nan.f32 q, %1, %1; or.pred p, p, q;"
+        " selp.f32 %0, %1, %2, p;}" : "=f"(y) : "f"(x), "f"(low));
+    return y;
+}
+
+__device__ inline float from_half(unsigned short bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+__device__ inline unsigned short to_half(float value) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+__device__ inline unsigned short to_brain(float value) {
+#if __CUDA_ARCH__ >= 800
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+#else
+    // To nearest, ties to even; a NaN must not be carried into infinity.
+    Bits y;
+    y.value = value;
+    bool nan = (y.bits & 0x7fffffffu) > 0x7f800000u;
+    return (unsigned short)((nan ? y.bits | 0x400000 : y.bits + 0x7fff + (y.bits >> 16 & 1)) >> 16);
+#endif
+}
+#endif
+
+__device__ inline double at_most(double x, double high) { return x <= high || x != x ? x : high; }
+__device__ inline double at_least(double x, double low) { return x >= low || x != x ? x : low; }
+__device__ inline double times(double x, double y) { return x * y; }
+
+__device__ inline float real(Half x) { return from_half(x.bits); }
+__device__ inline float real(float x) { return x; }
+__device__ inline double real(double x) { return x; }
+__device__ inline float real(Brain x) {
+    Bits y;
+    y.bits = (unsigned int)x.bits << 16;
+    return y.value;
+}
+
+__device__ inline double widen(double x) { return x; }
+template <class R> __device__ inline R as(double x);
+template <> __device__ inline float as<float>(double x) { return narrow(x); }
+template <> __device__ inline double as<double>(double x) { return x; }
+
+__device__ inline void store(Half &x, float value) { x.bits = to_half(value); }
+__device__ inline void store(Brain &x, float value) { x.bits = to_brain(value); }
+__device__ inline void store(float &x, float value) { x = value; }
+__device__ inline void store(double &x, double value) { x = value; }
+
+// Sixteen bytes: what a thread reads and writes at once.
+template <class T> struct Pack {
+    static const int size = 16 / sizeof(T);
+    union { Words words; T entries[size]; };
+    __device__ Pack() {}
+
+    __device__ void read(const T *from) { words = load(from); }
+    __device__ void write(T *to) const { save(to, words); }
+
+    // From an address that is not a multiple of 16: out of the two stretches that hold the entries.
+    __device__ void read_across(const T *from) {
+        const int off = (int)((size_t)from & 15);
+        const char *base = (const char *)from - off;
+        Words a = load(base), b = load(base + 16);
+        const unsigned int w[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+        const int skip = off >> 2;
+        unsigned int v[5];
+#pragma unroll
+        for (int k = 0; k < 5; k++)
+            v[k] = skip == 0 ? w[k] : skip == 1 ? w[k + 1] : skip == 2 ? w[k + 2] : w[k + 3];
+        if (off & 2) {
+#pragma unroll
+            for (int k = 0; k < 4; k++) v[k] = v[k] >> 16 | v[k + 1] << 16;
+        }
+        words.x = v[0]; words.y = v[1]; words.z = v[2]; words.w = v[3];
+    }
+
+    __device__ void read_some(const T *from, int count) {
+        words.x = words.y = words.z = words.w = 0;
+#pragma unroll
+        for (int k = 0; k < size; k++)
+            if (k < count) entries[k] = from[k];
+    }
+
+    __device__ void write_some(T *to, int count) const {
+#pragma unroll
+        for (int k = 0; k < size; k++)
+            if (k < count) to[k] = entries[k];
+    }
+
+    // Read what there is of the pack; `room` entries may be touched from here on.
+    template <bool aligned> __device__ void read_end(const T *from, int count, int room) {
+        if (aligned && count >= size) read(from);
+        else if (!aligned && count >= size && room >= 2 * size) read_across(from);
+        else read_some(from, count);
+    }
+};
+
+__device__ inline bool is_aligned(const void *address) { return ((size_t)address & 15) == 0; }
+
+template <int kind> __device__ inline bool is_kind(const Leaf &leaf) {
+    return (KINDS >> kind & 1) && leaf.kind == kind;
+}
+
+__device__ inline const Leaf *leaves_of(const Args &args) {
+    return args.table ? args.table : args.leaves;
+}
+
+// The last leaf from low to high that begins at this chunk or before it: empty ones share theirs
+// with the next.
+__device__ inline int leaf_of(const Leaf *leaves, int low, int high, unsigned int chunk) {
+    while (high - low > 1) {
+        const int step = (high - low + WAYS - 1) / WAYS;
+        int next = low;
+#pragma unroll
+        for (int k = 1; k < WAYS; k++) {
+            const int at = low + k * step;
+            if (at < high && leaves[at].first <= chunk) next = at;
+        }
+        if (next + step < high) high = next + step;
+        low = next;
+    }
+    return low;
+}
+
+__device__ inline unsigned int chunks_of(const Leaf &leaf) {
+    return (unsigned int)((leaf.count + CHUNK - 1) / CHUNK);
+}
+
+template <int what> __device__ inline double join(double a, double b) {
+    return what == PEAK ? (a >= b || a != a ? a : b) : a + b;
+}
+
+template <int what> __device__ inline double added(double sum, double x) {
+    return what == SQUARES ? fma(x, x, sum) : join<what>(sum, fabs(x));
+}
+
+// The tree of a block's sums, by its first warp; the first thread has the result.
+template <int what> __device__ inline double tree(const double *values) {
+    const int t = threadIdx.x;
+    double a = join<what>(values[t], values[t + 128]);
+    double b = join<what>(values[t + 64], values[t + 192]);
+    double c = join<what>(values[t + 32], values[t + 160]);
+    double d = join<what>(values[t + 96], values[t + 224]);
+    double sum = join<what>(join<what>(a, b), join<what>(c, d));
+    for (int width = 16; width > 0; width /= 2) sum = join<what>(sum, from_above(sum, width));
+    return sum;
+}
+
+// The sum of values in memory: a thread takes every THREADS-th, then the tree.
+template <int what>
+__device__ double sum_of_block(const double *values, unsigned int count, double *sums) {
+    double sum = 0;
+    unsigned int i = threadIdx.x;
+    for (; count >= 8 * THREADS && i < count - 7 * THREADS; i += 8 * THREADS) {
+        double x[8];
+#pragma unroll
+        for (int k = 0; k < 8; k++) x[k] = load_shared(values + i + k * THREADS);
+#pragma unroll
+        for (int k = 0; k < 8; k++) sum = join<what>(sum, x[k]);
+    }
+    for (; i < count; i += THREADS) sum = join<what>(sum, load_shared(values + i));
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    return threadIdx.x < 32 ? tree<what>(sums) : 0;
+}
+
+template <class T, int what, bool scaled>
+__device__ inline void add_pack(double *sums, const Pack<T> &pack, double scale) {
+#pragma unroll
+    for (int k = 0; k < Pack<T>::size; k++) {
+        double x = widen(real(pack.entries[k]));
+        if (scaled) x *= scale;
+        sums[k] = added<what>(sums[k], x);
+    }
+}
+
+// `room` entries of the leaf lie from here on; those of the chunk are the first of them.
+template <class T, int what, bool scaled, bool aligned>
+__device__ double sum_of_thread(const T *entries, int count, int room, double scale) {
+    const int size = Pack<T>::size, step = THREADS * size, slack = aligned ? 1 : 2;
+    const int batch = aligned ? BATCH : (BATCH + 1) / 2;  // these are two loads each
+    double sums[size];
+#pragma unroll
+    for (int k = 0; k < size; k++) sums[k] = 0;
+    for (int i = threadIdx.x * size; i < count; i += batch * step) {
+        Pack<T> packs[batch];
+        const int last = i + (batch - 1) * step;
+        if (last + size <= count && last + slack * size <= room) {
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                if (aligned) packs[j].read(entries + i + j * step);
+                else packs[j].read_across(entries + i + j * step);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                const int at = i + j * step;
+                packs[j].template read_end<aligned>(entries + at, count - at, room - at);
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < batch; j++) add_pack<T, what, scaled>(sums, packs[j], scale);
+    }
+#pragma unroll
+    for (int width = size / 2; width > 0; width /= 2)
+#pragma unroll
+        for (int k = 0; k < width; k++) sums[k] = join<what>(sums[k], sums[k + width]);
+    return sums[0];
+}
+
+struct Place {  // of a chunk in its leaf
+    long long start;
+    int count, room;
+};
+
+__device__ inline Place place_of(const Leaf &leaf, unsigned int chunk) {
+    Place p;
+    p.start = (long long)(chunk - leaf.first) * CHUNK;
+    const long long left = leaf.count - p.start;
+    p.count = left < CHUNK ? (int)left : CHUNK;
+    p.room = left < 2 * CHUNK ? (int)left : 2 * CHUNK;
+    return p;
+}
+
+template <class T, int what, bool scaled>
+__device__ inline double sum_of_chunk(const Leaf &leaf, unsigned int chunk, double scale) {
+    const Place p = place_of(leaf, chunk);
+    const T *entries = (const T *)leaf.source + p.start;
+    if (is_aligned(entries))
+        return sum_of_thread<T, what, scaled, true>(entries, p.count, p.room, scale);
+    return sum_of_thread<T, what, scaled, false>(entries, p.count, p.room, scale);
+}
+
+// From norms and bounds to factors: the arithmetic of `agclip` for float64 scalars, step by step.
+
+__device__ inline double pick(bool condition, double a, double b) { return condition ? a : b; }
+
+__device__ inline double middle_power(double x) {
+    return x < 0x1p-400 ? 0x1p-600 : x > 0x1p400 ? 0x1p600 : 1.0;
+}
+
+__device__ inline double times_powers(double x, double a, double b, double c) {
+    double low = pick(a < b, a, b), high = pick(a < b, b, a);
+    const double middle = pick(c < low, low, pick(c > high, high, c));
+    low = pick(c < low, c, low);
+    high = pick(c > high, c, high);
+    return x * (low * high) * middle;
+}
+
+__device__ inline double scalar(const void *at, int kind, double value) {
+    if (at) {
+        if (kind == 0) value = widen(real(*(const Half *)at));
+        else if (kind == 1) value = widen(real(*(const Brain *)at));
+        else if (kind == 2) value = widen(*(const float *)at);
+        else value = *(const double *)at;
+        if (value < 0) value = 0;
+    }
+    return value;
+}
+
+struct Split { double pre, rest; };
+
+__device__ inline Split split(double above, double below, double scale, bool divided) {
+    Split s;
+    s.pre = 1.0;
+    if (above * 1.0 < below * (0x1p-900 / scale)) s.pre = 0x1p-600;
+    if (above * 0x1p800 < below * (0x1p-800 / scale)) s.pre = 0x1p-1022;
+    if (divided) {
+        if (above * 1.0 > below * (0x1p800 / scale)) s.pre = 0x1p600;
+        if (above * 0x1p-700 > below * (0x1p900 / scale)) s.pre = 0x1p1000;
+    }
+    const double left_over = scale / s.pre;
+    bool early = s.pre < 1.0 || scale > 1.0;
+    if (divided && s.pre > 1.0) early = left_over < 1.0;
+    const double before = early ? left_over : 1.0, after = early ? 1.0 : left_over;
+    s.rest = (above * before) / below * after;
+    return s;
+}
+
+struct Numbers {  // what a decision depends on besides the norm
+    double bound, loss, shrink;
+    bool narrow;
+};
+
+__device__ void decide(
+    const Args &args, double *record, double root, double scale, bool finite, const Numbers &given
+) {
+    const bool divided = args.flags & DIVIDED;
+    const double margin = args.flags & STRICT ? 1.0 - 0x1p-50 : 1.0;
+    double limit;
+    if (!divided) limit = given.bound * margin * scale;
+    else if (given.narrow) limit = given.bound * given.loss * margin;
+    else {
+        const double power = middle_power(given.bound), other = middle_power(given.loss);
+        const double product = (given.bound / power) * (given.loss / other) * margin;
+        limit = times_powers(product, power, other, scale);
+    }
+    const bool over = !(root <= limit), clipped = over && finite;
+
+    const double above = divided && !clipped ? 1.0 : given.bound;
+    const double below = clipped ? root : divided ? given.loss : 1.0;
+    Split s;
+    s.pre = 1.0;
+    if (given.narrow) s.rest = above / below;
+    else s = split(above, below, divided && !clipped ? 1.0 : scale, divided);
+    const double shrunk = s.rest * given.shrink;
+    if (divided) s.rest = clipped ? shrunk : s.rest;
+    else {
+        s.pre = clipped ? s.pre : 1.0;
+        s.rest = clipped ? shrunk : 1.0;
+    }
+    if (!(args.flags & (ZERO | SKIP)) && !finite) {
+        Bits64 nan;
+        nan.bits = 0x7ff8000000000000ll;
+        s.rest = nan.value;
+    }
+    const bool limited = args.flags & SKIP ? clipped : over || !finite;
+
+    if (divided && s.rest > 0x1.fffffffffffffp1023) s.rest = 0x1.fffffffffffffp1023;
+    const double coefficient = s.pre * s.rest;
+    double pre = 1.0;
+    if (coefficient < 0x1p-100) pre = 0x1p-64;
+    if (coefficient < 0x1p-180) pre = 0x1p-126;
+    if (divided) {
+        if (coefficient > 0x1p60) pre = 0x1p40;
+        if (coefficient > 0x1p150) pre = 0x1p120;
+    }
+    double single = coefficient / pre;
+    if (divided && single > 0x1.fffffep127) single = 0x1.fffffep127;
+
+    record[ROOT] = root;
+    record[SCALE] = scale;
+    record[LIMIT] = limit;
+    record[NARROW_PRE] = pre;
+    record[NARROW_REST] = single;
+    record[WIDE_PRE] = s.pre;
+    record[WIDE_REST] = s.rest;
+    Bits64 state;
+    state.bits = (finite ? FINITE : 0) | (limited ? LIMITED : 0) | (limited || divided ? ACTIVE : 0)
+               | ((args.flags & ZERO) && !finite ? ERASED : 0);
+    record[STATE] = state.value;
+}
+
+// A group's norm and decision; true if the entries have to be scaled and read once more first.
+template <int what, bool again>
+__device__ bool finish(const Args &args, double *record, double sum, int kind, double weight) {
+    Numbers given;
+    given.narrow = args.flags & JOINT ? (args.flags & NARROW) != 0 : kind != 3;
+    double scale = again ? record[SCALE] : 1.0;
+    const bool outside = sum < 0x1p-900 || sum > 0x1.fffffffffffffp1023;
+    if (what == SQUARES && !again && !given.narrow && outside) {
+        Bits64 state;
+        state.bits = AGAIN;
+        record[SCALE] = sum < 0x1p-900 ? 0x1p620 : 0x1p-600;
+        record[STATE] = state.value;
+        return true;
+    }
+    const double root = what == SQUARES && sum > 0 ? root_of(sum) : sum;
+    const bool finite = sum <= 0x1.fffffffffffffp1023;
+    given.bound = scalar(args.bound_at, args.bound_kind, args.bound) * weight;
+    given.loss = scalar(args.loss_at, args.loss_kind, args.loss);
+    given.shrink = args.shrink[kind];
+    decide(args, record, root, scale, finite, given);
+    if ((args.flags & JOINT) && args.norm) {
+        double value = root / scale;
+        if (args.flags & DIVIDED) {
+            const double power = middle_power(given.loss);
+            const double inverse = 1.0 / (given.loss / power);
+            value = times_powers(root * inverse, 1.0 / power, 1.0 / scale, 1.0);
+        }
+        if (args.norm_kind == 3) *(double *)args.norm = value;
+        else *(float *)args.norm = narrow(value);
+    }
+    return false;
+}
+
+__device__ inline long long state_of(const double *record) {
+    Bits64 state;
+    state.value = record[STATE];
+    return state.bits;
+}
+
+// Whether this block is the last to come here; what the others wrote before is there to be read.
+__device__ inline bool is_last(unsigned int *counter, unsigned int all, bool *answer) {
+    if (threadIdx.x == 0) {
+        __threadfence();
+        *answer = atomicAdd(counter, 1u) == all - 1;
+        if (*answer) *counter = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return *answer;
+}
+
+template <int what, bool again> __device__ void norm(const Args &args) {
+    __shared__ double sums[2][THREADS];
+    __shared__ double others[THREADS];
+    __shared__ int complete[2];  // the leaf whose chunks are all done: it is summed a turn later
+    __shared__ bool last;
+    __shared__ int flagged;
+    double *flag = args.record + RECORD * (args.flags & JOINT ? 1 : args.number);
+    if (again && *flag == 0) return;
+    const Leaf *leaves = leaves_of(args);
+    if (threadIdx.x == 0) complete[0] = complete[1] = -1, flagged = 0;
+    int turn = 0, place = 0;
+    unsigned int chunk = blockIdx.x;
+    __syncthreads();
+    // One turn more than there are chunks: the last one may have been a leaf's last.
+    for (bool more = true; more; chunk += gridDim.x) {
+        more = chunk < args.chunks;
+        bool counted = more;
+        if (more) {
+            place = leaf_of(leaves, place, args.number, chunk);
+            double scale = 1.0;
+            if (again) {
+                const double *record = args.record + RECORD * (args.flags & JOINT ? 0 : place);
+                counted = (state_of(record) & AGAIN) != 0;
+                scale = record[SCALE];
+            }
+            if (counted) {
+                const Leaf &leaf = leaves[place];
+                double sum = 0;
+                if (is_kind<0>(leaf)) sum = sum_of_chunk<Half, what, again>(leaf, chunk, scale);
+                if (is_kind<1>(leaf)) sum = sum_of_chunk<Brain, what, again>(leaf, chunk, scale);
+                if (is_kind<2>(leaf)) sum = sum_of_chunk<float, what, again>(leaf, chunk, scale);
+                if (is_kind<3>(leaf)) sum = sum_of_chunk<double, what, again>(leaf, chunk, scale);
+                sums[turn][threadIdx.x] = sum;
+            }
+        }
+        __syncthreads();
+        const int done = complete[1 - turn];
+        if (threadIdx.x < 32) {
+            int next = -1;
+            if (counted) {
+                const double sum = tree<what>(sums[turn]);
+                if (threadIdx.x == 0) {
+                    const unsigned int all = chunks_of(leaves[place]);
+                    if (all == 1) args.sums[place] = sum;
+                    else {
+                        args.partial[chunk] = sum;
+                        __threadfence();
+                        unsigned int *counter = args.counters + 1 + place;
+                        if (atomicAdd(counter, 1u) == all - 1) {
+                            *counter = 0;
+                            next = place;
+                            __threadfence();
+                        }
+                    }
+                }
+            }
+            if (threadIdx.x == 0) complete[turn] = next;
+        }
+        if (done >= 0) {
+            const Leaf &leaf = leaves[done];
+            const double *partial = args.partial + leaf.first;
+            const double sum = sum_of_block<what>(partial, chunks_of(leaf), others);
+            if (threadIdx.x == 0) args.sums[done] = sum;
+        }
+        turn = 1 - turn;
+    }
+    if (!is_last(args.counters, gridDim.x, &last)) return;
+    if (args.flags & JOINT) {
+        // Empty leaves have a sum of zero, and no chunk whose block would have written it.
+        double sum = 0;
+        for (int i = threadIdx.x; i < args.number; i += THREADS)
+            if (leaves[i].count > 0) sum = join<what>(sum, load_shared(args.sums + i));
+        others[threadIdx.x] = sum;
+        __syncthreads();
+        if (threadIdx.x < 32) {
+            sum = tree<what>(others);
+            if (threadIdx.x == 0) *flag = finish<what, again>(args, args.record, sum, 0, 1.0);
+        }
+        return;
+    }
+    for (int i = threadIdx.x; i < args.number; i += THREADS) {
+        double *record = args.record + RECORD * (long long)i;
+        if (again && !(state_of(record) & AGAIN)) continue;
+        const Leaf &leaf = leaves[i];
+        const double sum = leaf.count > 0 ? load_shared(args.sums + i) : 0.0;
+        if (finish<what, again>(args, record, sum, leaf.kind, leaf.weight)) flagged = 1;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) *flag = flagged;
+}
+
+#define NORM extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+#if ONLY < 0 || ONLY == 0
+NORM agclip_norm_2(const __grid_constant__ Args args) { norm<SQUARES, false>(args); }
+#endif
+#if ONLY < 0 || ONLY == 1
+NORM agclip_norm_1(const __grid_constant__ Args args) { norm<MAGNITUDES, false>(args); }
+#endif
+#if ONLY < 0 || ONLY == 2
+NORM agclip_norm_inf(const __grid_constant__ Args args) { norm<PEAK, false>(args); }
+#endif
+#if ONLY < 0 || ONLY == 3
+NORM agclip_norm_2_again(const __grid_constant__ Args args) { norm<SQUARES, true>(args); }
+#endif
+
+// What becomes of every entry: elementwise functions, formed in R and rounded to T once.
+template <class T, class R> struct Product {
+    R pre, rest;
+    __device__ T operator()(T x) const {
+        T y;
+        store(y, times(times(real(x), pre), rest));
+        return y;
+    }
+};
+
+template <class T, class R> struct Within {
+    R low, high;
+    __device__ T operator()(T x) const {
+        T y;
+        store(y, at_least(at_most(real(x), high), low));
+        return y;
+    }
+};
+
+template <class T, class F>
+__device__ inline void change(Pack<T> &pack, const F &f) {
+#pragma unroll
+    for (int k = 0; k < Pack<T>::size; k++) pack.entries[k] = f(pack.entries[k]);
+}
+
+template <class T, bool aligned, class F>
+__device__ inline void map_rows(const T *source, T *target, int count, int room, const F &f) {
+    const int size = Pack<T>::size, step = THREADS * size, slack = aligned ? 1 : 2;
+    const int batch = aligned ? BATCH_SCALE : (BATCH_SCALE + 1) / 2;
+    for (int i = threadIdx.x * size; i < count; i += batch * step) {
+        Pack<T> packs[batch];
+        const int last = i + (batch - 1) * step;
+        if (last + size <= count && last + slack * size <= room) {
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                if (aligned) packs[j].read(source + i + j * step);
+                else packs[j].read_across(source + i + j * step);
+            }
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                change<T>(packs[j], f);
+                packs[j].write(target + i + j * step);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                const int at = i + j * step;
+                packs[j].template read_end<aligned>(source + at, count - at, room - at);
+            }
+#pragma unroll
+            for (int j = 0; j < batch; j++) {
+                const int at = i + j * step;
+                change<T>(packs[j], f);
+                if (count - at >= size) packs[j].write(target + at);
+                else packs[j].write_some(target + at, count - at);
+            }
+        }
+    }
+}
+
+// Entries before the first address that is a multiple of 16 go one by one.
+template <class T, class F>
+__device__ inline void map_chunk(const Leaf &leaf, unsigned int chunk, const F &f) {
+    const Place p = place_of(leaf, chunk);
+    const T *source = (const T *)leaf.source + p.start;
+    T *target = (T *)leaf.target + p.start;
+    int head = (int)((16 - ((size_t)target & 15)) & 15) / (int)sizeof(T);
+    if (head > p.count) head = p.count;
+    if ((int)threadIdx.x < head) target[threadIdx.x] = f(source[threadIdx.x]);
+    const int count = p.count - head, room = p.room - head;
+    if (is_aligned(source + head)) map_rows<T, true>(source + head, target + head, count, room, f);
+    else map_rows<T, false>(source + head, target + head, count, room, f);
+}
+
+// A product with zero would keep NaN.
+template <class T> __device__ inline void erase_chunk(const Leaf &leaf, unsigned int chunk) {
+    const Place p = place_of(leaf, chunk);
+    T *target = (T *)leaf.target + p.start;
+    for (int i = threadIdx.x; i < p.count; i += THREADS) store(target[i], 0);
+}
+
+template <class T, class R>
+__device__ inline void scale_chunk(const Leaf &leaf, unsigned int chunk, const double *record) {
+    if (state_of(record) & ERASED) return erase_chunk<T>(leaf, chunk);
+    const bool wide = sizeof(R) == 8;
+    Product<T, R> product;
+    product.pre = as<R>(record[wide ? WIDE_PRE : NARROW_PRE]);
+    product.rest = as<R>(record[wide ? WIDE_REST : NARROW_REST]);
+    // In place a factor of one leaves nothing to do: it changes no bit.
+    const bool one = widen(product.pre) == 1.0 && widen(product.rest) == 1.0;
+    if (!one || leaf.source != leaf.target) map_chunk<T>(leaf, chunk, product);
+}
+
+#if ONLY < 0 || ONLY == 4
+// From the last chunk back: what was read last is what the caches still hold.
+extern "C" __global__ void __launch_bounds__(THREADS) agclip_product(
+    const __grid_constant__ Args args
+) {
+    const bool joint = args.flags & JOINT;
+    const Leaf *leaves = leaves_of(args);
+    const bool idle = joint && !(state_of(args.record) & (ACTIVE | ERASED));
+    if (idle && leaves[0].source == leaves[0].target) return;
+    int high = args.number;
+    for (unsigned int i = blockIdx.x; i < args.chunks; i += gridDim.x) {
+        const unsigned int chunk = args.chunks - 1 - i;
+        const int place = leaf_of(leaves, 0, high, chunk);
+        high = place + 1;
+        const Leaf &leaf = leaves[place];
+        const double *record = args.record + RECORD * (long long)(joint ? 0 : place);
+        if (is_kind<0>(leaf)) scale_chunk<Half, float>(leaf, chunk, record);
+        if (is_kind<1>(leaf)) scale_chunk<Brain, float>(leaf, chunk, record);
+        if (is_kind<2>(leaf)) scale_chunk<float, float>(leaf, chunk, record);
+        if (is_kind<3>(leaf)) scale_chunk<double, double>(leaf, chunk, record);
+    }
+}
+
+#endif
+
+#if ONLY < 0 || ONLY == 5
+template <class T, class R>
+__device__ inline void bound_chunk(const Args &args, const Leaf &leaf, unsigned int chunk) {
+    Within<T, R> within;
+    within.low = as<R>(args.low[leaf.kind]);
+    within.high = as<R>(args.high[leaf.kind]);
+    map_chunk<T>(leaf, chunk, within);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) agclip_within(
+    const __grid_constant__ Args args
+) {
+    const Leaf *leaves = leaves_of(args);
+    int low = 0;
+    for (unsigned int chunk = blockIdx.x; chunk < args.chunks; chunk += gridDim.x) {
+        low = leaf_of(leaves, low, args.number, chunk);
+        const Leaf &leaf = leaves[low];
+        if (is_kind<0>(leaf)) bound_chunk<Half, float>(args, leaf, chunk);
+        if (is_kind<1>(leaf)) bound_chunk<Brain, float>(args, leaf, chunk);
+        if (is_kind<2>(leaf)) bound_chunk<float, float>(args, leaf, chunk);
+        if (is_kind<3>(leaf)) bound_chunk<double, double>(args, leaf, chunk);
+    }
+}
+#endif

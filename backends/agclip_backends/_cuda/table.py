@@ -1,0 +1,215 @@
+"""What the fused CUDA kernels are told: of libraries, of a clip, and of the leaves.
+
+The layouts of `struct Leaf` and `struct Args` of the source are here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from agclip_backends._cuda.fused_source import DIVIDED, INLINE, JOINT, NARROW, SKIP, STRICT, ZERO
+from agclip_backends._cuda.source import CHUNK
+
+LEAF = struct.Struct("=QQqIid")
+SIZE = 200 + INLINE * LEAF.size
+_COUNTS = struct.Struct("=iI")  # leaves, chunks
+_VARYING = struct.Struct("=7Q14d")
+_FLAGS = struct.Struct("=4i")
+_POLICIES = {"propagate": 0, "error": 0, "zero": ZERO, "skip": SKIP}
+_Args: Any = ctypes.c_char * SIZE
+
+
+class Place(NamedTuple):
+    """Where a call runs."""
+
+    device: int
+    stream: int
+    capturing: bool
+    """Whether launches are only written down, to be replayed later."""
+
+
+class Described(NamedTuple):
+    """What the kernels have to know of leaves: each an integer a leaf."""
+
+    addresses: tuple[int, ...]
+    counts: tuple[int, ...]
+    """Of real entries: a complex one is two."""
+    kinds: tuple[int, ...]
+
+
+class Library(Protocol):
+    """What an array library offers: arrays on the device, and the kernels as functions."""
+
+    pools_captures: bool
+    """Whether memory that is taken while a graph is captured stays the graph's, whoever lets go."""
+
+    def describe(self, leaves: Sequence[Any]) -> Described | None:
+        """Describe leaves; None unless each is dense and of a kind that the kernels know."""
+        ...
+
+    def place(self, leaves: Sequence[Any]) -> Place | None:
+        """Return the first leaf's device and its current stream; None unless it is current."""
+        ...
+
+    def together(self, place: Place, leaves: Sequence[Any]) -> bool:
+        """Tell whether all leaves lie on the device."""
+        ...
+
+    def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
+        """Return address and kind of a 0-d array; None unless it lies on the device."""
+        ...
+
+    def doubles(self, place: Place, count: int) -> tuple[Any, int]:
+        """Return a new array of float64 of one axis, its entries unset, and its address."""
+        ...
+
+    def zeros(self, place: Place, count: int) -> tuple[Any, int]:
+        """Return a new array of float64 zeros of one axis, and its address."""
+        ...
+
+    def number(self, place: Place, kind: int) -> tuple[Any, int]:
+        """Return a new 0-d array of float32 (2) or float64 (3), unset, and its address."""
+        ...
+
+    def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        """Return a copy on the device, without waiting for it, and its address."""
+        ...
+
+    def pinned(self, size: int) -> tuple[Any, int]:
+        """Return memory of the host that the device can read, and its address."""
+        ...
+
+    def processors(self, place: Place) -> int:
+        """Return the number of multiprocessors."""
+        ...
+
+    def function(self, place: Place, name: str, kinds: int) -> Any:
+        """Return a kernel, compiled for kinds of leaves given as bits."""
+        ...
+
+    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
+        """Run a kernel in blocks of THREADS; `parameters` points to the addresses of arguments."""
+        ...
+
+    def copy(self, place: Place, target: int, source: int, size: int) -> None:
+        """Copy pinned memory of the host to the device in the stream."""
+        ...
+
+
+class Terms(NamedTuple):
+    """What a clip does, apart from its numbers."""
+
+    joint: bool = True
+    """One norm over all leaves; otherwise each leaf on its own."""
+    order: float = 2.0
+    policy: str = "propagate"
+    """What becomes of a group that is not finite: "propagate", "zero" or "skip"."""
+    shrink: tuple[float, float, float, float] | None = None
+    """Factor on the bound for a strict one, by the kind of leaf; None for a plain bound."""
+    weights: tuple[float, ...] | None = None
+    """For each leaf what the bound is multiplied by, where each leaf is a group."""
+
+
+class Clipped(NamedTuple):
+    """What a clip leaves behind, all on the device."""
+
+    norm: Any
+    """The joint norm before clipping, 0-d, float64 if a leaf is, else float32; None for others."""
+    record: Any
+    """RECORD numbers of float64 a group; the source names them."""
+
+
+class Table(NamedTuple):
+    """Leaves as the kernels know them, and arguments of which the rest is filled in by a call."""
+
+    memory: Any
+    template: bytes
+    number: int
+    chunks: int
+    kinds: int
+    """Bits of the kinds that there are."""
+
+    @property
+    def kind(self) -> int:
+        """Return the kind of the norm of all leaves: float32 (2) or float64 (3)."""
+        return 3 if self.kinds & 8 else 2
+
+
+class Numbers(NamedTuple):
+    """Where a call's numbers are, and where what it finds goes: addresses, 0 for none."""
+
+    partial: int
+    sums: int
+    counters: int
+    record: int
+    norm: int
+    bound_at: int
+    loss_at: int
+    bound: float
+    loss: float
+    bound_kind: int
+    loss_kind: int
+    divided: bool
+
+
+def packed(
+    described: Described, goals: Described, weights: Sequence[float] | None
+) -> tuple[bytearray, int, int]:
+    """Return the rows of leaves and their targets, the number of chunks, and the kinds as bits."""
+    number, chunks, kinds = len(described.counts), 0, 0
+    leaves = bytearray(number * LEAF.size)
+    rows = zip(*described, goals.addresses, weights or (1.0,) * number, strict=True)
+    for i, (source, count, kind, target, weight) in enumerate(rows):
+        LEAF.pack_into(leaves, i * LEAF.size, source, target, count, chunks, kind, weight)
+        chunks += -(-count // CHUNK)
+        kinds |= 1 << kind
+    return leaves, chunks, kinds
+
+
+def template(leaves: bytearray, chunks: int, address: int) -> bytes:
+    """Return arguments with a table: an uploaded one's address, or 0 and the rows themselves."""
+    made = bytearray(SIZE)
+    _COUNTS.pack_into(made, 176, len(leaves) // LEAF.size, chunks)
+    if address:
+        struct.pack_into("=Q", made, 0, address)
+    else:
+        made[200 : 200 + len(leaves)] = leaves
+    return bytes(made)
+
+
+def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
+    """Return the argument of the kernels of a clip."""
+    flags = (
+        (JOINT if terms.joint else 0)
+        | (NARROW if table.kind == 2 else 0)
+        | (DIVIDED if numbers.divided else 0)
+        | _POLICIES[terms.policy]
+        | (0 if terms.shrink is None else STRICT)
+    )
+    args = _Args.from_buffer_copy(table.template)
+    shrink = terms.shrink or (1.0, 1.0, 1.0, 1.0)
+    _VARYING.pack_into(args, 8, *numbers[:9], *shrink, *(0.0,) * 8)
+    _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, table.kind)
+    return args
+
+
+def bound_arguments(table: Table, lows: Sequence[float], highs: Sequence[float]) -> Any:
+    """Return the argument of the kernel that bounds entries."""
+    args = _Args.from_buffer_copy(table.template)
+    _VARYING.pack_into(args, 8, *(0,) * 7, *(0.0,) * 6, *lows, *highs)
+    return args
+
+
+def overlap(described: Described) -> bool:
+    """Tell whether leaves share memory: blocks of one launch run in no order."""
+    size = (2, 2, 4, 8)
+    ends = sorted(
+        (address, address + count * size[kind])
+        for address, count, kind in zip(*described, strict=True)
+        if count
+    )
+    return any(end > begin for (_, end), (begin, _) in itertools.pairwise(ends))

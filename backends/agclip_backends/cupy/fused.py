@@ -1,0 +1,103 @@
+"""The fused CUDA kernels on CuPy's arrays: compiled, and kept on disk, by CuPy itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cupy
+import numpy as np
+
+from agclip_backends._cuda import driver
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.fused_source import KERNELS, SOURCE
+from agclip_backends._cuda.source import KINDS as _NAMES
+from agclip_backends._cuda.source import THREADS
+from agclip_backends._cuda.table import Described, Place
+
+_KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
+_TWICE = (np.dtype("complex64"), np.dtype("complex128"))
+_REAL = {2: np.float32, 3: np.float64}
+
+
+class CupyLibrary:
+    """What `_cuda.fused.Library` asks for, on CuPy's arrays."""
+
+    pools_captures = False
+
+    def __init__(self, *defines: str) -> None:
+        """Take further options for the compiler, such as "-DBATCH=8"."""
+        self._defines = defines
+        self._modules: list[Any] = []
+
+    def describe(self, leaves: Sequence[Any]) -> Described | None:
+        kinds, counts = [], []
+        for leaf in leaves:
+            dtype = leaf.dtype
+            kind = _KINDS.get(dtype)
+            if kind is None:
+                # CuPy 14 knows bfloat16 if ml_dtypes is installed.
+                kind = _NAMES.get(dtype.name)
+            if kind is None or not (leaf._c_contiguous or leaf._f_contiguous):
+                return None
+            kinds.append(kind)
+            counts.append(2 * leaf.size if dtype in _TWICE else leaf.size)
+        return Described(tuple([leaf.data.ptr for leaf in leaves]), tuple(counts), tuple(kinds))
+
+    def place(self, leaves: Sequence[Any]) -> Place | None:
+        index = int(leaves[0].data.device_id)
+        if cupy.cuda.runtime.getDevice() != index:
+            return None
+        stream = cupy.cuda.get_current_stream().ptr
+        return Place(index, stream, bool(cupy.cuda.runtime.streamIsCapturing(stream)))
+
+    def together(self, place: Place, leaves: Sequence[Any]) -> bool:
+        return all(leaf.data.device_id == place.device for leaf in leaves)
+
+    def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
+        kind = _KINDS.get(x.dtype)
+        if kind is None or x.dtype in _TWICE or x.ndim or x.data.device_id != place.device:
+            return None
+        return int(x.data.ptr), kind
+
+    def doubles(self, place: Place, count: int) -> tuple[Any, int]:
+        made = cupy.empty(count, dtype=np.float64)
+        return made, int(made.data.ptr)
+
+    def zeros(self, place: Place, count: int) -> tuple[Any, int]:
+        made = cupy.empty(count, dtype=np.float64)
+        made.data.memset_async(0, made.nbytes)
+        return made, int(made.data.ptr)
+
+    def number(self, place: Place, kind: int) -> tuple[Any, int]:
+        made = cupy.empty((), dtype=_REAL[kind])
+        return made, int(made.data.ptr)
+
+    def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        # CuPy copies through pinned memory, which it keeps until the copy has been made.
+        made = cupy.asarray(np.frombuffer(data, np.int64))
+        return made, int(made.data.ptr)
+
+    def pinned(self, size: int) -> tuple[Any, int]:
+        made = cupy.cuda.alloc_pinned_memory(size)
+        return made, int(made.ptr)
+
+    def processors(self, place: Place) -> int:
+        return int(cupy.cuda.Device(place.device).attributes["MultiProcessorCount"])
+
+    def function(self, place: Place, name: str, kinds: int) -> Any:
+        defines = (*self._defines, f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
+        options = ("--std=c++17", "--fmad=false", *defines)
+        module = cupy.RawModule(code=SOURCE, options=options)
+        kernel = module.get_function(name)
+        self._modules.append(module)
+        return int(kernel.kernel.ptr)
+
+    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
+        driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
+
+    def copy(self, place: Place, target: int, source: int, size: int) -> None:
+        driver.copy_to_device(target, source, size, place.stream)
+
+
+room = Room(CupyLibrary())

@@ -1,0 +1,159 @@
+"""The fused CUDA kernels on PyTorch's tensors.
+
+PyTorch has no public way to run CUDA source that takes a structure by value
+(`torch.cuda._compile_kernel`, torch 2.8 and later, passes pointers and numbers alone), so they are
+compiled by the NVRTC that comes with it and launched through the driver: see `_cuda.driver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd.graph import increment_version
+
+from agclip_backends._cuda import driver
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.fused_source import KERNELS, SOURCE
+from agclip_backends._cuda.source import THREADS
+from agclip_backends._cuda.table import Described, Place
+
+_KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+_TWICE = {torch.complex64: 2, torch.complex128: 3}
+_REAL = {2: torch.float32, 3: torch.float64}
+_contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
+_count = torch.Tensor.numel
+
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""What NVRTC is told. The source has no products and sums that could be contracted anyway."""
+
+
+class TorchLibrary:
+    """What `_cuda.fused.Library` asks for, on CUDA tensors."""
+
+    pools_captures = True
+
+    def __init__(self, *defines: str, every_kind: bool = False) -> None:
+        """Begin with nothing compiled.
+
+        Args:
+            defines: Further options for the compiler, such as "-DBATCH=8".
+            every_kind: Compile a kernel once, for all kinds of leaves, instead of for those that
+                there are: more seconds the first time, none for other mixtures.
+        """
+        self._defines = defines
+        self._every_kind = every_kind
+        self._modules: dict[Any, Any] = {}
+        self._devices: dict[int, torch.device] = {}
+        self.compiled: list[tuple[str, int]] = []
+        """The kernels that have been compiled, with the kinds of leaves they are for."""
+
+    def describe(self, leaves: Sequence[Any]) -> Described | None:
+        try:
+            kinds = tuple([_KINDS[leaf.dtype] for leaf in leaves])
+        except KeyError:
+            return self._describe_slowly(leaves)
+        # Methods of the class, called by `map`, take half the time of a loop in Python.
+        if False in map(_contiguous, leaves) and not all(map(_dense, leaves)):
+            return None
+        return Described(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
+
+    def _describe_slowly(self, leaves: Sequence[Any]) -> Described | None:
+        kinds, counts = [], []
+        for leaf in leaves:
+            kind = _KINDS.get(leaf.dtype, _TWICE.get(leaf.dtype))
+            if kind is None or not _dense(leaf) or leaf.is_conj() or leaf.is_neg():
+                return None
+            kinds.append(kind)
+            counts.append(leaf.numel() * (2 if leaf.dtype in _TWICE else 1))
+        return Described(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
+
+    def place(self, leaves: Sequence[Any]) -> Place | None:
+        index = leaves[0].get_device()
+        if index < 0 or torch.cuda.current_device() != index:
+            return None
+        stream = torch._C._cuda_getCurrentRawStream(index)
+        return Place(index, stream, torch.cuda.is_current_stream_capturing())
+
+    def together(self, place: Place, leaves: Sequence[Any]) -> bool:
+        return all(leaf.get_device() == place.device for leaf in leaves)
+
+    def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
+        kind = _KINDS.get(x.dtype)
+        if kind is None or x.ndim or x.get_device() != place.device:
+            return None
+        return x.data_ptr(), kind
+
+    def _device(self, place: Place) -> torch.device:
+        found = self._devices.get(place.device)
+        if found is None:
+            found = self._devices[place.device] = torch.device("cuda", place.device)
+        return found
+
+    def doubles(self, place: Place, count: int) -> tuple[Any, int]:
+        made = torch.empty(count, dtype=torch.float64, device=self._device(place))
+        return made, made.data_ptr()
+
+    def zeros(self, place: Place, count: int) -> tuple[Any, int]:
+        made = torch.zeros(count, dtype=torch.float64, device=self._device(place))
+        return made, made.data_ptr()
+
+    def number(self, place: Place, kind: int) -> tuple[Any, int]:
+        made = torch.empty((), dtype=_REAL[kind], device=self._device(place))
+        return made, made.data_ptr()
+
+    def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        words = torch.from_numpy(np.frombuffer(data, np.int64))
+        # The allocator of pinned memory keeps what a copy reads until it has been made.
+        made = words.pin_memory().to(self._device(place), non_blocking=True)
+        return made, made.data_ptr()
+
+    def pinned(self, size: int) -> tuple[Any, int]:
+        made = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        return made, made.data_ptr()
+
+    def processors(self, place: Place) -> int:
+        return int(torch.cuda.get_device_properties(place.device).multi_processor_count)
+
+    def function(self, place: Place, name: str, kinds: int) -> Any:
+        capability = torch.cuda.get_device_capability(place.device)
+        kinds = 15 if self._every_kind else kinds
+        defines = (*self._defines, f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
+        key = (capability, name, kinds)
+        image = self._modules.get(key)
+        if image is None:
+            major = int((torch.version.cuda or "12").partition(".")[0])
+            image = driver.compile_source(SOURCE, (*OPTIONS, *defines), capability, major)
+            self._modules[key] = image
+            self.compiled.append((name, kinds))
+        return driver.function(driver.load(image, place.device), name)
+
+    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
+        driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
+
+    def copy(self, place: Place, target: int, source: int, size: int) -> None:
+        driver.copy_to_device(target, source, size, place.stream)
+
+
+def _dense(leaf: Any) -> bool:
+    """Tell whether entries fill a stretch of memory that begins with the first, in any order."""
+    if leaf.layout != torch.strided:
+        return False
+    expected = 1
+    for stride, size in sorted(zip(leaf.stride(), leaf.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected and leaf.numel():
+            return False
+        expected *= size
+    return True
+
+
+def written(leaves: Sequence[Any]) -> None:
+    """Tell autograd that leaves have been overwritten: it cannot see what the kernels do."""
+    increment_version(leaves)
+
+
+room = Room(TorchLibrary())

@@ -1,0 +1,109 @@
+"""Calls of the fused CUDA kernels: tables, workspaces, captures, and what is refused."""
+
+import numpy as np
+import pytest
+
+import fused_host
+from agclip_backends._cuda import fused
+from agclip_backends._cuda import table as _table
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.fused_source import INLINE
+from agclip_backends._cuda.source import CHUNK
+from agclip_backends._cuda.table import Terms
+from fused_cases import EACH, entries
+
+pytest_plugins = ["fused_fixtures"]
+
+
+def test_what_the_kernels_cannot_have_is_left_alone(room, host):
+    x = np.ones((6, 8), np.float32)
+    whole = np.ones(10, np.float32)
+    for leaves in (
+        [],
+        [x[:, ::2]],
+        [x.astype(np.int32)],
+        [whole[:6], whole[5:]],
+    ):
+        assert room.clip(leaves, None, Terms(), 1.0) is None
+        assert not room.within(leaves, None, (0.0,) * 4, (0.0,) * 4)
+    assert room.clip([x], [np.ones(47, np.float32)], Terms(), 1.0) is None
+    assert room.clip([x], None, Terms(), np.ones(3)) is None
+    assert host.launches == []
+
+
+def test_leaves_without_entries_have_a_norm_of_zero(room, host):
+    done = room.clip([np.ones(0, np.float32)] * 2, None, Terms(), 1.0)
+    assert done.norm == 0
+    assert host.launches == ["agclip_norm_2"]
+
+
+def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host):
+    leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
+    room.clip(leaves[:-1], None, Terms(), 1.0)
+    assert host.uploads == 0
+    for _ in range(3):
+        room.clip(leaves, None, Terms(), 1.0)
+    assert host.uploads == 1
+    room.clip([x.copy() for x in leaves], None, Terms(), 1.0)
+    assert host.uploads == 2
+    host.stream += 16
+    room.clip(leaves, None, Terms(), 1.0)
+    assert host.uploads == 3
+
+
+def test_tables_are_not_kept_for_ever(room):
+    for _ in range(fused.MOST_TABLES + 9):
+        room.clip([np.ones(3, np.float32)], None, Terms(), 1.0)
+    kept = [np.ones(3, np.float32) for _ in range(fused.MOST_TABLES + 9)]
+    for x in kept:
+        room.clip([x], None, Terms(), 1.0)
+    assert len(room._tables) == fused.MOST_TABLES
+
+
+def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, host):
+    small = [entries("float32", 10)]
+    large = [entries("float32", 1 + i % 7, i) for i in range(1100)]
+    large.append(entries("float32", 3 * CHUNK))
+    for stream in (7, 23):
+        host.stream = stream
+        for leaves in (small, large, small):
+            room.clip(leaves, None, Terms(), 1.0)
+    spaces = list(room._workspaces.values())
+    assert len({w.address for w in spaces}) == 2
+    for w in spaces:
+        assert not w.memory.view(np.uint32)[: w.leaves + 1].any()
+
+
+@pytest.mark.parametrize(("count", "terms"), [(3, Terms()), (300, Terms()), (120, EACH)])
+def test_what_is_captured_can_be_replayed(library, count, terms):
+    host = fused_host.HostLibrary(library)
+    room = Room(host)
+    sizes = [1 + 37 * i % 300 for i in range(count)]
+    sizes[1] = 5 * CHUNK + 3
+    static = [entries("float32", n) for n in sizes]
+    room.clip(static, None, terms, 1e9)
+    host.capturing = True
+    host.recorded.clear()
+    done = room.clip(static, None, terms, 1.0)
+    host.capturing = False
+    replayed = list(host.recorded)
+    for turn in range(3):
+        new = [entries("float32", n, turn + 1) for n in sizes]
+        for x, y in zip(static, new, strict=True):
+            x[...] = y
+        eager = room.clip(new, None, terms, 1.0)
+        host.recorded = replayed
+        host.replay()
+        host.recorded = []
+        assert [x.tobytes() for x in static] == [x.tobytes() for x in new]
+        assert done.record[:7].tobytes() == eager.record[:7].tobytes()
+
+
+def test_sizes_beyond_32_bits_are_passed_on_whole(room):
+    far = _table.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
+    table = room._new_table(_table.Place(0, 7, False), _table.packed(far, far, None))
+    assert table.chunks == (1 << 27) + 1
+    first = _table.LEAF.unpack_from(table.template, 200)
+    second = _table.LEAF.unpack_from(table.template, 200 + _table.LEAF.size)
+    assert first == (1 << 48, 1 << 48, 1 << 41, 0, 2, 1.0)
+    assert second == (1 << 50, 1 << 50, 5, 1 << 27, 2, 1.0)
