@@ -107,6 +107,7 @@ class Room:
             self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
         if table.chunks:
             self._launch(place, "agclip_product", table, self.map_blocks, parameters)
+        library.written(sources if targets is None else targets)
         return clipped
 
     def _arguments(
@@ -174,6 +175,7 @@ class Room:
             args = bound_arguments(table, lows, highs)
             parameters = _POINTER(ctypes.addressof(args))
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
+            library.written(sources if targets is None else targets)
         return True
 
     def _launch(self, place: Place, name: str, table: Table, blocks: int, parameters: Any) -> None:

@@ -95,6 +95,10 @@ class Library(Protocol):
         """Run a kernel in blocks of THREADS; `parameters` points to the addresses of arguments."""
         ...
 
+    def written(self, leaves: Sequence[Any]) -> None:
+        """Take note that leaves have been overwritten."""
+        ...
+
     def copy(self, place: Place, target: int, source: int, size: int) -> None:
         """Copy pinned memory of the host to the device in the stream."""
         ...
