@@ -100,7 +100,7 @@ def test_what_is_captured_can_be_replayed(library, count, terms):
 
 def test_sizes_beyond_32_bits_are_passed_on_whole(room):
     far = _fused_table.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
-    table = room._new_table(_fused_table.Place(0, 7, False), _fused_table.packed(far, far, None))
+    table = room._new_table(_fused_table.Place(0, 7, False), far, far, None)
     assert table.chunks == (1 << 27) + 1
     first = _fused_table.LEAF.unpack_from(table.template, 200)
     second = _fused_table.LEAF.unpack_from(table.template, 200 + _fused_table.LEAF.size)

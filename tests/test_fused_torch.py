@@ -34,6 +34,16 @@ def test_a_clip_of_tensors_is_that_of_agclip(torch_room, dtype):
         assert torch.equal(x, y) or torch.allclose(x, y, rtol=1e-14)
 
 
+@pytest.mark.parametrize("bound", [1e9, 0.5])
+def test_new_leaves_are_written_though_an_empty_one_has_no_address(torch_room, bound):
+    leaves = [torch.ones(0), torch.ones(9)]
+    targets = [torch.ones(0), torch.zeros(9)]
+    assert leaves[0].data_ptr() == targets[0].data_ptr() == 0
+    torch_room.clip(leaves, targets, Terms(), bound)
+    wanted, _ = agclip.clip_by_global_norm(leaves, bound)
+    assert torch.equal(targets[1], wanted[1])
+
+
 def test_autograd_learns_that_tensors_were_overwritten(torch_room):
     x, target = torch.ones(3), torch.ones(3)
     versions = x._version, target._version
