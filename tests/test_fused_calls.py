@@ -36,6 +36,15 @@ def test_leaves_without_entries_have_a_norm_of_zero(room, host):
     assert host.launches == ["agclip_norm_2"]
 
 
+@pytest.mark.parametrize("terms", [Terms(), EACH], ids=["joint", "each"])
+def test_a_leaf_without_entries_has_no_sum_of_an_earlier_call(room, terms):
+    room.clip([np.ones(3 * CHUNK, np.float32)], None, terms, 1e9)
+    x = np.full(4, 3.0, np.float32)
+    done = room.clip([np.ones(0, np.float32), x], None, terms, 6.0)
+    assert done.record[0] == (6.0 if terms.joint else 0.0)
+    assert x.tolist() == [3.0] * 4
+
+
 def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host):
     leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
     room.clip(leaves[:-1], None, Terms(), 1.0)
