@@ -13,8 +13,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip_backends._fused_source import INLINE, NORMS, RECORD
-from agclip_backends._fused_table import (
+from agclip_backends._cuda.fused_source import INLINE, NORMS, RECORD
+from agclip_backends._cuda.table import (
     Clipped,
     Described,
     Library,

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agclip_backends._cuda_source import CHUNK
-from agclip_backends._fused_source import (
+from agclip_backends._cuda.fused_source import (
     DIVIDED,
     IN_PLACE,
     INLINE,
@@ -22,6 +21,7 @@ from agclip_backends._fused_source import (
     STRICT,
     ZERO,
 )
+from agclip_backends._cuda.source import CHUNK
 
 LEAF = struct.Struct("=QQqIid")
 SIZE = 200 + INLINE * LEAF.size

@@ -5,8 +5,8 @@ import pytest
 
 import agclip
 import fused_host
-from agclip_backends._fused import Room
-from agclip_backends._fused_table import Terms
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.table import Terms
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest_plugins = ["fused_fixtures"]
@@ -87,7 +87,7 @@ def test_which_tensors_the_kernels_take(torch_room, made, taken):
 
 
 def test_tensors_elsewhere_are_left_alone():
-    from agclip_backends._fused_torch import TorchLibrary
+    from agclip_backends.torch.fused import TorchLibrary
 
     assert Room(TorchLibrary()).clip([torch.ones(3)], None, Terms(), 1.0) is None
 
