@@ -840,7 +840,7 @@ def host_profile() -> dict[str, float]:
         call = one_kernel(room, leaves, "agclip_product", 1e9)
         found[f"{count}: one launch"] = timed(lambda: call(8))
         try:
-            found[f"{count}: versions"] = timed(lambda: _fused.written(leaves))
+            found[f"{count}: versions"] = timed(lambda: library.written(leaves))
         except Exception as error:  # noqa: BLE001 - the rest is worth more
             found[f"{count}: versions"] = str(error)[:100]
     return found

@@ -249,6 +249,9 @@ class HostLibrary:
         if not self.capturing:
             self._perform(step)
 
+    def written(self, leaves):
+        self.overwritten = [id(leaf) for leaf in leaves]
+
     def copy(self, place, target, source, size):
         self.recorded.append(("copy", target, source, size))
 

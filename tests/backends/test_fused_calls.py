@@ -37,6 +37,15 @@ def test_leaves_without_entries_have_a_norm_of_zero(room, host):
     assert host.launches == ["agclip_norm_2"]
 
 
+@pytest.mark.parametrize("terms", [Terms(), EACH], ids=["joint", "each"])
+def test_a_leaf_without_entries_has_no_sum_of_an_earlier_call(room, terms):
+    room.clip([np.ones(3 * CHUNK, np.float32)], None, terms, 1e9)
+    x = np.full(4, 3.0, np.float32)
+    done = room.clip([np.ones(0, np.float32), x], None, terms, 6.0)
+    assert done.record[0] == (6.0 if terms.joint else 0.0)
+    assert x.tolist() == [3.0] * 4
+
+
 def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host):
     leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
     room.clip(leaves[:-1], None, Terms(), 1.0)
@@ -101,7 +110,7 @@ def test_what_is_captured_can_be_replayed(library, count, terms):
 
 def test_sizes_beyond_32_bits_are_passed_on_whole(room):
     far = _table.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
-    table = room._new_table(_table.Place(0, 7, False), _table.packed(far, far, None))
+    table = room._new_table(_table.Place(0, 7, False), far, far, None)
     assert table.chunks == (1 << 27) + 1
     first = _table.LEAF.unpack_from(table.template, 200)
     second = _table.LEAF.unpack_from(table.template, 200 + _table.LEAF.size)

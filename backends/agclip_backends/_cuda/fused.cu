@@ -52,7 +52,7 @@ struct Args {
 };
 
 // The flags of a call, those of a decision, and the words of a record.
-enum { JOINT = 1, NARROW = 2, DIVIDED = 4, ZERO = 8, SKIP = 16, STRICT = 32 };
+enum { JOINT = 1, NARROW = 2, DIVIDED = 4, ZERO = 8, SKIP = 16, STRICT = 32, IN_PLACE = 64 };
 enum { FINITE = 1, LIMITED = 2, ACTIVE = 4, ERASED = 8, AGAIN = 16 };
 enum { ROOT, SCALE, LIMIT, NARROW_PRE, NARROW_REST, WIDE_PRE, WIDE_REST, STATE };
 // What is added up.
@@ -748,7 +748,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_product(
     const bool joint = args.flags & JOINT;
     const Leaf *leaves = leaves_of(args);
     const bool idle = joint && !(state_of(args.record) & (ACTIVE | ERASED));
-    if (idle && leaves[0].source == leaves[0].target) return;
+    if (idle && (args.flags & IN_PLACE)) return;
     int high = args.number;
     for (unsigned int i = blockIdx.x; i < args.chunks; i += gridDim.x) {
         const unsigned int chunk = args.chunks - 1 - i;

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from agclip_backends._cuda.fused_source import INLINE, NORMS, RECORD
 from agclip_backends._cuda.table import (
-    LEAF,
     Clipped,
     Described,
     Library,
@@ -107,6 +106,7 @@ class Room:
             self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
         if table.chunks:
             self._launch(place, "agclip_product", table, self.map_blocks, parameters)
+        library.written(sources if targets is None else targets)
         return clipped
 
     def _arguments(
@@ -174,6 +174,7 @@ class Room:
             args = bound_arguments(table, lows, highs)
             parameters = _POINTER(ctypes.addressof(args))
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
+            library.written(sources if targets is None else targets)
         return True
 
     def _launch(self, place: Place, name: str, table: Table, blocks: int, parameters: Any) -> None:
@@ -236,7 +237,7 @@ class Room:
                 return None
             if targets is not None and not together(place, targets):
                 return None
-            table = self._new_table(place, packed(described, goals, weights))
+            table = self._new_table(place, described, goals, weights)
             if long and place.capturing:
                 # Its memory is filled by the graph alone.
                 if not self._library.pools_captures:
@@ -247,11 +248,17 @@ class Room:
                 self._tables[key] = table
         return table
 
-    def _new_table(self, place: Place, rows: tuple[bytearray, int, int]) -> Table:
-        leaves, chunks, kinds = rows
-        number = len(leaves) // LEAF.size
+    def _new_table(
+        self,
+        place: Place,
+        described: Described,
+        goals: Described,
+        weights: tuple[float, ...] | None,
+    ) -> Table:
+        leaves, chunks, kinds = packed(described, goals, weights)
+        number, inplace = len(described.counts), goals.addresses == described.addresses
         memory, address = (None, 0) if number <= INLINE else self._upload(place, leaves)
-        return Table(memory, template(leaves, chunks, address), number, chunks, kinds)
+        return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
 
     def _upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
         library = self._library

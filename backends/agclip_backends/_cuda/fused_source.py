@@ -30,8 +30,9 @@ INLINE = 96
 RECORD = 8
 """Words of 8 bytes that the decision on a group takes; the source names them."""
 
-JOINT, NARROW, DIVIDED, ZERO, SKIP, STRICT = 1, 2, 4, 8, 16, 32
-"""Flags of a call: one group of all leaves; none is float64; there is a loss scale; policies."""
+JOINT, NARROW, DIVIDED, ZERO, SKIP, STRICT, IN_PLACE = 1, 2, 4, 8, 16, 32, 64
+"""Flags of a call: one group of all leaves; none is float64; there is a loss scale; policies; a
+strict bound; leaves are their own targets."""
 
 FINITE, LIMITED, ACTIVE, ERASED, AGAIN = 1, 2, 4, 8, 16
 """Flags of a decision: the first three as in `agclip`; zeros are written; one more read is due."""

@@ -11,7 +11,16 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agclip_backends._cuda.fused_source import DIVIDED, INLINE, JOINT, NARROW, SKIP, STRICT, ZERO
+from agclip_backends._cuda.fused_source import (
+    DIVIDED,
+    IN_PLACE,
+    INLINE,
+    JOINT,
+    NARROW,
+    SKIP,
+    STRICT,
+    ZERO,
+)
 from agclip_backends._cuda.source import CHUNK
 
 LEAF = struct.Struct("=QQqIid")
@@ -95,6 +104,10 @@ class Library(Protocol):
         """Run a kernel in blocks of THREADS; `parameters` points to the addresses of arguments."""
         ...
 
+    def written(self, leaves: Sequence[Any]) -> None:
+        """Take note that leaves have been overwritten."""
+        ...
+
     def copy(self, place: Place, target: int, source: int, size: int) -> None:
         """Copy pinned memory of the host to the device in the stream."""
         ...
@@ -132,6 +145,8 @@ class Table(NamedTuple):
     chunks: int
     kinds: int
     """Bits of the kinds that there are."""
+    inplace: bool
+    """Whether leaves are their own targets. One leaf does not tell: empty ones have no address."""
 
     @property
     def kind(self) -> int:
@@ -189,6 +204,7 @@ def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
         | (DIVIDED if numbers.divided else 0)
         | _POLICIES[terms.policy]
         | (0 if terms.shrink is None else STRICT)
+        | (IN_PLACE if table.inplace else 0)
     )
     args = _Args.from_buffer_copy(table.template)
     shrink = terms.shrink or (1.0, 1.0, 1.0, 1.0)

@@ -96,6 +96,9 @@ class CupyLibrary:
     def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
         driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
 
+    def written(self, leaves: Sequence[Any]) -> None:
+        pass
+
     def copy(self, place: Place, target: int, source: int, size: int) -> None:
         driver.copy_to_device(target, source, size, place.stream)
 

@@ -24,7 +24,7 @@ _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 
 _TWICE = {torch.complex64: 2, torch.complex128: 3}
 _REAL = {2: torch.float32, 3: torch.float64}
 _contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
-_count = torch.Tensor.numel
+_count, _negated = torch.Tensor.numel, torch.Tensor.is_neg
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """What NVRTC is told. The source has no products and sums that could be contracted anyway."""
@@ -57,6 +57,8 @@ class TorchLibrary:
             return self._describe_slowly(leaves)
         # Methods of the class, called by `map`, take half the time of a loop in Python.
         if False in map(_contiguous, leaves) and not all(map(_dense, leaves)):
+            return None
+        if True in map(_negated, leaves):
             return None
         return Described(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
 
@@ -133,6 +135,14 @@ class TorchLibrary:
     def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
         driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
 
+    def written(self, leaves: Sequence[Any]) -> None:
+        # Autograd cannot see what the kernels do to tensors that it may have saved.
+        try:
+            increment_version(leaves)
+        except TypeError:  # older releases take one tensor
+            for leaf in leaves:
+                increment_version(leaf)
+
     def copy(self, place: Place, target: int, source: int, size: int) -> None:
         driver.copy_to_device(target, source, size, place.stream)
 
@@ -149,11 +159,6 @@ def _dense(leaf: Any) -> bool:
             return False
         expected *= size
     return True
-
-
-def written(leaves: Sequence[Any]) -> None:
-    """Tell autograd that leaves have been overwritten: it cannot see what the kernels do."""
-    increment_version(leaves)
 
 
 room = Room(TorchLibrary())
