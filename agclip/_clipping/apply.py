@@ -7,8 +7,8 @@ from typing import Any
 
 from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import Factor
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
 from agclip._numerics.coefficient import Decision

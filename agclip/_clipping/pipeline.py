@@ -130,7 +130,11 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
     leaves.require_whole()
     inputs = Inputs(leaves.arrays, loss_scale=loss_scale)
     call = static_args(leaves, plan, inputs, inplace=False)
-    return leaves.backend.run(_norms, (call,), (inputs,))
+    if plan.nonfinite != "error":
+        return leaves.backend.run(_norms, (call,), (inputs,))
+    found = leaves.backend.run(measure, (call,), (inputs,))
+    _require_finite(leaves, found, None)
+    return leaves.backend.run(reported, (call,), (found, inputs))
 
 
 def _norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]]:

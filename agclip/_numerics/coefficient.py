@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agclip._backends import host_scalars
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import Kind, kind_named
-from agclip._backends.kernels import Factor, is_one, scaled
+from agclip._backends.kernels import is_one, scaled
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._typing import Namespace, NonFinite, Scalar
 

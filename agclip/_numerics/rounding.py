@@ -51,16 +51,18 @@ def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
 def error_of(backend: Backend, count: int) -> float:
     """Return the same bound for a number of real elements."""
     chain = backend.chain or backend.block or count
-    additions: int = min(chain + count // max(chain, 1), count)
+    additions = min(chain + count // max(chain, 1), count)
     # Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an element.
-    return ((additions + 8) * 2.0**-53 + count * 2.0**-63) / 2 + 2.0**-51
+    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
+    return squares / 2 + 2.0**-51
 
 
 def error_along(leaf: Array, axes: tuple[int, ...]) -> float:
     """Return a bound as `relative_error`, for plain sums along axes in any order."""
     parts = 2 if kind_of(leaf.dtype).family == "complex" else 1
     count = parts * math.prod(leaf.shape[axis] for axis in axes)
-    return ((count + 8) * 2.0**-53 + count * 2.0**-63) / 2 + 2.0**-51
+    squares: float = (count + 8) * 2.0**-53 + count * 2.0**-63
+    return squares / 2 + 2.0**-51
 
 
 def certain_range(value: Any, error: float) -> tuple[Any, Any]:
