@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from agclip._clipping import arguments, axis_arguments, pipeline
-from agclip._clipping.limits import of_parameters
-from agclip._clipping.pipeline import Outcome
+from agclip._clipping import adaptive, arguments, axis_arguments
 from agclip._clipping.plan import Plan
-from agclip._trees.gather import gather, gather_like
+from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
-from agclip._typing import Array, Bound, NonFinite, Number, T, Tree, UnitAxes
+from agclip._typing import Bound, NonFinite, Number, T, Tree, UnitAxes
 
 
 def adaptive_grad_clip(
@@ -69,7 +66,7 @@ def adaptive_grad_clip(
     """
     leaves = gather(grads, "grads")
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    result: T = run(leaves, plan, params, clipping, eps, loss_scale, inplace=False).tree()
+    result: T = adaptive.run(leaves, plan, params, clipping, eps, loss_scale, inplace=False).tree()
     return result
 
 
@@ -113,7 +110,7 @@ def adaptive_grad_clip_(
     grads = materialised(grads)
     leaves = gather(grads, "grads", inplace=True)
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    run(leaves, plan, params, clipping, eps, loss_scale, inplace=True).write()
+    adaptive.run(leaves, plan, params, clipping, eps, loss_scale, inplace=True).write()
     return grads
 
 
@@ -133,28 +130,4 @@ def _plan(
         strict=arguments.check_strict(strict, leaves),
         nonfinite=arguments.policy(nonfinite, clipping),
         reproducible=arguments.check_reproducible(reproducible, 2.0, leaves),
-    )
-
-
-def run(
-    leaves: Leaves,
-    plan: Plan,
-    params: Tree,
-    clipping: Any,
-    eps: Any,
-    loss_scale: Any,
-    *,
-    inplace: bool,
-) -> Outcome:
-    """Clip leaves whose plan names the axes of their units, as `pipeline.run` does."""
-    floor = arguments.floor("eps", eps, leaves)
-    weights: Sequence[Array] = ()
-    if leaves.arrays:
-        others = gather_like(leaves, params, "params")
-        others.require_whole()
-        weights = others.arrays
-    plan = plan._replace(limits=of_parameters)
-    extra = (weights, floor)
-    return pipeline.run(
-        leaves, plan, "clipping", clipping, loss_scale, extra=extra, inplace=inplace
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Unpack, overload
 
-from agclip._clipping import arguments, pipeline
+from agclip._clipping import arguments, pipeline, weights
 from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
@@ -57,7 +56,7 @@ def clip_by_average_norm(
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, weights.size, clip_norm, strict, nonfinite, reproducible)
     result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
     return result
 
@@ -95,7 +94,7 @@ def clip_by_average_norm_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, weights.size, clip_norm, strict, nonfinite, reproducible)
     pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
     return t
 
@@ -141,7 +140,7 @@ def clip_by_rms(
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, weights.root_size, clip_rms, strict, nonfinite, reproducible)
     result: T = pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale).tree()
     return result
 
@@ -178,26 +177,9 @@ def clip_by_rms_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
+    plan = _weighted(leaves, weights.root_size, clip_rms, strict, nonfinite, reproducible)
     pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale, inplace=True).write()
     return t
-
-
-def size(leaf: Array) -> float:
-    """Return how many entries a leaf has, 1 for an empty one.
-
-    Where a program is traced for more shapes than one, that is a symbol, and stays one.
-    """
-    count: Any = max(math.prod(leaf.shape), 1)
-    number: float = float(count) if isinstance(count, int) else count * 1.0
-    return number
-
-
-def root_size(leaf: Array) -> float:
-    """Return the square root of the number of entries."""
-    count: Any = size(leaf)
-    root: float = math.sqrt(count) if isinstance(count, float) else count**0.5
-    return root
 
 
 def _weighted(
@@ -209,25 +191,8 @@ def _weighted(
     reproducible: bool | None,
 ) -> Plan:
     return Plan(
-        weights=weights(leaves, weight),
+        weights=weights.of_leaves(leaves, weight),
         strict=arguments.check_strict(strict, leaves),
         nonfinite=arguments.policy(nonfinite, bound),
         reproducible=arguments.check_reproducible(reproducible, 2.0, leaves),
     )
-
-
-def weights(leaves: Leaves, weight: Callable[[Array], float]) -> tuple[float, ...]:
-    """Return what the bound on each leaf is multiplied by.
-
-    Raises:
-        ValueError: If the size of a leaf is not known.
-    """
-    for i, leaf in enumerate(leaves.arrays):
-        # Not `isnan`: a compiler's symbol of a size is no number yet.
-        if (count := math.prod(leaf.shape)) != count:
-            msg = (
-                f"`{leaves.name}` must have a known size; got shape {tuple(leaf.shape)} at "
-                f"{leaves.path(i)}. Let the library compute the shape first."
-            )
-            raise ValueError(msg)
-    return tuple(weight(leaf) for leaf in leaves.arrays)

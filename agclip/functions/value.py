@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import overload
 
-from agclip._backends import batch, host_scalars, kernels
-from agclip._backends.backend import Backend
-from agclip._backends.dtypes import kind_of
-from agclip._clipping import arguments, value_bounds
-from agclip._numerics.coefficient import reciprocal
-from agclip._trees.distinct import once
+from agclip._clipping import by_value
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.tree import materialised
-from agclip._typing import Array, Bound, DType, Number, Numbers, Scalar, T
+from agclip._typing import Array, Bound, Number, Numbers, T
 
 
 @overload
@@ -59,7 +50,7 @@ def clip_by_value(
     Source: TensorFlow's `tf.clip_by_value`.
     """
     leaves = gather(t, "t", families=("real", "integer"))
-    new = clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=False)
+    new = by_value.clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=False)
     result: T = leaves.rebuild(new)
     return result
 
@@ -86,153 +77,5 @@ def clip_by_value_(
     """
     t = materialised(t)
     leaves = gather(t, "t", families=("real", "integer"), inplace=True)
-    clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
+    by_value.clip(leaves, clip_value_min, clip_value_max, loss_scale, inplace=True)
     return t
-
-
-class Way(NamedTuple):
-    """The hashable part of a program's arguments."""
-
-    backend: Backend
-    block: int | None
-    """How many entries are clipped at a time, to stay in cache, where arrays are worked on at once
-    and bounds are numbers; None for whole leaves."""
-    stored: bool
-    """Whether a leaf is of a dtype that is stored only, and computed with in another."""
-
-
-class Ends(NamedTuple):
-    """The bounds of each leaf, None where there is none, and what all come in multiplied by."""
-
-    lows: Sequence[Array | None]
-    highs: Sequence[Array | None]
-    loss_scale: Scalar | None
-
-    def of(self, arrays: Sequence[Array]) -> Iterator[tuple[Array, Array | None, Array | None]]:
-        """Return each leaf with its bounds."""
-        return zip(arrays, self.lows, self.highs, strict=True)
-
-
-def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
-    """Clip leaves into bounds that are checked here."""
-    low, high = (value_bounds.read(bound, leaves) for bound in (low, high))
-    value_bounds.check_numbers(low, high)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-    if not leaves.arrays:
-        warn_empty(leaves.name)
-        return []
-    backend = leaves.backend
-    with backend.context():
-        groups = value_bounds.grouped(leaves)
-        lows = value_bounds.of_groups("clip_value_min", low, leaves, groups, copy=inplace)
-        highs = value_bounds.of_groups("clip_value_max", high, leaves, groups, copy=inplace)
-        value_bounds.check_order(leaves, lows, highs)
-    if loss_scale is not None:
-        value_bounds.require_real(leaves)
-    foreign, free = leaves.originals is not None, leaves.access() == "free"
-    scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
-    new = None
-    if scalars and free and loss_scale is None:
-        new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
-    if new is None:
-        stored = any(kind.stored for kind in set(leaves.kinds))
-        way = Way(backend, backend.block if scalars and free else None, stored)
-        copied = _clipped if way.block is None else _copied
-        program = _overwritten if inplace and not foreign else copied
-        ends = Ends(groups.spread(lows), groups.spread(highs), loss_scale)
-        new = backend.run(program, (way,), (leaves.arrays, ends))
-    if inplace and foreign:
-        leaves.overwrite(new)
-    return new
-
-
-def _by_kernel(
-    leaves: Leaves,
-    groups: value_bounds.Groups,
-    lows: Sequence[Array | None],
-    highs: Sequence[Array | None],
-    inplace: bool,
-) -> Sequence[Array] | None:
-    if any(leaves.kinds[i].family != "real" for i in groups.first):
-        return None
-    ends = (
-        groups.spread([infinity if bound is None else float(bound) for bound in bounds])
-        for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
-    )
-    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
-
-
-def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    unscaled = _unscaled(way.backend, arrays, ends.loss_scale)
-    pairs = zip(unscaled, ends.of(arrays), strict=True)
-    at = way.backend.at
-    return [at(leaf, _within, way, y, low, high, leaf.dtype) for y, (leaf, low, high) in pairs]
-
-
-def _unscaled(
-    backend: Backend, arrays: Sequence[Array], loss_scale: Scalar | None
-) -> Sequence[Array]:
-    if loss_scale is None:
-        return arrays
-    xp = backend.xp
-    if any(kind.stored for kind in batch.kinds(arrays)):
-        # What leaves the range of a type without infinities would be NaN, and stay it.
-        arrays = [kernels.computable(xp, leaf) for leaf in arrays]
-    wide = backend.wide(xp, arrays[0])
-    if isinstance(loss_scale, float):
-        factor = reciprocal(host_scalars, loss_scale, kind_of(wide).name)
-    else:
-        factor = reciprocal(xp, kernels.cast(xp, loss_scale, wide), kind_of(wide).name)
-    return backend.scale(xp, arrays, factor)
-
-
-def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DType) -> Array:
-    xp = way.backend.xp
-    if way.stored and kind_of(dtype).stored:
-        low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
-        return xp.astype(_within(way, kernels.computable(xp, y), low, high, xp.float32), dtype)
-    if way.block is not None:
-        # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
-        # an instruction for the minimum, which may flush subnormal entries to zero.
-        y = y if high is None else xp.where(y > high, high, y)
-        return y if low is None else xp.where(y < low, low, y)
-    # An entry that is not ordered with itself is NaN and stays; one that is not ordered with the
-    # bound meets a NaN bound, and becomes NaN.
-    if high is not None:
-        y = xp.where(xp.less_equal(y, high) | (y != y), y, high)
-    if low is not None:
-        y = xp.where(xp.less_equal(low, y) | (y != y), y, low)
-    return y
-
-
-def _copied(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    """Return new leaves; large ones are clipped piece by piece."""
-    assert way.block is not None, "there is a limit to the pieces"
-    new: list[Array] = []
-    for leaf, low, high in ends.of(arrays):
-        unchanged = low is None and high is None and ends.loss_scale is None
-        if unchanged or math.prod(leaf.shape) > way.block:
-            new.append(way.backend.xp.asarray(leaf, copy=True))
-            _overwrite(way, new[-1], low, high, ends.loss_scale)
-        else:
-            (y,) = _unscaled(way.backend, [leaf], ends.loss_scale)
-            new.append(_within(way, y, low, high, leaf.dtype))
-    return new
-
-
-def _overwritten(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    unwritten = once(way.backend, arrays)
-    for leaf, low, high in ends.of(arrays):
-        for new in unwritten([leaf]):
-            way.backend.at(new, _overwrite, way, new, low, high, ends.loss_scale)
-    return arrays
-
-
-def _overwrite(
-    way: Way, leaf: Array, low: Array | None, high: Array | None, loss_scale: Scalar | None
-) -> None:
-    size = math.prod(leaf.shape)
-    block = way.block or size
-    for piece in (leaf,) if size <= block else kernels.pieces(leaf, block):
-        (y,) = _unscaled(way.backend, [piece], loss_scale)
-        kernels.write(piece, _within(way, y, low, high, leaf.dtype))

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._clipping import pipeline
+from agclip._clipping import by_value, pipeline
 from agclip._clipping.plan import Plan
 from agclip._clipping.record import Details
 from agclip._trees.distinct import once
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar
-from agclip.functions import value
 from agclip.rules._info import ClipInfo, info_of
 from agclip.rules._rule import State, Step
 
@@ -78,7 +77,7 @@ def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
     """Return the leaves divided by the loss scale."""
     if loss_scale is None:
         return list(leaves.arrays)
-    return list(value.clip(leaves, None, None, loss_scale, inplace=False))
+    return list(by_value.clip(leaves, None, None, loss_scale, inplace=False))
 
 
 def step(

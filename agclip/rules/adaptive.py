@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agclip._clipping import arguments, axis_arguments
+from agclip._clipping import adaptive, arguments, axis_arguments
 from agclip._trees.leaves import Leaves
 from agclip._typing import Bound, Scalar, Tree, UnitAxes
-from agclip.functions import adaptive
 from agclip.rules import _checks
 from agclip.rules._rule import Options, State, Step, taken
 

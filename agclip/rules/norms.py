@@ -6,11 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from agclip._clipping import arguments, axis_arguments, pipeline
+from agclip._clipping import arguments, axis_arguments, pipeline, weights
 from agclip._clipping.plan import Plan
 from agclip._trees.leaves import Leaves
 from agclip._typing import Bound, Order, Scalar, Tree
-from agclip.functions import average
 from agclip.rules import _checks
 from agclip.rules._rule import Options, State, Step, taken
 
@@ -142,7 +141,7 @@ class ClipByAverageNorm(OfNorm):
 
     def _planned(self, leaves: Leaves) -> Plan:
         plan = super()._planned(leaves)
-        return plan._replace(weights=average.weights(leaves, average.size))
+        return plan._replace(weights=weights.of_leaves(leaves, weights.size))
 
 
 @dataclass(frozen=True, repr=False)
@@ -168,4 +167,4 @@ class ClipByRMS(OfNorm):
 
     def _planned(self, leaves: Leaves) -> Plan:
         plan = super()._planned(leaves)
-        return plan._replace(weights=average.weights(leaves, average.root_size))
+        return plan._replace(weights=weights.of_leaves(leaves, weights.root_size))

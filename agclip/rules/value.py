@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip._backends import devices, kernels
-from agclip._clipping import arguments, value_bounds
+from agclip._clipping import arguments, by_value, value_bounds
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
-from agclip.functions import value as by_value
 from agclip.rules import _checks, _entries
 from agclip.rules._rule import State, Step, Steps
 
