@@ -46,9 +46,12 @@ def adaptive_grad_clip(
         unit_axes: The axes the norm of one unit is taken over: "out_in" for the layout of PyTorch
             (all but the first), "in_out" for that of Flax and TensorFlow (all but the last), axes,
             or a function of (path, leaf) that returns one of these or None for the whole leaf.
-        nonfinite: As for `clip_by_norm`; the group is the unit.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
+        nonfinite: What becomes of a unit with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
         loss_scale: The positive number that `grads` comes in multiplied by.
 
     Returns:
@@ -60,6 +63,11 @@ def adaptive_grad_clip(
             `unit_axes` does not fit.
         FloatingPointError: If a unit is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> w, g = np.array([[3.0, 4.0]]), np.array([[6.0, 8.0]])
+        >>> agclip.adaptive_grad_clip(g, w, 0.5, unit_axes="out_in").tolist()
+        [[1.5, 2.0]]
 
     Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-performance large-scale image
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
@@ -89,23 +97,36 @@ def adaptive_grad_clip_(
 
     Args:
         grads: A tree of arrays that can be written.
-        params: As for `adaptive_grad_clip`.
-        clipping: As for `adaptive_grad_clip`.
-        eps: As for `adaptive_grad_clip`.
-        unit_axes: As for `adaptive_grad_clip`.
-        nonfinite: As for `adaptive_grad_clip`.
-        strict: As for `adaptive_grad_clip`.
-        reproducible: As for `adaptive_grad_clip`.
-        loss_scale: As for `adaptive_grad_clip`.
+        params: The parameters: a tree of the same structure and shapes.
+        clipping: The largest allowed ratio of the norms: a number >= 0; infinity or None for no
+            bound.
+        eps: The least norm that a unit's parameters count with: a number >= 0.
+        unit_axes: The axes of one unit's norm: "out_in", "in_out", axes, or a function of (path,
+            leaf).
+        nonfinite: What becomes of a unit with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `grads` comes in multiplied by; it goes out divided by
+            it.
 
     Returns:
         `grads` itself.
 
     Raises:
-        TypeError: As `adaptive_grad_clip`, and if a leaf cannot be overwritten.
-        ValueError: As `adaptive_grad_clip`.
-        FloatingPointError: As `adaptive_grad_clip`.
-        NotImplementedError: As `adaptive_grad_clip`.
+        TypeError: If a leaf is an integer, bool or no array, or cannot be overwritten, or if
+            libraries are mixed.
+        ValueError: If the trees or shapes differ, if `clipping` or `eps` is negative or NaN, or if
+            `unit_axes` does not fit.
+        FloatingPointError: If a unit is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> w, g = np.array([[3.0, 4.0]]), np.array([[6.0, 8.0]])
+        >>> agclip.adaptive_grad_clip_(g, w, 0.5, unit_axes="out_in") is g, g.tolist()
+        (True, [[1.5, 2.0]])
     """
     grads = materialised(grads)
     leaves = gather(grads, "grads", inplace=True)

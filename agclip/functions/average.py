@@ -39,19 +39,27 @@ def clip_by_average_norm(
     Args:
         t: A tree of real or complex floating-point arrays of any shape.
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
+        nonfinite: What becomes of a leaf with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
         The same tree with leaves of the same library, shape, dtype and device.
 
     Raises:
-        TypeError: As `clip_by_norm`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-        NotImplementedError: As `clip_by_norm`.
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> agclip.clip_by_average_norm(np.array([3.0, 4.0]), 1.25).tolist()
+        [1.5, 2.0]
 
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
@@ -77,20 +85,29 @@ def clip_by_average_norm_(
 
     Args:
         t: A tree of arrays that can be written.
-        clip_norm: As for `clip_by_average_norm`.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        nonfinite: What becomes of a leaf with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
         `t` itself.
 
     Raises:
-        TypeError: As `clip_by_norm_`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-        NotImplementedError: As `clip_by_norm_`.
+        TypeError: If a leaf is an integer, bool or no array, or cannot be overwritten, if libraries
+            are mixed, or if `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> t = np.array([3.0, 4.0])
+        >>> agclip.clip_by_average_norm_(t, 1.25) is t, t.tolist()
+        (True, [1.5, 2.0])
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
@@ -122,19 +139,27 @@ def clip_by_rms(
     Args:
         t: A tree of real or complex floating-point arrays of any shape.
         clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
+        nonfinite: What becomes of a leaf with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
         The same tree with leaves of the same library, shape, dtype and device.
 
     Raises:
-        TypeError: As `clip_by_norm`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-        NotImplementedError: As `clip_by_norm`.
+        TypeError: If a leaf is an integer, bool or no array, if libraries are mixed, or if
+            `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> agclip.clip_by_rms(np.full(4, 3.0), 1.5).tolist()
+        [1.5, 1.5, 1.5, 1.5]
 
     Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
@@ -160,20 +185,29 @@ def clip_by_rms_(
 
     Args:
         t: A tree of arrays that can be written.
-        clip_rms: As for `clip_by_rms`.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
+        clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        nonfinite: What becomes of a leaf with a NaN or an infinity: "propagate", "error", "zero" or
+            "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
         `t` itself.
 
     Raises:
-        TypeError: As `clip_by_norm_`.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-        NotImplementedError: As `clip_by_norm_`.
+        TypeError: If a leaf is an integer, bool or no array, or cannot be overwritten, if libraries
+            are mixed, or if `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> t = np.full(4, 3.0)
+        >>> agclip.clip_by_rms_(t, 1.5) is t, t.tolist()
+        (True, [1.5, 1.5, 1.5, 1.5])
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)

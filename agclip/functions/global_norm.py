@@ -46,6 +46,10 @@ def global_norm(
         ValueError: If `ord` is not positive, or not 1, 2 or inf with `reproducible`.
         NotImplementedError: If `reproducible` is asked for on a device without float64.
 
+    Example:
+        >>> float(agclip.global_norm([np.array([3.0]), np.array([4.0])]))
+        5.0
+
     Source: TensorFlow's `tf.linalg.global_norm`.
     """
     leaves = gather(t_list, "t_list", listed=True)
@@ -114,6 +118,11 @@ def clip_by_global_norm(
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
 
+    Example:
+        >>> clipped, norm = agclip.clip_by_global_norm([np.array([3.0]), np.array([4.0])], 2.5)
+        >>> [x.tolist() for x in clipped], float(norm)
+        ([[1.5], [2.0]], 5.0)
+
     Source: TensorFlow's `tf.clip_by_global_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
@@ -141,22 +150,33 @@ def clip_by_global_norm_(
 
     Args:
         t_list: A tree of arrays that can be written.
-        clip_norm: As for `clip_by_global_norm`.
-        use_norm: As for `clip_by_global_norm`.
-        ord: As for `clip_by_global_norm`.
-        nonfinite: As for `clip_by_global_norm`.
-        strict: As for `clip_by_global_norm`.
-        reproducible: As for `clip_by_global_norm`.
-        loss_scale: As for `clip_by_global_norm`.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        use_norm: The global norm before clipping, if it has been computed already.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+        nonfinite: What becomes of the leaves with a NaN or an infinity: "propagate", "error",
+            "zero" or "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t_list` comes in multiplied by; it goes out divided by
+            it.
 
     Returns:
         `t_list` itself, and the norm before clipping.
 
     Raises:
-        TypeError: As `clip_by_global_norm`, and if a leaf cannot be overwritten.
-        ValueError: As `clip_by_global_norm`.
-        FloatingPointError: As `clip_by_global_norm`.
-        NotImplementedError: As `clip_by_global_norm`.
+        TypeError: If a leaf is an integer, bool or no array, or cannot be overwritten, if libraries
+            are mixed, or if `clip_norm` is not a number.
+        ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> grads = [np.array([3.0]), np.array([4.0])]
+        >>> _, norm = agclip.clip_by_global_norm_(grads, 2.5)
+        >>> [x.tolist() for x in grads], float(norm)
+        ([[1.5], [2.0]], 5.0)
     """
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)

@@ -81,6 +81,10 @@ def clip_by_norm(
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
 
+    Example:
+        >>> agclip.clip_by_norm({"w": np.array([3.0, 4.0])}, 1.0)["w"].tolist()
+        [0.6000000000000001, 0.8]
+
     Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
     training recurrent neural networks", 2013, arXiv:1211.5063.
     """
@@ -107,22 +111,31 @@ def clip_by_norm_(
 
     Args:
         t: A tree of arrays that can be written.
-        clip_norm: As for `clip_by_norm`.
-        axes: As for `clip_by_norm`.
-        ord: As for `clip_by_norm`.
-        nonfinite: As for `clip_by_norm`.
-        strict: As for `clip_by_norm`.
-        reproducible: As for `clip_by_norm`.
-        loss_scale: As for `clip_by_norm`.
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        axes: The axes a norm is taken over; None for all.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+        nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate",
+            "error", "zero" or "skip"; None for what is configured.
+        strict: Whether the exact norm of the result is kept within the bound; None for what is
+            configured.
+        reproducible: Whether the norm has the same bits from every library, order and thread count;
+            None for what is configured.
+        loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:
         `t` itself.
 
     Raises:
-        TypeError: As `clip_by_norm`, and if a leaf cannot be overwritten.
-        ValueError: As `clip_by_norm`.
-        FloatingPointError: As `clip_by_norm`.
-        NotImplementedError: As `clip_by_norm`.
+        TypeError: If a leaf is an integer, bool or no array, or cannot be overwritten, if libraries
+            are mixed, or if `clip_norm` is not a number.
+        ValueError: If `clip_norm` is negative, NaN or not a scalar, or an axis does not exist.
+        FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
+        NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> t = np.array([3.0, 4.0])
+        >>> agclip.clip_by_norm_(t, 2.5) is t, t.tolist()
+        (True, [1.5, 2.0])
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)

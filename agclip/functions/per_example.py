@@ -36,9 +36,10 @@ def clip_per_example(
         nonfinite: What becomes of an example with a NaN or an infinity: "propagate" makes the sum
             NaN, "error" raises, "zero" leaves the example out, "skip" adds it as it is; None for
             what is configured, which is "propagate" by default.
-        strict: As for `clip_by_norm`; without it an example may exceed the bound by a rounding.
-        reproducible: As for `clip_by_norm`, for the norms and coefficients. The sum over examples
-            is an ordinary one.
+        strict: Whether the exact norm of an example is kept within the bound; without it one may
+            exceed it by a rounding. None for what is configured.
+        reproducible: Whether norms and coefficients have the same bits from every library; the sum
+            over examples is an ordinary one. None for what is configured.
         loss_scale: The positive number that `grads` comes in multiplied by.
 
     Returns:
@@ -51,6 +52,11 @@ def clip_per_example(
             or not a scalar.
         FloatingPointError: If an example is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
+
+    Example:
+        >>> total, clipped = agclip.clip_per_example(np.array([[3.0, 4.0], [0.0, 1.0]]), 2.5)
+        >>> total.tolist(), int(clipped)
+        ([1.5, 3.0], 1)
 
     Source: M. Abadi et al., "Deep learning with differential privacy", 2016, arXiv:1607.00133,
     algorithm 1; optax's `per_example_global_norm_clip`.

@@ -47,6 +47,10 @@ def clip_by_value(
         ValueError: If a bound is NaN, if clip_value_min > clip_value_max, or if a bound does not
             broadcast to a leaf.
 
+    Example:
+        >>> agclip.clip_by_value(np.array([-3.0, 0.5, 4.0]), -1, 1).tolist()
+        [-1.0, 0.5, 1.0]
+
     Source: TensorFlow's `tf.clip_by_value`.
     """
     leaves = gather(t, "t", families=("real", "integer"))
@@ -64,16 +68,25 @@ def clip_by_value_(
 
     Args:
         t: A tree of arrays that can be written.
-        clip_value_min: As for `clip_by_value`.
-        clip_value_max: As for `clip_by_value`.
-        loss_scale: As for `clip_by_value`.
+        clip_value_min: Lower bound: a number, or an array that broadcasts to every leaf; None for
+            none.
+        clip_value_max: Upper bound, likewise.
+        loss_scale: The positive number that `None` comes in multiplied by; it goes out divided by
+            it.
 
     Returns:
         `t` itself.
 
     Raises:
-        TypeError: As `clip_by_value`, and if a leaf cannot be overwritten.
-        ValueError: As `clip_by_value`.
+        TypeError: If a leaf is bool, complex or no array, or cannot be overwritten, or if a bound
+            does not fit the leaves.
+        ValueError: If a bound is NaN, if the bounds cross, or if an array of bounds does not
+            broadcast.
+
+    Example:
+        >>> t = np.array([-3.0, 0.5, 4.0])
+        >>> agclip.clip_by_value_(t, -1, 1) is t, t.tolist()
+        (True, [-1.0, 0.5, 1.0])
     """
     t = materialised(t)
     leaves = gather(t, "t", families=("real", "integer"), inplace=True)
