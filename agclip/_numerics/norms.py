@@ -82,9 +82,9 @@ def _plain_norms(
     for group in groups:
         if len(group) == len(leaves):
             square, count = host_scalars.total(sums), batch.entries(leaves)
-        else:
-            square = host_scalars.total([sums[i] for i in group])
-            count = batch.entries([leaves[i] for i in group])
+        else:  # of one leaf
+            square, leaf = float(sums[group[0]]), leaves[group[0]]
+            count = math.prod(leaf.shape) * (2 if kind_of(leaf.dtype).family == "complex" else 1)
         finite = square < math.inf
         error = error_of(backend, count) if finite else 0.0
         found.append(Norm(math.sqrt(square), 1.0, finite, error))
