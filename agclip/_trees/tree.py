@@ -168,10 +168,17 @@ def _container(x: Any, leaves: list[Any]) -> Node:
         leaves += node.children
         places = [LEAF] * len(node.children)
         return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
-    structures = []
+    structures: list[Structure] = []
+    arrays = set()  # Compiled code enters none in the table, and need not look into each child.
     for position, child in enumerate(node.children):
+        if type(child) in arrays:
+            leaves.append(child)
+            structures.append(LEAF)
+            continue
         try:
             structures.append(_walk(child, leaves))
+            if structures[-1] is LEAF and leaves[-1] is child:
+                arrays.add(type(child))
         except NotATreeError as error:
             if not error.path:
                 error.beside += node.children
