@@ -67,6 +67,23 @@ static void save(void *to, Words v) {
     if ((size_t)to % 16) __builtin_trap();
     *(Words *)to = v;
 }
+static void load_if(Words &v, const void *from, bool there) {
+    if (there) v = load(from);
+}
+// Blocks run one after the other: each has its share, as if they took turns.
+static unsigned int take(unsigned int *, unsigned int index) { return index + gridDim.x; }
+static int count_of(bool holds) {
+    static bool held[1024];
+    unsigned t = threadIdx.x;
+    held[t] = holds;
+    wait(2);
+    int count = 0;
+    for (unsigned i = t - t % 32, end = i + 32; i < end; i++) count += held[i];
+    wait(2);
+    return count;
+}
+static void let_the_next_begin() {}
+static void wait_for_the_last() {}
 static double load_shared(const double *from) { return *from; }
 static double widen(float x) { return x; }
 static float narrow(double x) { return (float)x; }
@@ -241,7 +258,7 @@ class HostLibrary:
     def function(self, place, name, kinds):
         return name
 
-    def launch(self, place, function, grid, parameters):
+    def launch(self, place, function, grid, parameters, *, follows):
         self.launches.append(function)
         blob = ctypes.string_at(parameters[0], table.SIZE)
         step = ("run", function, grid, blob)

@@ -46,8 +46,8 @@ class CpuLibrary(TorchLibrary):
     def function(self, place, name, kinds):
         return name
 
-    def launch(self, place, function, grid, parameters):
-        self.host.launch(place, function, grid, parameters)
+    def launch(self, place, function, grid, parameters, *, follows):
+        self.host.launch(place, function, grid, parameters, follows=follows)
 
     def copy(self, place, target, source, size):
         self.host.copy(place, target, source, size)

@@ -38,6 +38,11 @@ MOST_TABLES = 64
 """Tables that are kept."""
 
 
+def _words(leaves: int) -> int:
+    """Return the words of 8 bytes that counters take: three, and one a leaf, of 4 bytes each."""
+    return (leaves + 4) // 2
+
+
 class _Workspace(NamedTuple):
     memory: Any
     address: int
@@ -46,7 +51,7 @@ class _Workspace(NamedTuple):
 
     @property
     def partial(self) -> int:
-        return self.address + 8 * ((self.leaves + 2) // 2)
+        return self.address + 8 * _words(self.leaves)
 
 
 class Room:
@@ -103,9 +108,11 @@ class Room:
         parameters = _POINTER(ctypes.addressof(args))
         self._launch(place, NORMS[terms.order], table, self.norm_blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
-            self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
+            again = _SQUARES_AGAIN
+            self._launch(place, again, table, self.norm_blocks, parameters, follows=True)
         if table.chunks:
-            self._launch(place, "agclip_product", table, self.map_blocks, parameters)
+            product = "agclip_product"
+            self._launch(place, product, table, self.map_blocks, parameters, follows=True)
         library.written(sources if targets is None else targets)
         return clipped
 
@@ -177,7 +184,16 @@ class Room:
             library.written(sources if targets is None else targets)
         return True
 
-    def _launch(self, place: Place, name: str, table: Table, blocks: int, parameters: Any) -> None:
+    def _launch(
+        self,
+        place: Place,
+        name: str,
+        table: Table,
+        blocks: int,
+        parameters: Any,
+        *,
+        follows: bool = False,
+    ) -> None:
         key = (place.device, name, table.kinds)
         function = self._functions.get(key)
         if function is None:
@@ -190,7 +206,7 @@ class Room:
                 processors = self._library.processors(place)
                 self._processors[place.device] = processors
             grid = min(grid, blocks * processors)
-        self._library.launch(place, function, grid or 1, parameters)
+        self._library.launch(place, function, grid or 1, parameters, follows=follows)
 
     def _workspace(self, place: Place, table: Table) -> _Workspace:
         """Return memory whose counters are zero; of this stream, or of one capture, alone."""
@@ -210,7 +226,7 @@ class Room:
         return found
 
     def _new_workspace(self, place: Place, leaves: int, doubles: int) -> _Workspace:
-        memory, address = self._library.zeros(place, (leaves + 2) // 2 + doubles)
+        memory, address = self._library.zeros(place, _words(leaves) + doubles)
         return _Workspace(memory, address, leaves, doubles)
 
     def _table(

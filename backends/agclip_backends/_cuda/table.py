@@ -100,8 +100,18 @@ class Library(Protocol):
         """Return a kernel, compiled for kinds of leaves given as bits."""
         ...
 
-    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
-        """Run a kernel in blocks of THREADS; `parameters` points to the addresses of arguments."""
+    def launch(
+        self, place: Place, function: Any, grid: int, parameters: Any, *, follows: bool
+    ) -> None:
+        """Run a kernel in blocks of THREADS.
+
+        Args:
+            place: Where.
+            function: The kernel.
+            grid: The number of blocks.
+            parameters: An array of the addresses of arguments.
+            follows: Whether it may begin before the launch before it has ended, and waits itself.
+        """
         ...
 
     def written(self, leaves: Sequence[Any]) -> None:

@@ -29,6 +29,7 @@ class CupyLibrary:
         """Take further options for the compiler, such as "-DBATCH=8"."""
         self._defines = defines
         self._modules: list[Any] = []
+        self._early: dict[int, bool] = {}
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
         kinds, counts = [], []
@@ -93,8 +94,19 @@ class CupyLibrary:
         self._modules.append(module)
         return int(kernel.kernel.ptr)
 
-    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
-        driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
+    def launch(
+        self, place: Place, function: Any, grid: int, parameters: Any, *, follows: bool
+    ) -> None:
+        early = follows and self._overlaps(place)
+        driver.launch(function, grid, THREADS, place.stream, parameters, place.device, early=early)
+
+    def _overlaps(self, place: Place) -> bool:
+        """Tell whether a launch may begin before the one before it has ended."""
+        found = self._early.get(place.device)
+        if found is None:
+            capability = int(cupy.cuda.Device(place.device).compute_capability)
+            found = self._early[place.device] = capability >= 90 and driver.version() >= 12030
+        return found
 
     def written(self, leaves: Sequence[Any]) -> None:
         pass
