@@ -40,7 +40,7 @@ using std::fabs;
 
 static void wait(int kind);
 static void __syncthreads() { wait(1); }
-static void __threadfence() {}
+static void fence() {}
 
 static unsigned int atomicAdd(unsigned int *at, unsigned int value) {
     unsigned int before = *at;
@@ -67,7 +67,7 @@ static void save(void *to, Words v) {
     if ((size_t)to % 16) __builtin_trap();
     *(Words *)to = v;
 }
-static void load_if(Words &v, const void *from, bool there) {
+template <bool once> static void load_if(Words &v, const void *from, bool there) {
     if (there) v = load(from);
 }
 // Blocks run one after the other: each has its share, as if they took turns.
@@ -248,10 +248,6 @@ class HostLibrary:
         made = np.frombuffer(bytes(data), np.int64)
         return made, made.ctypes.data
 
-    def pinned(self, size):
-        made = np.zeros(size, np.uint8)
-        return made, made.ctypes.data
-
     def processors(self, place):
         return self._processors
 
@@ -269,17 +265,11 @@ class HostLibrary:
     def written(self, leaves):
         self.overwritten = [id(leaf) for leaf in leaves]
 
-    def copy(self, place, target, source, size):
-        self.recorded.append(("copy", target, source, size))
-
     def replay(self):
         for step in self.recorded:
             self._perform(step)
 
     def _perform(self, step):
-        if step[0] == "copy":
-            ctypes.memmove(*step[1:])
-            return
         _, name, grid, blob = step
         order = self._random.permutation(grid).astype(np.uint32)
         error = self._library.run(

@@ -37,9 +37,6 @@ class CpuLibrary(TorchLibrary):
     def upload(self, place, data):
         return self.host.upload(place, data)
 
-    def pinned(self, size):
-        return self.host.pinned(size)
-
     def processors(self, place):
         return 3
 
@@ -48,9 +45,6 @@ class CpuLibrary(TorchLibrary):
 
     def launch(self, place, function, grid, parameters, *, follows):
         self.host.launch(place, function, grid, parameters, follows=follows)
-
-    def copy(self, place, target, source, size):
-        self.host.copy(place, target, source, size)
 
 
 def library():

@@ -140,15 +140,36 @@ def launch(
         _check(status, "a launch")
 
 
-def copy_to_device(target: int, source: int, size: int, stream: int) -> None:
-    """Copy the host's memory in a stream; it has to stay as it is until then."""
-    status = _driver().cuMemcpyHtoDAsync_v2(
-        ctypes.c_uint64(target),
-        ctypes.c_void_p(source),
-        ctypes.c_size_t(size),
-        ctypes.c_void_p(stream),
-    )
-    _check(status, "a copy to the device")
+def constant(data: bytes) -> int:
+    """Copy data to new memory of the current device, for good, though a graph is captured.
+
+    No allocator of an array library can do it: in a capture it gives memory that is the graph's,
+    which other parts of the graph write to, and a copy would be made whenever the graph runs.
+    """
+    driver, address, stream = _driver(), ctypes.c_uint64(), ctypes.c_void_p()
+    size = ctypes.c_size_t(len(data))
+    with _not_captured():
+        _check(driver.cuMemAlloc_v2(ctypes.byref(address), size), "taking memory")
+        _check(driver.cuStreamCreate(ctypes.byref(stream), 1), "making a stream")
+        try:
+            status = driver.cuMemcpyHtoDAsync_v2(address, ctypes.c_char_p(data), size, stream)
+            _check(status, "a copy to the device")
+            _check(driver.cuStreamSynchronize(stream), "a copy to the device")
+        finally:
+            driver.cuStreamDestroy_v2(stream)
+    return address.value
+
+
+@contextlib.contextmanager
+def _not_captured() -> Iterator[None]:
+    """Let a thread do what a capture elsewhere has no part in."""
+    driver, mode = _driver(), ctypes.c_int(2)  # CU_STREAM_CAPTURE_MODE_RELAXED
+    exchange = driver.cuThreadExchangeStreamCaptureMode
+    _check(exchange(ctypes.byref(mode)), "leaving the capture's mode")
+    try:
+        yield
+    finally:
+        _check(exchange(ctypes.byref(mode)), "returning to the capture's mode")
 
 
 def compile_source(

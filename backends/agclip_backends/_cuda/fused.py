@@ -65,10 +65,10 @@ class Room:
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._kept: list[Any] = []
-        self._reserve: tuple[Any, int, int] | None = None
+        self._captured: dict[Any, Table] = {}
         self.norm_blocks = 4
         """Blocks of the norms a multiprocessor; 0 for one a chunk."""
-        self.map_blocks = 8
+        self.map_blocks = 3
         """Blocks of the products a multiprocessor; 0 for one a chunk."""
 
     def clip(
@@ -244,9 +244,11 @@ class Room:
                 return None
             goals = found
         long = len(described.counts) > INLINE
-        stream = place.stream if long else 0
+        stream = place.stream if long and not place.capturing else 0
         key = (place.device, stream, described, goals.addresses, weights)
-        table = None if long and place.capturing else self._tables.get(key)
+        # What graphs read stays: it is read whenever they are replayed.
+        tables = self._captured if long and place.capturing else self._tables
+        table = tables.get(key)
         if table is None:
             together = self._library.together
             if not together(place, sources) or overlap(goals):
@@ -254,14 +256,9 @@ class Room:
             if targets is not None and not together(place, targets):
                 return None
             table = self._new_table(place, described, goals, weights)
-            if long and place.capturing:
-                # Its memory is filled by the graph alone.
-                if not self._library.pools_captures:
-                    self._kept.append(table)
-            else:
-                while len(self._tables) >= MOST_TABLES:
-                    self._tables.pop(next(iter(self._tables)), None)
-                self._tables[key] = table
+            while tables is self._tables and len(tables) >= MOST_TABLES:
+                tables.pop(next(iter(tables)), None)
+            tables[key] = table
         return table
 
     def _new_table(
@@ -273,26 +270,6 @@ class Room:
     ) -> Table:
         leaves, chunks, kinds = packed(described, goals, weights)
         number, inplace = len(described.counts), goals.addresses == described.addresses
-        memory, address = (None, 0) if number <= INLINE else self._upload(place, leaves)
+        upload = self._library.upload
+        memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
         return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
-
-    def _upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
-        library = self._library
-        if not place.capturing:
-            if self._reserve is None:
-                memory, address = library.pinned(1 << 20)
-                self._reserve = memory, address, 1 << 20
-            return library.upload(place, data)
-        # A graph reads the host's memory whenever it is replayed; and pinned memory cannot always
-        # be had while one is captured.
-        size = len(data)
-        if self._reserve is None or self._reserve[2] < size:
-            memory, address = library.pinned(max(size, 1 << 20))
-            self._reserve = memory, address, max(size, 1 << 20)
-        memory, source, left = self._reserve
-        self._reserve = memory, source + size, left - size
-        self._kept.append(memory)
-        ctypes.memmove(source, bytes(data), size)
-        room, target = library.doubles(place, size // 8)
-        library.copy(place, target, source, size)
-        return room, target

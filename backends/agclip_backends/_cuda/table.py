@@ -85,11 +85,10 @@ class Library(Protocol):
         ...
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
-        """Return a copy on the device, without waiting for it, and its address."""
-        ...
+        """Return a copy on the device and its address.
 
-    def pinned(self, size: int) -> tuple[Any, int]:
-        """Return memory of the host that the device can read, and its address."""
+        Without waiting for it; but while a graph is captured it is no part of that, and stays.
+        """
         ...
 
     def processors(self, place: Place) -> int:
@@ -116,10 +115,6 @@ class Library(Protocol):
 
     def written(self, leaves: Sequence[Any]) -> None:
         """Take note that leaves have been overwritten."""
-        ...
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        """Copy pinned memory of the host to the device in the stream."""
         ...
 
 

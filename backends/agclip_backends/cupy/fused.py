@@ -75,13 +75,11 @@ class CupyLibrary:
         return made, int(made.data.ptr)
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        if place.capturing:
+            return None, driver.constant(bytes(data))
         # CuPy copies through pinned memory, which it keeps until the copy has been made.
         made = cupy.asarray(np.frombuffer(data, np.int64))
         return made, int(made.data.ptr)
-
-    def pinned(self, size: int) -> tuple[Any, int]:
-        made = cupy.cuda.alloc_pinned_memory(size)
-        return made, int(made.ptr)
 
     def processors(self, place: Place) -> int:
         return int(cupy.cuda.Device(place.device).attributes["MultiProcessorCount"])
@@ -110,9 +108,6 @@ class CupyLibrary:
 
     def written(self, leaves: Sequence[Any]) -> None:
         pass
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        driver.copy_to_device(target, source, size, place.stream)
 
 
 room = Room(CupyLibrary())

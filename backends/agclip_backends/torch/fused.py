@@ -108,13 +108,11 @@ class TorchLibrary:
         return made, made.data_ptr()
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        if place.capturing:
+            return None, driver.constant(bytes(data))
         words = torch.from_numpy(np.frombuffer(data, np.int64))
         # The allocator of pinned memory keeps what a copy reads until it has been made.
         made = words.pin_memory().to(self._device(place), non_blocking=True)
-        return made, made.data_ptr()
-
-    def pinned(self, size: int) -> tuple[Any, int]:
-        made = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return made, made.data_ptr()
 
     def processors(self, place: Place) -> int:
@@ -154,9 +152,6 @@ class TorchLibrary:
         except TypeError:  # older releases take one tensor
             for leaf in leaves:
                 increment_version(leaf)
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        driver.copy_to_device(target, source, size, place.stream)
 
 
 def _dense(leaf: Any) -> bool:
