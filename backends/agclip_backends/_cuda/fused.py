@@ -68,7 +68,7 @@ class Room:
         self._captured: dict[Any, Table] = {}
         self.norm_blocks = 4
         """Blocks of the norms a multiprocessor; 0 for one a chunk."""
-        self.map_blocks = 3
+        self.map_blocks = 2
         """Blocks of the products a multiprocessor; 0 for one a chunk."""
 
     def clip(
