@@ -13,10 +13,10 @@ from typing import Any
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.registry import resolve
+from agclip._checks import describe
 from agclip._clipping.stages import decided, measured
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import describe
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
 from agclip.rules import _apply
 from agclip.rules._layout import JOINED, ByPath, Layout
