@@ -168,8 +168,9 @@ def choice(
     """
     if not isinstance(value, str) or value not in words:
         listed = ", ".join(f"{quote}{word}{quote}" for word in words)
-        kind = ValueError if isinstance(value, str) else other
-        refuse(at, kind, f"one of {listed}", value, hint(value, words))
+        if not isinstance(value, str):
+            refuse(at, other, f"one of {listed}", value)
+        refuse(at, ValueError, f"one of {listed}", value, hint(value, words))
 
 
 def hint(word: Any, known: Iterable[str], prefix: str = "") -> str:

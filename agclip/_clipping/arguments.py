@@ -15,7 +15,7 @@ from agclip._backends.dtypes import kind_of
 from agclip._checks import Kind, as_float
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
-from agclip._typing import NonFinite, Scalar
+from agclip._typing import Array, NonFinite, Scalar
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
@@ -164,10 +164,13 @@ def flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     owner = registry.resolve(value)
-    flat = owner is not None and not owner.refuse(value) and value.ndim == 0
-    if not flat or kind_of(value.dtype).name != "bool" or owner.access(value) != "free":
+    if owner is None or owner.refuse(value) or not _readable_flag(owner, value):
         _checks.refuse(name, TypeError, _checks.OPTIONAL_FLAG, value)
     return bool(value)
+
+
+def _readable_flag(owner: Backend, value: Array) -> bool:
+    return value.ndim == 0 and kind_of(value.dtype).name == "bool" and owner.access(value) == "free"
 
 
 def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
