@@ -25,7 +25,6 @@ class Place(Protocol):
 
 
 At: TypeAlias = str | Place
-"""The name of an argument, or a place."""
 
 
 class Kind(NamedTuple):
@@ -47,8 +46,6 @@ NORM = Kind("a norm, which is >= 0", lambda x: not x < 0)
 ORDER = Kind("a number > 0, such as 1, 2 or inf", lambda x: x > 0)
 
 UNBOUNDED = "None for no clipping"
-"""What may stand in the place of a bound."""
-FLAG = "True or False"
 OPTIONAL_FLAG = "True, False, or None for what the settings say"
 
 
@@ -86,12 +83,7 @@ def as_float(value: Any) -> float:
 
 
 def number(at: At, value: Any, kind: Kind, none: str = "") -> None:
-    """Check a number; with `none`, which says what it stands for, None is allowed.
-
-    Raises:
-        TypeError: If the value is no number.
-        ValueError: If it is not one of that kind.
-    """
+    """Check a number; None is allowed where `none` says what it stands for."""
     if value is None and none:
         return
     if not is_number(value):
@@ -102,12 +94,7 @@ def number(at: At, value: Any, kind: Kind, none: str = "") -> None:
 
 
 def order(at: At, value: Any) -> float:
-    """Return the order of a norm: a number > 0, infinity included, which may be the word "inf".
-
-    Raises:
-        TypeError: If the value is no number.
-        ValueError: If it is not positive.
-    """
+    """Return the order of a norm: a number > 0, infinity included, which may be the word "inf"."""
     if isinstance(value, str) and value == "inf":
         return math.inf
     if not is_number(value):
@@ -127,12 +114,7 @@ def count(
     none: str = "",
     other: type[Exception] = TypeError,
 ) -> None:
-    """Check an integer within limits; with `none`, which says what it stands for, None is allowed.
-
-    Raises:
-        TypeError: If the value is no integer, or `other`.
-        ValueError: If it is beyond the limits.
-    """
+    """Check an integer within limits; `other` is raised for what is no integer."""
     if value is None and none:
         return
     wanted = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
@@ -142,12 +124,8 @@ def count(
         refuse(at, ValueError, either(wanted, none), value)
 
 
-def flag(at: At, value: Any, must: str = FLAG) -> None:
-    """Check a bool.
-
-    Raises:
-        TypeError: If the value is anything else: a word such as "no" would count as True.
-    """
+def flag(at: At, value: Any, must: str = "True or False") -> None:
+    """Check a bool: a word such as "no" would count as True."""
     if not isinstance(value, bool):
         refuse(at, TypeError, must, value)
 
@@ -160,12 +138,7 @@ def choice(
     quote: str = '"',
     other: type[Exception] = ValueError,
 ) -> None:
-    """Check one of some words.
-
-    Raises:
-        ValueError: If the value is another word.
-        other: If it is none.
-    """
+    """Check one of some words; `other` is raised for what is no word."""
     if not isinstance(value, str) or value not in words:
         listed = ", ".join(f"{quote}{word}{quote}" for word in words)
         if not isinstance(value, str):

@@ -154,13 +154,7 @@ def check_order(value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Check a flag that is given.
-
-    A bool of an array library, such as NumPy's, is one where it can be read for nothing.
-
-    Raises:
-        TypeError: If the value is anything else: a word such as "no" would count as True.
-    """
+    """Check a flag; a bool of an array library, such as NumPy's, is one if reading it is free."""
     if isinstance(value, bool):
         return value
     owner = registry.resolve(value)

@@ -65,8 +65,8 @@ def checked(key: str, value: Any, source: str, *, file: bool = False) -> Any:
         got = f"{short(repr(key))} ({source})"
         msg = f"a setting must be one of {known}; got {got}.{hint(key, KEYS)}"
         raise ValueError(msg)
-    check = _backend_in_file if file and key == "backend" else _CHECKS[key]
-    return check(_Given(key, source), value)
+    at = _Given(key, source)
+    return _backend(at, value, file=True) if file and key == "backend" else _CHECKS[key](at, value)
 
 
 def checked_text(key: str, text: str, source: str) -> Any:
@@ -84,18 +84,7 @@ def short(text: str) -> str:
     return text if len(text) <= _LINE else f"{text[: _LINE // 2]}…{text[-_LINE // 2 :]}"
 
 
-def _backend(at: At, value: Any) -> str | tuple[str, ...]:
-    return _backends(at, value, entry_points.is_known, "")
-
-
-def _backend_in_file(at: At, value: Any) -> str | tuple[str, ...]:
-    advice = " A file can name no other library: set_config and AGCLIP_BACKEND can."
-    return _backends(at, value, entry_points.is_listed, advice)
-
-
-def _backends(
-    at: At, value: Any, known: Callable[[str], bool], advice: str
-) -> str | tuple[str, ...]:
+def _backend(at: At, value: Any, *, file: bool = False) -> str | tuple[str, ...]:
     if value == "auto":
         return "auto"
     names = [value] if isinstance(value, str) else value
@@ -103,11 +92,13 @@ def _backends(
     if not listed or not all(isinstance(name, str) for name in names):
         must = 'the name of a backend, a list of names (the first usable one counts), or "auto"'
         refuse(at, TypeError, must, value)
+    is_known = entry_points.is_listed if file else entry_points.is_known
+    advice = " A file can name no other library: set_config and AGCLIP_BACKEND can." if file else ""
     for name in names:
-        if not known(name):
-            listed_names = entry_points.known_names()
-            must = f'"auto", or one or several of {", ".join(listed_names)}'
-            refuse(at, ValueError, must, value, hint(name, [*listed_names, "auto"]) or advice)
+        if not is_known(name):
+            known = entry_points.known_names()
+            must = f'"auto", or one or several of {", ".join(known)}'
+            refuse(at, ValueError, must, value, hint(name, [*known, "auto"]) or advice)
     return value if isinstance(value, str) else tuple(value)
 
 

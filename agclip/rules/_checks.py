@@ -5,14 +5,17 @@ Thresholds may be arrays, traced ones too: these are checked where they are used
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from agclip import _checks
 from agclip._backends.registry import resolve
 from agclip._clipping import arguments
 
-count = _checks.count
-switch = _checks.flag
+choice, count, switch = _checks.choice, _checks.count, _checks.flag
+number = functools.partial(_checks.number, kind=_checks.NONNEGATIVE, none=_checks.UNBOUNDED)
+fraction = functools.partial(_checks.number, kind=_checks.FRACTION)
+percentage = functools.partial(_checks.number, kind=_checks.PERCENTAGE)
 
 
 def _later(value: Any) -> bool:
@@ -36,26 +39,6 @@ def positive(name: str, value: Any, none: str = "") -> None:
     """Check a finite number > 0; None is allowed where `none` says so, and an array then."""
     if not (none and _later(value)):
         _checks.number(name, value, _checks.POSITIVE, none)
-
-
-def number(name: str, value: Any) -> None:
-    """Check a bound that is no array: a number >= 0, or None."""
-    _checks.number(name, value, _checks.NONNEGATIVE, _checks.UNBOUNDED)
-
-
-def fraction(name: str, value: Any) -> None:
-    """Check a number between 0 and 1, without these."""
-    _checks.number(name, value, _checks.FRACTION)
-
-
-def percentage(name: str, value: Any) -> None:
-    """Check a number above 0, up to 100."""
-    _checks.number(name, value, _checks.PERCENTAGE)
-
-
-def choice(name: str, value: Any, *words: str) -> None:
-    """Check one of some words."""
-    _checks.choice(name, value, words)
 
 
 def flag(name: str, value: Any) -> None:

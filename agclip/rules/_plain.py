@@ -145,7 +145,7 @@ def _other_keys(path: str, wanted: Any, found: Any) -> str:
 
 def _array(template: Array, saved: Any, path: str) -> Array:
     shape = tuple(template.shape)
-    found = _numbers(Numbers("", shape=shape), saved, path)
+    found = _numbers(Numbers(None, shape=shape), saved, path)
     backend = registry.resolve(template)
     assert backend is not None, "a state holds arrays"
     with backend.context():
@@ -163,10 +163,11 @@ def _numbers(layout: Numbers, saved: Any, path: str) -> Any:
     for value in _entries(saved):
         reason = layout.why_not(value)
         if reason is not None:
-            must = f"hold {layout.wanted}" if found else f"be {layout.wanted}"
+            assert layout.kind is not None, "it has been judged"
+            must = f"{'hold' if found else 'be'} {layout.kind.must}"
             msg = f"`{path}` must {must}; got {reason}. {_ADVICE}"
             raise ValueError(msg)
-    return _typed(saved, int if layout.integer else float) if layout.wanted else saved
+    return _typed(saved, int if layout.integer else float) if layout.kind else saved
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
