@@ -59,12 +59,16 @@ def _number(name: str, value: Any, leaves: Leaves, kind: Kind, none: str) -> Sca
         return value
     backend = leaves.backend
     number, readable = _scalar(name, value, backend, kind, none)
-    if readable:
-        with backend.context():
-            holds = bool(kind.holds(number))
-        if not holds:
-            _checks.refuse(name, ValueError, _checks.either(kind.must, none), number)
+    if readable and not _holds(kind, number, backend):
+        _checks.refuse(name, ValueError, _checks.either(kind.must, none), number)
     return number
+
+
+def _holds(kind: Kind, number: Scalar, backend: Backend) -> bool:
+    if isinstance(number, float):
+        return bool(kind.holds(number))
+    with backend.context():
+        return bool(kind.holds(number))
 
 
 def _scalar(name: str, value: Any, backend: Backend, kind: Kind, none: str) -> tuple[Scalar, bool]:
@@ -177,12 +181,12 @@ def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
 
 def check_strict(strict: bool | None, leaves: Leaves) -> bool:
     """Check the option `strict` alone; see `options`."""
-    return options(leaves, 1.0, 2.0, nonfinite="skip", strict=strict, reproducible=False).strict
+    return options(leaves, 1.0, 2.0, strict=strict, reproducible=False).strict
 
 
 def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) -> bool:
     """Check the option `reproducible` alone; see `options`."""
-    found = options(leaves, 1.0, order, nonfinite="skip", strict=False, reproducible=reproducible)
+    found = options(leaves, 1.0, order, strict=False, reproducible=reproducible)
     return found.reproducible
 
 

@@ -91,7 +91,7 @@ GROUP = agclip.ClipByGlobalNorm(1.0)
         (
             lambda: agclip.ZClip(target="median"),
             ValueError,
-            '`target` must be one of "reciprocal", "mean"; got \'median\'.',
+            "`target` must be one of \"reciprocal\", \"mean\"; got 'median'. Did you mean 'mean'?",
         ),
         (
             lambda: agclip.AdaGC(decay=1.0),
