@@ -752,9 +752,9 @@ BAD_SCALES = {
     "0-d 0": (np.asarray(0.0), ValueError, "must be a finite number > 0, or None; got 0.0"),
     "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
     "list": ([2.0], ValueError, "must be a scalar; got a list"),
-    "str": ("2", TypeError, f"{REAL}; got str"),
-    "True": (True, TypeError, f"{REAL}; got bool"),
-    "complex": (2j, TypeError, f"{REAL}; got complex"),
+    "str": ("2", TypeError, "must be a finite number > 0, or None; got str"),
+    "True": (True, TypeError, "must be a finite number > 0, or None; got bool"),
+    "complex": (2j, TypeError, "must be a finite number > 0, or None; got complex"),
 }
 
 
@@ -780,8 +780,8 @@ BAD_NORMS = {
     "-1": (-1, ValueError, "must be a norm, which is >= 0; got -1.0"),
     "-inf": (-INF, ValueError, "must be a norm, which is >= 0; got -inf"),
     "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
-    "str": ("5", TypeError, f"{REAL}; got str"),
-    "True": (True, TypeError, f"{REAL}; got bool"),
+    "str": ("5", TypeError, "must be a norm, which is >= 0; got str"),
+    "True": (True, TypeError, "must be a norm, which is >= 0; got bool"),
 }
 
 
@@ -936,9 +936,9 @@ BAD_EPS = {
     "nan": (NAN, ValueError, "must be a number >= 0, or None for no lower limit; got nan"),
     "list": ([1.0], ValueError, "must be a scalar; got a list"),
     "vector": (np.ones(2), ValueError, r"must be a scalar; got an array of shape \(2,\)"),
-    "str": ("1", TypeError, f"{REAL}; got str"),
-    "True": (True, TypeError, f"{REAL}; got bool"),
-    "complex": (1j, TypeError, f"{REAL}; got complex"),
+    "str": ("1", TypeError, "must be a number >= 0, or None for no lower limit; got str"),
+    "True": (True, TypeError, "must be a number >= 0, or None for no lower limit; got bool"),
+    "complex": (1j, TypeError, "must be a number >= 0, or None for no lower limit; got complex"),
 }
 
 
