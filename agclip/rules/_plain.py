@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agclip._backends import kernels, registry
 from agclip._backends.dtypes import kind_of
+from agclip._checks import is_number
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules import _memory
@@ -190,7 +190,7 @@ def _shape(saved: Any, path: str) -> tuple[int, ...]:
             msg = f"`{path}` must not be ragged; got rows of several lengths. {_ADVICE}"
             raise ValueError(msg)
         return (len(saved), *(inner.pop() if inner else ()))
-    if isinstance(saved, bool) or not isinstance(saved, numbers.Real):
+    if not is_number(saved):
         msg = f"`{path}` must hold numbers; got {type(saved).__name__}. {_ADVICE}"
         raise TypeError(msg)
     return ()
