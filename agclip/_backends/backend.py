@@ -9,7 +9,7 @@ from typing import Any
 
 from agclip._backends import kernels, powers
 from agclip._backends.batch import Known
-from agclip._backends.kernels import Factor, Run
+from agclip._backends.contract import Factor, Run
 from agclip._numerics.ranges import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends._memory import Memory, of

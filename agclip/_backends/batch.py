@@ -55,6 +55,11 @@ def _narrow(kinds: frozenset[Kind], wide: str) -> bool:
     return all(narrower(kind, wide) for kind in kinds)
 
 
+def double(leaves: Sequence[Array]) -> bool:
+    """Tell whether a leaf has the precision of float64."""
+    return any(kind.precision == 53 for kind in kinds(leaves))
+
+
 def entries(leaves: Sequence[Array]) -> int:
     """Return the number of real entries of leaves; a complex one counts as two."""
     if isinstance(leaves, Known):

@@ -9,25 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import array_api_compat
 
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 
 R = TypeVar("R")
-
-
-class Factor(NamedTuple):
-    """A coefficient as the product `pre * rest`, so that no representable result is lost.
-
-    `pre` is a power of two, or None for one; the two together reach below the smallest normal
-    number of the leaf. `narrow` is for leaves multiplied in float32, `wide` for float64 leaves.
-    """
-
-    narrow: tuple[Scalar | None, Scalar]
-    wide: tuple[Scalar | None, Scalar]
 
 
 def sum_squares(
@@ -228,16 +218,6 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int)
         if stride < itemsize + sum(smaller):
             return math.prod(shape) > 0
     return False
-
-
-class Run(Protocol):
-    """How a backend calls a pure program; what it returns has the type that the program returns."""
-
-    def __call__(
-        self, program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], /
-    ) -> R:
-        """Return `program(*static, *arrays)`."""
-        ...
 
 
 def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:

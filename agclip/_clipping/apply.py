@@ -1,4 +1,4 @@
-"""The last part of a clip's program: multiply, or hand back what came in."""
+"""The last part of a program: multiply, hand back what came in, or sum over examples."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip._backends import batch, devices, kernels
+from agclip._backends.backend import Backend
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import Factor
-from agclip._clipping.decide import Call
+from agclip._clipping.plan import StaticArgs
+from agclip._numerics import axis_sums
 from agclip._numerics.coefficient import Decision
 from agclip._trees.distinct import once
 from agclip._typing import Array, Scalar
 
 
-def apply(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
+def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> Sequence[Any]:
+    """Return what a program ends with: new leaves, sums over examples, or in place decisions."""
+    if call.inplace:
+        return made
+    return _summed(call, arrays, made[0]) if call.plan.per_example else _new(call, arrays, made)
+
+
+def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
     """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
-    results = list(arrays)
+    new = list(arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         members = batch.chosen(arrays, group)
         if call.host:
-            new = _apply_known(call, members, decision)
+            clipped = _apply_known(call, members, decision)
         else:
-            new = devices.spread(call.backend, members, _flat(decision), _applier(call))
-        for i, leaf in zip(group, new, strict=True):
-            results[i] = leaf
-    return results
+            clipped = devices.spread(call.backend, members, _flat(decision), _applier(call))
+        if len(group) == len(new):
+            return list(clipped)
+        for i, leaf in zip(group, clipped, strict=True):
+            new[i] = leaf
+    return new
 
 
-def _apply_known(call: Call, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
+def _apply_known(call: StaticArgs, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
     xp = call.backend.xp
     if not decision.active:
         return members
@@ -42,7 +53,7 @@ def _flat(decision: Decision) -> list[Scalar]:
     return [decision.active, decision.finite, *factor.narrow, *factor.wide]
 
 
-def _applier(call: Call) -> Any:
+def _applier(call: StaticArgs) -> Any:
     """Return a function of leaves and the scalars of a decision, all on one device."""
     backend, xp = call.backend, call.backend.xp
 
@@ -69,7 +80,7 @@ def _applier(call: Call) -> Any:
     return applied
 
 
-def _multiplied_anyway(call: Call, members: Sequence[Array]) -> bool:
+def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
     """Tell whether leaves within the bound may as well be multiplied by one.
 
     That is so where nobody can know that they are, and the product has their bits: of finite real
@@ -83,7 +94,7 @@ def _multiplied_anyway(call: Call, members: Sequence[Array]) -> bool:
     )
 
 
-def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
     backend = call.backend
     unwritten = once(backend, arrays)
@@ -102,14 +113,14 @@ def apply_(call: Call, arrays: Sequence[Array], made: Sequence[Decision]) -> Non
             devices.spread(backend, members, _flat(decision), _overwriter(call))
 
 
-def _known_idle(call: Call, active: Scalar) -> bool:
+def _known_idle(call: StaticArgs, active: Scalar) -> bool:
     if call.host:
         return not active
     free = call.backend.access(active) in ("free", "graph")
     return free and not bool(call.backend.xp.any(active))
 
 
-def _overwriter(call: Call) -> Any:
+def _overwriter(call: StaticArgs) -> Any:
     xp = call.backend.xp
 
     def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
@@ -128,3 +139,48 @@ def _overwriter(call: Call) -> Any:
         return members
 
     return overwritten
+
+
+def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> list[Array]:
+    """Return for each leaf the sum of its examples times their factors, and after them the count.
+
+    The count is the number of examples that were clipped or not finite.
+    """
+    backend, xp = call.backend, call.backend.xp
+    factors = [part for part in decision.factor.wide if part is not None]
+    zero = call.plan.nonfinite == "zero"
+    sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
+    # Integers of 32 bits would be summed in 64, which a device may lack.
+    count = xp.sum(xp.astype(decision.limited, call.wide(arrays)))
+    return [*sums, xp.astype(count, xp.int32)]
+
+
+def _weighted_sum(
+    backend: Backend, leaf: Array, factors: Sequence[Array], finite: Array, zero: bool
+) -> Array:
+    """Return the sum of examples times their factors, formed in the wide dtype."""
+    xp = backend.xp
+    wide = backend.wide(xp, leaf)
+    if kind_of(leaf.dtype).family == "complex":
+        wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
+    real = backend.wide(xp, leaf)
+
+    def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
+        y = kernels.cast(xp, rows, wide)
+        for factor in factors:
+            y = y * kernels.cast(xp, factor, real)
+        if zero:
+            y = xp.where(finite, y, xp.zeros_like(y))
+        return xp.sum(y, axis=0)
+
+    device = backend.device(leaf)
+    columns = [
+        devices.to_device(backend, xp.reshape(f, (-1,) + (1,) * (leaf.ndim - 1)), device)
+        for f in (finite, *factors)
+    ]
+    summed = backend.at(
+        leaf,
+        *(axis_sums.blockwise, backend, leaf, (0,), of_rows, axis_sums.add, tuple(columns)),
+    )
+    result: Array = kernels.cast(xp, summed, leaf.dtype)
+    return result

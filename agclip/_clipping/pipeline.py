@@ -1,4 +1,4 @@
-"""The way of one call: measure, decide, apply. Every norm clip goes through here.
+"""The way of every norm clip: measure, find the limits, decide, apply, give back.
 
 In place a call decides first and writes last, so that everything that can fail has been done when
 the first leaf is overwritten.
@@ -10,188 +10,135 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
-from agclip._clipping.apply import apply, apply_
-from agclip._clipping.decide import (
-    Call,
-    Plan,
-    bounds,
-    decisions,
-    given,
-    measure,
-    settle,
-    value_of,
-    widened,
-)
-from agclip._clipping.record import Details, details
-from agclip._numerics.coefficient import Decision
+from agclip._clipping import arguments
+from agclip._clipping.apply import overwrite, results
+from agclip._clipping.decide import decisions
+from agclip._clipping.limits import limits
+from agclip._clipping.measure import measure, value_of, widened
+from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
+from agclip._clipping.record import Details, details, reported
 from agclip._numerics.ranges import Norm
-from agclip._trees.leaves import Leaves
-from agclip._typing import Array, Scalar
+from agclip._trees.leaves import Leaves, warn_empty
+from agclip._typing import Array, Scalar, Tree
 
 _NAMED = 10
 """How many findings an error names one by one."""
 
 
-class Clipped(NamedTuple):
-    """What a clip gives back: the leaves, and the norm before clipping if there is but one."""
+class Outcome(NamedTuple):
+    """What a call has found and done; in place nothing has been written yet."""
 
-    arrays: Sequence[Array]
-    """The new leaves; in place those that came in, unless they are of another library."""
-    norms: Sequence[Scalar]
-    details: Details | None = None
-    """With `Plan.details`: the record of what has been done."""
-    pending: tuple[Call, Sequence[Decision]] | None = None
-    """In place: what `write` has still to do."""
+    leaves: Leaves
+    call: StaticArgs | None
+    """None of a tree without arrays."""
+    bound: Scalar | None
+    """The bound as it was checked."""
+    results: Sequence[Any] = ()
+    """The new leaves; in place the decisions on the groups."""
+    norms: Sequence[Array] = ()
+    """The norm before clipping, if there is but one."""
+    record: Details | None = None
+    """With `Plan.record`: what has been done."""
+    extra: Any = None
+    """What `Plan.limits` returned besides the limits."""
+
+    def tree(self) -> Tree:
+        """Return the clipped tree."""
+        return self.leaves.rebuild(self.results)
+
+    def write(self) -> None:
+        """Overwrite the leaves as has been decided."""
+        if self.leaves.originals is not None:
+            self.leaves.overwrite(self.results)
+        elif self.call is not None:
+            self.leaves.backend.run(overwrite, (self.call,), (self.leaves.arrays, self.results))
 
 
-def clip(
+def run(
     leaves: Leaves,
     plan: Plan,
-    bound: Scalar | None,
-    loss_scale: Scalar | None,
+    name: str,
+    bound: Any,
+    loss_scale: Any,
     *,
-    use_norm: Scalar | None = None,
+    use_norm: Any = None,
+    extra: Any = (),
     inplace: bool = False,
-) -> Clipped:
-    """Clip leaves by the norms of their groups; in place this decides, and `write` overwrites.
+    empty: str = "nothing is clipped",
+) -> Outcome:
+    """Clip leaves by the norms of their groups; in place this decides, and `Outcome.write` writes.
 
     Args:
-        leaves: The leaves, at least one.
+        leaves: The leaves.
         plan: What to do.
-        bound: The bound, checked; None for no bound.
-        loss_scale: What the leaves come in multiplied by, checked; None for one.
-        use_norm: The norm of the one group, checked, if the caller has it.
-        inplace: Decide only: the leaves are going to be overwritten by `write`.
+        name: The argument that the bound came in.
+        bound: A number >= 0, or a 0-d array; None for no bound.
+        loss_scale: The number > 0 that the leaves come in multiplied by; None for one.
+        use_norm: The norm of the one group, if the caller has it.
+        extra: What `Plan.limits` looks at besides.
+        inplace: Whether the leaves are going to be overwritten.
+        empty: What becomes of a tree without arrays: the end of the warning.
 
     Raises:
+        TypeError: If a number is none.
+        ValueError: If a number is out of its range; with `nonfinite="error"`, if the leaves are
+            traced.
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
-        ValueError: With `nonfinite="error"`, if the leaves are traced.
     """
+    bound = arguments.threshold(name, bound, leaves)
+    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if use_norm is not None:
+        use_norm = arguments.given_norm("use_norm", use_norm, leaves)
+    if not leaves.arrays:
+        warn_empty(leaves.name, empty)
+        return Outcome(leaves, None, bound)
     if use_norm is None:
         leaves.require_whole()
-    inplace = inplace and leaves.originals is None
-    backend, arrays = leaves.backend, leaves.arrays
-    bound = float("inf") if bound is None else bound
-    numbers = (bound, loss_scale, use_norm)
-    known = all(x is None or isinstance(x, float) for x in numbers)
-    free = known and leaves.access() == "free"
-    tested = free and plan.axes is not None and plan.reproducible and not plan.details
-    sharded = use_norm is not None and backend.partial(arrays) is not None
-    call = Call(backend, plan, free and plan.axes is None, tested, sharded)
+    limit = float("inf") if bound is None else bound
+    inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra)
+    call = static_args(leaves, plan, inputs, inplace=inplace)
     if plan.nonfinite != "error":
-        whole = _decided_at_once if inplace else _clipped
-        return clipped(leaves, call, backend.run(whole, (call,), (arrays, *numbers)), inplace)
-    norms = backend.run(_measured, (call,), (arrays, loss_scale, use_norm))
-    if use_norm is not None:
-        _require_finite_norm(leaves, norms[0])
-    require_finite(leaves, norms)
-    rest = decided if inplace else finished
-    results = backend.run(rest, (call,), (arrays, norms, bound, loss_scale))
-    return clipped(leaves, call, results, inplace)
+        return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
+    norms = leaves.backend.run(measure, (call,), (inputs,))
+    _require_finite(leaves, norms, use_norm)
+    return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
 
 
-def clipped(leaves: Leaves, call: Call, results: tuple[Any, ...], inplace: bool) -> Clipped:
-    """Return what a program has returned: new leaves, or in place decisions, before the rest."""
-    first, norms, record = results
-    if inplace:
-        return Clipped(leaves.arrays, norms, record, (call, first))
-    return Clipped(first, norms, record)
+def program(
+    call: StaticArgs, inputs: Inputs
+) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
+    """Return what `Outcome` holds, from the arrays: a pure function."""
+    return finish(call, measure(call, inputs), inputs)
 
 
-def write(leaves: Leaves, clipped: Clipped) -> None:
-    """Overwrite the leaves as a clip in place has decided."""
-    if leaves.originals is not None:
-        leaves.overwrite(clipped.arrays)
-    elif clipped.pending is not None:
-        call, made = clipped.pending
-        leaves.backend.run(apply_, (call,), (leaves.arrays, made))
+def finish(
+    call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
+) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
+    """Return the same from the norms."""
+    arrays, plan = inputs.arrays, call.plan
+    bounds, extra = limits(call, norms, inputs)
+    loss_scale = widened(call, arrays, inputs.loss_scale)
+    made, settled = decisions(call, arrays, norms[: len(bounds)], bounds, loss_scale)
+    reports = settled if plan.joint and not plan.per_example else ()
+    values = [value_of(call, arrays, norm, loss_scale) for norm in reports]
+    record = details(call, arrays, made, settled, norms[len(bounds) :], loss_scale)
+    return results(call, arrays, made), values, record, extra
 
 
-def _measured(
-    call: Call,
-    arrays: Sequence[Array],
-    loss_scale: Scalar | None,
-    use_norm: Scalar | None,
-) -> list[Norm]:
-    if use_norm is None:
-        return measure(call, arrays)
-    loss_scale = widened(call, arrays, loss_scale)
-    return given(call, arrays, use_norm, loss_scale)
-
-
-def decided(
-    call: Call,
-    arrays: Sequence[Array],
-    norms: Sequence[Norm],
-    bound: Scalar,
-    loss_scale: Scalar | None,
-) -> tuple[list[Decision], list[Scalar], Details | None]:
-    """Return the decisions on the groups, the norm to report, and the record."""
-    if isinstance(bound, list):
-        bound = [widened(call, arrays, one) for one in bound]
-    else:
-        bound = widened(call, arrays, bound)
-    loss_scale = widened(call, arrays, loss_scale)
-    limits = bounds(call.plan, bound, len(arrays))
-    others = norms[len(limits) :]
-    made, settled = decisions(call, arrays, norms[: len(limits)], limits, loss_scale)
-    joint = settled if call.plan.joint else ()
-    record = details(call, arrays, made, settled, others, loss_scale)
-    return made, [value_of(call, arrays, norm, loss_scale) for norm in joint], record
-
-
-def finished(
-    call: Call,
-    arrays: Sequence[Array],
-    norms: Sequence[Norm],
-    bound: Scalar,
-    loss_scale: Scalar | None,
-) -> tuple[list[Array], list[Scalar], Details | None]:
-    """Return the clipped leaves, the norm to report, and the record."""
-    made, values, record = decided(call, arrays, norms, bound, loss_scale)
-    return apply(call, arrays, made), values, record
-
-
-def _clipped(
-    call: Call,
-    arrays: Sequence[Array],
-    bound: Scalar,
-    loss_scale: Scalar | None,
-    use_norm: Scalar | None,
-) -> tuple[list[Array], list[Scalar], Details | None]:
-    norms = _measured(call, arrays, loss_scale, use_norm)
-    return finished(call, arrays, norms, bound, loss_scale)
-
-
-def _decided_at_once(
-    call: Call,
-    arrays: Sequence[Array],
-    bound: Scalar,
-    loss_scale: Scalar | None,
-    use_norm: Scalar | None,
-) -> tuple[list[Decision], list[Scalar], Details | None]:
-    norms = _measured(call, arrays, loss_scale, use_norm)
-    return decided(call, arrays, norms, bound, loss_scale)
-
-
-def norm_of(leaves: Leaves, plan: Plan, loss_scale: Scalar | None) -> Scalar:
-    """Return the joint norm of leaves, divided by the loss scale."""
+def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Array]]:
+    """Return the norm of all leaves, and with `Plan.record` that of each, divided by a number."""
     leaves.require_whole()
-    known = loss_scale is None or isinstance(loss_scale, float)
-    host = known and leaves.access() == "free"
-    call = Call(leaves.backend, plan, host)
-    return leaves.backend.run(_norm_of, (call,), (leaves.arrays, loss_scale))
+    inputs = Inputs(leaves.arrays, loss_scale=loss_scale)
+    call = static_args(leaves, plan, inputs, inplace=False)
+    if plan.nonfinite != "error":
+        return leaves.backend.run(_norms, (call,), (inputs,))
+    found = leaves.backend.run(measure, (call,), (inputs,))
+    _require_finite(leaves, found, None)
+    return leaves.backend.run(reported, (call,), (found, inputs))
 
 
-def _norm_of(
-    call: Call,
-    arrays: Sequence[Array],
-    loss_scale: Scalar | None,
-) -> Scalar:
-    loss_scale = widened(call, arrays, loss_scale)
-    (norm,) = measure(call, arrays)
-    norm = settle(call, arrays, norm, loss_scale)
-    return value_of(call, arrays, norm, loss_scale)
+def _norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]]:
+    return reported(call, measure(call, inputs), inputs)
 
 
 def _known_finite(leaves: Leaves, norm: Norm) -> bool:
@@ -199,22 +146,20 @@ def _known_finite(leaves: Leaves, norm: Norm) -> bool:
     return bool(finite if isinstance(finite, bool) else leaves.backend.xp.all(finite))
 
 
-def _require_finite_norm(leaves: Leaves, norm: Norm) -> None:
-    if leaves.access() != "never" and not _known_finite(leaves, norm):
-        msg = (
-            '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the '
-            "step, or choose another policy for `nonfinite`."
-        )
-        raise FloatingPointError(msg)
-
-
-def require_finite(leaves: Leaves, norms: Sequence[Norm]) -> None:
+def _require_finite(leaves: Leaves, norms: Sequence[Norm], use_norm: Scalar | None) -> None:
     """Raise if a norm is not finite, naming the leaves that hold a NaN or an infinity.
 
     Reads one value a group: a synchronisation on devices, a computation on lazy arrays.
     """
     backend, xp = leaves.backend, leaves.backend.xp
-    if leaves.access() == "never":
+    traced = leaves.access() == "never"
+    if use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
+        msg = (
+            '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the '
+            "step, or choose another policy for `nonfinite`."
+        )
+        raise FloatingPointError(msg)
+    if traced:
         msg = (
             '`nonfinite` must not be "error" for traced arrays, whose values cannot be read; got '
             f"traced arrays of {backend.name} in `{leaves.name}`. Use another policy, and test the "

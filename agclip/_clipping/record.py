@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._clipping.decide import Call, settle, value_of
+from agclip._clipping.measure import settle, value_of, widened
+from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
 from agclip._numerics.ranges import Norm
@@ -30,7 +31,7 @@ class Details(NamedTuple):
 
 
 def details(
-    call: Call,
+    call: StaticArgs,
     arrays: Sequence[Array],
     made: Sequence[Decision],
     norms: Sequence[Norm],
@@ -47,7 +48,7 @@ def details(
         others: The norms of `Plan.others`, empty for norms along axes.
         loss_scale: As a scalar of the arithmetic; None for one.
     """
-    if not call.plan.details:
+    if not call.plan.record:
         return None
     whole, single = joint_and_single(call, norms, others)
     finite = [decision.finite for decision in made]
@@ -74,7 +75,7 @@ def _quotient(a: Scalar, b: Scalar) -> Scalar:
 
 
 def joint_and_single(
-    call: Call, norms: Sequence[Norm], others: Sequence[Norm]
+    call: StaticArgs, norms: Sequence[Norm], others: Sequence[Norm]
 ) -> tuple[Norm, Sequence[Norm]]:
     """Return the norm of all leaves, and that of each."""
     if call.plan.axes is not None:
@@ -94,20 +95,26 @@ def of_values(backend: Backend, values: Sequence[Array], order: float) -> Norm:
     return Norm(norm.root[0, ...], scale, norm.finite[0, ...])
 
 
-def reported(
-    call: Call, arrays: Sequence[Array], norms: Sequence[Norm], loss_scale: Scalar | None
-) -> tuple[Array, list[Array]]:
-    """Return the values of the norms of all leaves and of each, as `global_norm` returns one."""
-    count = len(call.plan.groups(len(arrays)))
-    whole, single = joint_and_single(call, norms[:count], norms[count:])
-    whole = settle(call, arrays, whole, loss_scale)
-    values = []
-    for leaf, norm in zip(arrays, single, strict=True):
-        values.append(value_of(call, [leaf], settle(call, [leaf], norm, loss_scale), loss_scale))
-    return value_of(call, arrays, whole, loss_scale), values
+def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[Array, list[Array]]:
+    """Return the values of the norms of all leaves and of each, as `global_norm` returns one.
+
+    Without `Plan.record` those of each are left out.
+    """
+    arrays, plan = inputs.arrays, call.plan
+    loss_scale = widened(call, arrays, inputs.loss_scale)
+    count = len(plan.groups(len(arrays)))
+    whole: Norm = norms[0]
+    single: Sequence[Norm] = ()
+    if plan.record:
+        whole, single = joint_and_single(call, norms[:count], norms[count:])
+    values = [
+        value_of(call, [leaf], settle(call, [leaf], norm, loss_scale), loss_scale)
+        for leaf, norm in zip(arrays, single, strict=bool(single))
+    ]
+    return value_of(call, arrays, settle(call, arrays, whole, loss_scale), loss_scale), values
 
 
-def _coefficient(call: Call, decision: Decision, loss_scale: Scalar | None) -> Scalar:
+def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:
     m = call.m
     pre, rest = decision.factor.wide
     if not call.host:
@@ -121,7 +128,7 @@ def _coefficient(call: Call, decision: Decision, loss_scale: Scalar | None) -> S
     return coefficient
 
 
-def _least(call: Call, arrays: Sequence[Array], values: Sequence[Scalar]) -> Array:
+def _least(call: StaticArgs, arrays: Sequence[Array], values: Sequence[Scalar]) -> Array:
     m, xp = call.m, call.backend.xp
 
     def smaller(a: Scalar, b: Scalar) -> Scalar:
@@ -140,7 +147,7 @@ def _minimum(xp: Any, values: Array) -> Array:
     return xp.min(values) if 0 not in values.shape else xp.sum(values) + 1.0
 
 
-def _anywhere(call: Call, arrays: Sequence[Array], facts: Sequence[Scalar]) -> Array:
+def _anywhere(call: StaticArgs, arrays: Sequence[Array], facts: Sequence[Scalar]) -> Array:
     xp = call.backend.xp
     if call.host:
         return _array(call, arrays, any(facts), xp.bool)
@@ -148,5 +155,5 @@ def _anywhere(call: Call, arrays: Sequence[Array], facts: Sequence[Scalar]) -> A
     return devices.reduce(call.backend, ones, lambda a, b: a | b)
 
 
-def _array(call: Call, arrays: Sequence[Array], value: Any, dtype: DType) -> Array:
+def _array(call: StaticArgs, arrays: Sequence[Array], value: Any, dtype: DType) -> Array:
     return kernels.number(call.backend.xp, value, dtype, call.backend.device(arrays[0]))

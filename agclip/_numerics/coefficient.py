@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from agclip._backends import host_scalars
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import Kind, kind_named
-from agclip._backends.kernels import Factor, is_one, scaled
+from agclip._backends.kernels import is_one, scaled
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._typing import Namespace, NonFinite, Scalar
 
 STRICT_MARGIN = {"float64": 1.0 - 2.0**-50, "float32": 1.0 - 2.0**-20}
+_TINY_FLOAT32 = [(right / left, power) for left, right, power in RANGES["float32"].tiny]
 _LARGEST = {name: kind_named(name).largest for name in RANGES}
 
 
@@ -58,6 +61,8 @@ def decide(
         terms: What else there is to know.
     """
     root, scale, finite, _ = norm
+    if m is host_scalars and loss_scale is None and terms.narrow and terms.wide == "float64":
+        return _decide_floats(root, finite, bound, terms)
     limit = _limit(m, bound, loss_scale, scale, terms)
     over = m.logical_not(root <= limit)
     clipped = over & finite
@@ -68,6 +73,27 @@ def decide(
     active = limited if loss_scale is None else limited | m.logical_not(limited)
     factor = _factor(m, pre, rest, terms.wide, divided=loss_scale is not None)
     return Decision(limited, active, factor, finite, limit)
+
+
+def _decide_floats(root: float, finite: bool, bound: float, terms: Terms) -> Decision:
+    """Return what `decide` does of a norm without a scale, in float64 without a loss scale.
+
+    The case of almost every call on the host: a function call for each operation would be most of
+    the time that a small tree takes.
+    """
+    limit = bound * STRICT_MARGIN["float64"] if terms.shrink < 1.0 else bound
+    over = not root <= limit
+    rest = 1.0
+    if over and finite:
+        rest = bound / root * terms.shrink
+    elif not finite and terms.policy in ("propagate", "error"):
+        rest = math.nan
+    limited = over and finite if terms.policy == "skip" else over or not finite
+    power = 1.0
+    for end, smaller in _TINY_FLOAT32:
+        power = smaller if rest < end else power
+    narrow = (None, rest) if power == 1.0 else (power, rest / power)
+    return Decision(limited, limited, Factor(narrow=narrow, wide=(None, rest)), finite, limit)
 
 
 def _limit(

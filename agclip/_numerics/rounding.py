@@ -10,6 +10,7 @@ the reproducible norm is computed.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,43 +35,50 @@ class Tally:
 tally = Tally()
 
 
+_ARITHMETIC = 2.0**-50
+"""What the few operations from a norm to a coefficient add to its relative error: four times the
+roundoff of float64."""
+
+
 def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
     """Return a bound on |n / norm - 1| for a norm n from plain sums of the leaves' squares.
 
     A backend adds at most `chain` squares, and then the sums of as many, one after the other.
     """
-    count = batch.entries(leaves)
+    return error_of(backend, batch.entries(leaves))
+
+
+def error_of(backend: Backend, count: int) -> float:
+    """Return the same bound for a number of real elements."""
     chain = backend.chain or backend.block or count
-    return _error(min(chain + count // max(chain, 1), count), count)
+    additions = min(chain + count // max(chain, 1), count)
+    # Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an element.
+    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
+    return squares / 2 + 2.0**-51
 
 
 def error_along(leaf: Array, axes: tuple[int, ...]) -> float:
     """Return a bound as `relative_error`, for plain sums along axes in any order."""
     parts = 2 if kind_of(leaf.dtype).family == "complex" else 1
     count = parts * math.prod(leaf.shape[axis] for axis in axes)
-    return _error(count, count)
-
-
-def _error(additions: int, count: int) -> float:
-    """Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an entry."""
-    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
+    squares: float = (count + 8) * 2.0**-53 + count * 2.0**-63
     return squares / 2 + 2.0**-51
 
 
 def certain_range(value: Any, error: float) -> tuple[Any, Any]:
     """Return the ends of what a value with a relative error may be.
 
-    The error is that of a norm; four times the roundoff of float64 more is what the few operations
-    from a norm to a coefficient add to it.
+    The error is that of a norm; the arithmetic from it to a coefficient is allowed for.
     """
-    margin = error + 2.0**-50
+    margin = error + _ARITHMETIC
     return value * (1.0 - margin), value * (1.0 + margin)
 
 
 def same_float32(value: float, error: float) -> bool:
     """Tell whether all that a value may be is rounded to the same float32."""
-    low, high = certain_range(value, error)
-    return host_scalars.float32(low) == host_scalars.float32(high)
+    margin = error + _ARITHMETIC
+    low, high = value * (1.0 - margin), value * (1.0 + margin)
+    return ctypes.c_float(low).value == ctypes.c_float(high).value
 
 
 def settle_axis_norm(

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agclip._backends import devices
-from agclip._clipping import arguments, axis_arguments
-from agclip._clipping.apply import apply
-from agclip._clipping.decide import Call, Plan, decisions, measure, widened
-from agclip._clipping.pipeline import Clipped, clipped, require_finite, write
-from agclip._clipping.record import Details, details
-from agclip._numerics.coefficient import Decision
-from agclip._numerics.ranges import Norm
+from agclip._clipping import arguments, axis_arguments, pipeline
+from agclip._clipping.limits import of_parameters
+from agclip._clipping.pipeline import Outcome
+from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather, gather_like
-from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
-from agclip._typing import Array, Bound, NonFinite, Number, Scalar, T, Tree, UnitAxes
+from agclip._typing import Array, Bound, NonFinite, Number, T, Tree, UnitAxes
 
 
 def adaptive_grad_clip(
@@ -73,8 +69,7 @@ def adaptive_grad_clip(
     """
     leaves = gather(grads, "grads")
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    new = clip(leaves, plan, params, clipping, eps, loss_scale, inplace=False)
-    result: T = leaves.rebuild(new.arrays)
+    result: T = run(leaves, plan, params, clipping, eps, loss_scale, inplace=False).tree()
     return result
 
 
@@ -118,7 +113,7 @@ def adaptive_grad_clip_(
     grads = materialised(grads)
     leaves = gather(grads, "grads", inplace=True)
     plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
-    write(leaves, clip(leaves, plan, params, clipping, eps, loss_scale, inplace=True))
+    run(leaves, plan, params, clipping, eps, loss_scale, inplace=True).write()
     return grads
 
 
@@ -141,7 +136,7 @@ def _plan(
     )
 
 
-def clip(
+def run(
     leaves: Leaves,
     plan: Plan,
     params: Tree,
@@ -150,73 +145,16 @@ def clip(
     loss_scale: Any,
     *,
     inplace: bool,
-) -> Clipped:
-    """Clip leaves whose plan names the axes of their units; numbers are checked here.
-
-    In place this decides, and `_clipping.pipeline.write` overwrites.
-    """
-    clipping = arguments.threshold("clipping", clipping, leaves)
+) -> Outcome:
+    """Clip leaves whose plan names the axes of their units, as `pipeline.run` does."""
     floor = arguments.floor("eps", eps, leaves)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-    if not leaves.arrays:
-        warn_empty(leaves.name)
-        return Clipped([], [])
-    others = gather_like(leaves, params, "params")
-    for each in (leaves, others):
-        each.require_whole()
-    weights = others.arrays
-    call = Call(leaves.backend, plan)
-    numbers = (
-        float("inf") if clipping is None else clipping,
-        floor,
-        loss_scale,
+    weights: Sequence[Array] = ()
+    if leaves.arrays:
+        others = gather_like(leaves, params, "params")
+        others.require_whole()
+        weights = others.arrays
+    plan = plan._replace(limits=of_parameters)
+    extra = (weights, floor)
+    return pipeline.run(
+        leaves, plan, "clipping", clipping, loss_scale, extra=extra, inplace=inplace
     )
-    run = leaves.backend.run
-    norms = run(_measured, (call,), (leaves.arrays, weights))
-    if plan.nonfinite == "error":
-        require_finite(leaves, norms[0])
-    inplace = inplace and leaves.originals is None
-    program = _decided if inplace else _finished
-    results = run(program, (call,), (leaves.arrays, norms, *numbers))
-    return clipped(leaves, call, results, inplace)
-
-
-def _measured(
-    call: Call, grads: Sequence[Array], params: Sequence[Array]
-) -> tuple[list[Norm], list[Norm]]:
-    return measure(call, grads), measure(call, params)
-
-
-def _decided(
-    call: Call,
-    grads: Sequence[Array],
-    norms: tuple[Sequence[Norm], Sequence[Norm]],
-    clipping: Scalar,
-    floor: Scalar,
-    loss_scale: Scalar | None,
-) -> tuple[list[Decision], list[Scalar], Details | None]:
-    clipping, floor, loss_scale = (
-        widened(call, grads, number) for number in (clipping, floor, loss_scale)
-    )
-    of_grads, of_params = norms
-    limits = [call.backend.at(norm.root, _limit, call, norm, floor, clipping) for norm in of_params]
-    made, settled = decisions(call, grads, of_grads, limits, loss_scale)
-    return made, [], details(call, grads, made, settled, [], loss_scale)
-
-
-def _limit(call: Call, norm: Norm, floor: Scalar, clipping: Scalar) -> Scalar:
-    """Return the bound on a gradient beside a parameter of that norm."""
-    xp, value = call.backend.xp, norm.root / norm.scale
-    device = call.backend.device(value)
-    least, ratio = (devices.to_device(call.backend, x, device) for x in (floor, clipping))
-    value = xp.where(value < least, least, value)
-    # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
-    given = (ratio == 0) | xp.isinf(ratio)
-    return xp.where(given, ratio, ratio * value)
-
-
-def _finished(
-    call: Call, grads: Sequence[Array], *rest: Any
-) -> tuple[list[Array], list[Scalar], Details | None]:
-    made, norms, record = _decided(call, grads, *rest)
-    return apply(call, grads, made), norms, record

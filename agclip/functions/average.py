@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, Unpack, overload
 
-from agclip._clipping import arguments
-from agclip._clipping.decide import Plan
+from agclip._clipping import arguments, pipeline
+from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T
-from agclip.functions.norm import clip_each
 
 
 @overload
@@ -59,7 +58,8 @@ def clip_by_average_norm(
     """
     leaves = gather(t, "t")
     plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
-    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
+    result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
+    return result
 
 
 def clip_by_average_norm_(
@@ -96,7 +96,8 @@ def clip_by_average_norm_(
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, size, clip_norm, strict, nonfinite, reproducible)
-    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
+    pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
+    return t
 
 
 @overload
@@ -141,7 +142,8 @@ def clip_by_rms(
     """
     leaves = gather(t, "t")
     plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
-    return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, False)
+    result: T = pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale).tree()
+    return result
 
 
 def clip_by_rms_(
@@ -177,7 +179,8 @@ def clip_by_rms_(
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _weighted(leaves, root_size, clip_rms, strict, nonfinite, reproducible)
-    return clip_each(leaves, plan, "clip_rms", clip_rms, loss_scale, t, True)
+    pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale, inplace=True).write()
+    return t
 
 
 def size(leaf: Array) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agclip import config
-from agclip._clipping import arguments
-from agclip._clipping.decide import Plan
-from agclip._clipping.pipeline import clip, norm_of, write
+from agclip._clipping import arguments, pipeline
+from agclip._clipping.plan import Plan
 from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves, warn_empty
@@ -60,7 +59,7 @@ def global_norm(
     if not leaves.arrays:
         warn_empty(leaves.name, "the norm is 0")
         return _zero()
-    return leaves.own(norm_of(leaves, plan, loss_scale))
+    return leaves.own(pipeline.norms(leaves, plan, loss_scale)[0])
 
 
 def clip_by_global_norm(
@@ -120,7 +119,8 @@ def clip_by_global_norm(
     """
     leaves = gather(t_list, "t_list", listed=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
-    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=False)
+    outcome = _run(leaves, plan, clip_norm, use_norm, loss_scale, inplace=False)
+    return outcome.tree(), _norm(outcome)
 
 
 def clip_by_global_norm_(
@@ -161,7 +161,10 @@ def clip_by_global_norm_(
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
-    return _clip(leaves, plan, clip_norm, use_norm, loss_scale, t_list, inplace=True)
+    outcome = _run(leaves, plan, clip_norm, use_norm, loss_scale, inplace=True)
+    norm = _norm(outcome)
+    outcome.write()
+    return t_list, norm
 
 
 def _plan(
@@ -183,30 +186,23 @@ def _plan(
     )
 
 
-def _clip(
-    leaves: Leaves,
-    plan: Plan,
-    clip_norm: Bound,
-    use_norm: Any,
-    loss_scale: Any,
-    t_list: T,
-    *,
-    inplace: bool,
-) -> tuple[T, Array]:
-    bound = arguments.threshold("clip_norm", clip_norm, leaves)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-    if use_norm is not None:
-        use_norm = arguments.given_norm("use_norm", use_norm, leaves)
-    if not leaves.arrays:
-        warn_empty(leaves.name, "nothing is clipped, and the norm is 0")
-        return t_list if inplace else leaves.rebuild([]), _zero()
-    clipped = clip(leaves, plan, bound, loss_scale, use_norm=use_norm, inplace=inplace)
-    norm = leaves.own(clipped.norms[0])
-    if inplace:
-        write(leaves, clipped)
-        return t_list, norm
-    result: T = leaves.rebuild(clipped.arrays)
-    return result, norm
+def _run(
+    leaves: Leaves, plan: Plan, clip_norm: Any, use_norm: Any, loss_scale: Any, *, inplace: bool
+) -> pipeline.Outcome:
+    return pipeline.run(
+        leaves,
+        plan,
+        "clip_norm",
+        clip_norm,
+        loss_scale,
+        use_norm=use_norm,
+        inplace=inplace,
+        empty="nothing is clipped, and the norm is 0",
+    )
+
+
+def _norm(outcome: pipeline.Outcome) -> Array:
+    return outcome.leaves.own(outcome.norms[0]) if outcome.norms else _zero()
 
 
 def _zero() -> Array:

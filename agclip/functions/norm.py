@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack, overload
+from typing import Unpack, overload
 
-from agclip._clipping import arguments, axis_arguments
-from agclip._clipping.decide import Plan
-from agclip._clipping.pipeline import clip, write
+from agclip._clipping import arguments, axis_arguments, pipeline
+from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, Order, T
 
@@ -87,7 +86,8 @@ def clip_by_norm(
     """
     leaves = gather(t, "t")
     plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
-    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, False)
+    result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
+    return result
 
 
 def clip_by_norm_(
@@ -127,7 +127,8 @@ def clip_by_norm_(
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
     plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
-    return clip_each(leaves, plan, "clip_norm", clip_norm, loss_scale, t, True)
+    pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
+    return t
 
 
 def _plan(
@@ -154,20 +155,3 @@ def _plan(
         nonfinite=arguments.policy(nonfinite, clip_norm),
         reproducible=arguments.check_reproducible(reproducible, order, leaves),
     )
-
-
-def clip_each(
-    leaves: Leaves, plan: Plan, name: str, bound: Any, loss_scale: Any, t: T, inplace: bool
-) -> T:
-    """Clip each leaf by its own norm, after checking the numbers."""
-    bound = arguments.threshold(name, bound, leaves)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-    if not leaves.arrays:
-        warn_empty(leaves.name)
-        return t if inplace else leaves.rebuild([])
-    clipped = clip(leaves, plan, bound, loss_scale, inplace=inplace)
-    if inplace:
-        write(leaves, clipped)
-        return t
-    result: T = leaves.rebuild(clipped.arrays)
-    return result

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._clipping.decide import Plan
+from agclip._clipping import pipeline
+from agclip._clipping.plan import Plan
 from agclip._clipping.record import Details
-from agclip._clipping.stages import measured
 from agclip._trees.distinct import once
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar
 from agclip.functions import value
 from agclip.rules._info import ClipInfo, info_of
+from agclip.rules._rule import State, Step
 
 BOUND = "a real number, an array of them, or None"
 
@@ -27,8 +29,8 @@ def info(
     policy: NonFinite = "skip",
 ) -> ClipInfo:
     """Return the record of a clip that takes `before`, without the loss scale, to `after`."""
-    plan = Plan(joint=True, nonfinite=policy, details=True)
-    _, norm, norms = measured(leaves, plan, loss_scale)
+    plan = Plan(joint=True, nonfinite=policy, record=True)
+    norm, norms = pipeline.norms(leaves, plan, loss_scale)
     scale, clipped, nonfinite, skip = leaves.backend.run(
         _compared, (leaves.backend,), (list(before), list(after))
     )
@@ -79,7 +81,16 @@ def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
     return list(value.clip(leaves, None, None, loss_scale, inplace=False))
 
 
-def write(leaves: Leaves, after: Sequence[Array]) -> None:
+def step(
+    leaves: Leaves, after: Sequence[Array], state: State, made: ClipInfo, *, inplace: bool
+) -> Step:
+    """Return the step that new entries make: the tree, or how to write it."""
+    if inplace:
+        return Step(None, state, made, functools.partial(_write, leaves, after))
+    return Step(leaves.rebuild(after), state, made)
+
+
+def _write(leaves: Leaves, after: Sequence[Array]) -> None:
     """Overwrite each distinct leaf with its new entries."""
     if leaves.originals is not None:
         leaves.overwrite(after)

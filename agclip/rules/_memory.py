@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.registry import resolve
 from agclip._checks import describe
-from agclip._clipping.stages import decided, measured
+from agclip._clipping import pipeline
+from agclip._clipping.measure import widened as widened_for
+from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._clipping.record import reported
+from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
-from agclip.rules import _apply
 from agclip.rules._layout import JOINED, ByPath, Layout
-from agclip.rules._rule import Options, State, Step, Steps
+from agclip.rules._rule import Options, State, Step, Steps, taken
 
 Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
 """`(xp, …)` → the bound, the threshold to report, and the new state."""
@@ -184,40 +187,37 @@ class OfGlobalNorm(Remembers, Options):
         """Return the state that a step starts from."""
         return ready(self, leaves, state)
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = self._gathered(grads, inplace=inplace)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, None, state)
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         state = self._checked(leaves, state)
-        scale = self._scale_of(leaves)
-        plan = self._plan(leaves, 1.0, joint=True)
-        norms, norm, _ = measured(leaves, plan, scale)
-        program, numbers = self._advance()
-        backend = leaves.backend
-        bound, threshold, state = backend.run(
-            _run, (program, backend, numbers), (state, norm, leaves.arrays[:1])
+        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=FromNorm(*self._advance()))
+        outcome = pipeline.run(
+            leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
-        bound = known(backend, bound)
-        clipped = decided(leaves, plan, norms, bound, scale, inplace=inplace)
-        state = settled(state)
-        return _apply.result(leaves, clipped, threshold, plan.nonfinite, state, inplace=inplace)
+        threshold, new = outcome.extra
+        return taken(outcome, threshold, plan.nonfinite, settled(new), inplace=inplace)
+
+
+class FromNorm(NamedTuple):
+    """The limit on the global norm that follows from it and from a state, `Inputs.extra`."""
+
+    program: Advance
+    """`(backend, numbers, state, norm)` → the bound, the threshold to report, and the new state."""
+    numbers: tuple[float, ...]
+
+    def __call__(
+        self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
+    ) -> tuple[list[Scalar], tuple[Scalar, State]]:
+        """Return the limit; and what is reported as the threshold, with the new state."""
+        backend, arrays = call.backend, inputs.arrays
+        norm, _ = reported(call, norms, inputs)
+        norm = kernels.cast(backend.xp, norm, call.wide(arrays))
+        bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
+        return [widened_for(call, arrays, known(backend, bound))], (threshold, new)
 
 
 def known(backend: Backend, bound: Array) -> Scalar:
     """Return a bound as a float where it can be read for nothing, else itself."""
     return float(bound) if backend.access(bound) == "free" else bound
-
-
-def _run(
-    program: Advance,
-    backend: Backend,
-    numbers: tuple[float, ...],
-    state: State,
-    norm: Array,
-    arrays: Sequence[Array],
-) -> tuple[Scalar, Scalar, dict[str, Any]]:
-    wide = backend.wide(backend.xp, arrays[0])
-    return program(backend, numbers, state, kernels.cast(backend.xp, norm, wide))
 
 
 def gathered(backend: Backend, values: Sequence[Array], like: Array) -> Array:

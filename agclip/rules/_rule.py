@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from agclip._checks import describe
 from agclip._clipping import arguments
-from agclip._clipping.decide import Plan
+from agclip._clipping.pipeline import Outcome
+from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
+from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.tree import materialised
 from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
-from agclip.rules._info import ClipInfo
+from agclip.rules._info import ClipInfo, empty_info, info_of
 from agclip.rules._resolve import configured
 
 State = Any
@@ -99,6 +100,19 @@ class Steps:
         return grads, taken.state, taken.info
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        """Take the tree apart, and decide; a tree without arrays is done with."""
+        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        if leaves.arrays:
+            return self._run(leaves, state, params, inplace=inplace)
+        warn_empty(leaves.name)
+        return Step(leaves.rebuild([]), state, empty_info(leaves, self._limit_of_nothing(leaves)))
+
+    def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
+        """Return the bound to report of a tree without arrays; None for none."""
+        return None
+
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        """Decide on leaves, of which there is at least one."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -143,10 +157,6 @@ class Options(Steps):
         chosen = configured(self.nonfinite, self.reproducible, self.strict)
         return replace(self, **chosen._asdict())
 
-    def _gathered(self, grads: Tree, *, inplace: bool) -> Leaves:
-        """Return the leaves of gradients, checked."""
-        return gather(grads, "grads", listed=True, inplace=inplace)
-
     def _plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
         """Return what the core is to do, a record included."""
         if joint:
@@ -158,12 +168,19 @@ class Options(Steps):
             strict=arguments.check_strict(strict, leaves),
             nonfinite=arguments.policy(nonfinite, bound),
             reproducible=arguments.check_reproducible(reproducible, order, leaves),
-            details=True,
+            record=True,
         )
 
-    def _scale_of(self, leaves: Leaves) -> Scalar | None:
-        """Return the loss scale, checked."""
-        return arguments.positive("loss_scale", self.loss_scale, leaves)
+
+def taken(
+    outcome: Outcome, threshold: Scalar | None, policy: str, state: State, *, inplace: bool
+) -> Step:
+    """Return the step that a call of the pipeline makes: the tree, or how to write it."""
+    assert outcome.record is not None, "rules ask for a record"
+    info = info_of(outcome.leaves, outcome.record, threshold, policy)
+    if inplace:
+        return Step(None, state, info, outcome.write)
+    return Step(outcome.tree(), state, info)
 
 
 def check_rule(name: str, rule: Any) -> None:

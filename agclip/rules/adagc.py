@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agclip._backends import devices
 from agclip._backends.backend import Backend
-from agclip._clipping.stages import decided, measured
+from agclip._clipping import pipeline
+from agclip._clipping.measure import widened
+from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._clipping.record import reported
+from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
-from agclip.rules import _apply, _checks, _memory, _paths
+from agclip.rules import _checks, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average, times
-from agclip.rules._rule import Options, State, Step
+from agclip.rules._rule import Options, State, Step, taken
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,30 +75,48 @@ class AdaGC(_memory.Remembers, Options):
         state = _memory.ready(self, leaves, state)
         return _memory.joined(state, "average", paths, lambda _: _memory.real(leaves, 0.0))
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = self._gathered(grads, inplace=inplace)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, None, state)
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         paths = _paths.paths(leaves)
         state = self._known(leaves, state, paths)
-        scale = self._scale_of(leaves)
-        plan = self._plan(leaves, 1.0, joint=False)
-        norms, norm, values = measured(leaves, plan, scale)
-        numbers = (self.relative, self.absolute, self.decay, self.warmup)
         averages = [
             _memory.here(leaves, state["average"][path], f"state['average'][{path!r}]")
             for path in paths
         ]
         late = _memory.since(leaves, state, paths)
-        bounds, threshold, count, averages = leaves.backend.run(
-            _advance, (leaves.backend, numbers), (state["count"], late, averages, values, norm)
+        limits = _FromNorms((self.relative, self.absolute, self.decay, self.warmup))
+        plan = self._plan(leaves, 1.0, joint=False)._replace(limits=limits)
+        extra = (state["count"], late, averages)
+        outcome = pipeline.run(
+            leaves, plan, "bound", None, self.loss_scale, extra=extra, inplace=inplace
         )
-        limits = _limits(leaves, bounds)
-        clipped = decided(leaves, plan, norms, limits, scale, inplace=inplace)
+        threshold, count, averages = outcome.extra
         # Leaves that have no gradient in this step keep their averages.
         kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
         state = _memory.settled({**state, "count": count, "average": kept})
-        return _apply.result(leaves, clipped, threshold, plan.nonfinite, state, inplace=inplace)
+        return taken(outcome, threshold, plan.nonfinite, state, inplace=inplace)
+
+
+class _FromNorms(NamedTuple):
+    """The limit on each leaf's norm; `Inputs.extra` holds the count, late leaves and averages."""
+
+    numbers: tuple[float, ...]
+
+    def __call__(
+        self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
+    ) -> tuple[list[Any], tuple[Array, Array, list[Array]]]:
+        """Return the limits; and the threshold to report, the new count and averages."""
+        backend, arrays = call.backend, inputs.arrays
+        norm, values = reported(call, norms, inputs)
+        count, late, averages = inputs.extra
+        bounds, threshold, count, averages = _advance(
+            backend, self.numbers, count, late, averages, values, norm
+        )
+        there = [
+            devices.to_device(backend, bound, backend.device(leaf))
+            for bound, leaf in zip(bounds, arrays, strict=True)
+        ]
+        known = [_memory.known(backend, bound) for bound in there]
+        return [widened(call, arrays, bound) for bound in known], (threshold, count, averages)
 
 
 def _advance(
@@ -131,13 +153,3 @@ def _by_all(xp: Any, n: Array, whole: Array, absolute: float) -> Array:
     over = xp.isfinite(whole) & (whole > absolute)
     ratio = xp.full_like(whole, absolute) / xp.where(over, whole, xp.ones_like(whole))
     return xp.where(over, n * ratio, xp.full_like(n, math.inf))
-
-
-def _limits(leaves: Leaves, bounds: Sequence[Array]) -> list[Any]:
-    """Return the bound of each leaf, on its device."""
-    backend = leaves.backend
-    there = [
-        devices.to_device(backend, bound, backend.device(leaf))
-        for bound, leaf in zip(bounds, leaves.arrays, strict=True)
-    ]
-    return [_memory.known(backend, bound) for bound in there]

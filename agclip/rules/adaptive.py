@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agclip._clipping import arguments, axis_arguments
-from agclip._typing import Bound, Tree, UnitAxes
+from agclip._trees.leaves import Leaves
+from agclip._typing import Bound, Scalar, Tree, UnitAxes
 from agclip.functions import adaptive
-from agclip.rules import _apply, _checks
-from agclip.rules._rule import Options, State, Step
+from agclip.rules import _checks
+from agclip.rules._rule import Options, State, Step, taken
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,15 +54,18 @@ class AdaptiveGradClip(Options):
                 "rule.update(grads, state, params), clipper(grads, params)."
             )
             raise TypeError(msg)
-        leaves = self._gathered(grads, inplace=inplace)
+        return super()._step(grads, state, params, inplace=inplace)
+
+    def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
+        return arguments.threshold("clipping", self.clipping, leaves)
+
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         axes = tuple(
             axis_arguments.unit(self.unit_axes, leaf, leaves.path(i))
             for i, leaf in enumerate(leaves.arrays)
         )
         plan = self._plan(leaves, self.clipping, joint=False)._replace(axes=axes)
-        clipping = arguments.threshold("clipping", self.clipping, leaves)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, clipping, state)
-        scale = self.loss_scale
-        clipped = adaptive.clip(leaves, plan, params, clipping, self.eps, scale, inplace=inplace)
-        return _apply.result(leaves, clipped, clipping, plan.nonfinite, state, inplace=inplace)
+        outcome = adaptive.run(
+            leaves, plan, params, self.clipping, self.eps, self.loss_scale, inplace=inplace
+        )
+        return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)

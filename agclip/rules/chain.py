@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agclip._backends.registry import resolve
-from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
 from agclip._typing import Tree
-from agclip.rules import _apply, _members
+from agclip.rules import _members
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import Layout, layout_of
 from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
@@ -61,10 +60,7 @@ class Chain(Steps):
     def _layout(self) -> Layout:
         return {str(i): layout_of(rule) for i, rule in enumerate(self.rules)}
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = gather(grads, "grads", listed=True, inplace=inplace)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, None, state)
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         held = _members.states(state, list(map(str, range(len(self.rules)))))
         new, infos = leaves.rebuild(leaves.arrays), []
         states = {}

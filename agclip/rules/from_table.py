@@ -11,13 +11,10 @@ from agclip.rules._rule import Rule
 from agclip.rules.adagc import AdaGC
 from agclip.rules.adaptive import AdaptiveGradClip
 from agclip.rules.autoclip import AutoClip
-from agclip.rules.average_norm import ClipByAverageNorm
 from agclip.rules.chain import Chain
-from agclip.rules.global_norm import ClipByGlobalNorm
-from agclip.rules.norm import ClipByNorm
+from agclip.rules.norms import ClipByAverageNorm, ClipByGlobalNorm, ClipByNorm, ClipByRMS
 from agclip.rules.per_group import PerGroup
 from agclip.rules.quantile import QuantileClip
-from agclip.rules.rms import ClipByRMS
 from agclip.rules.spike import SpikeClip
 from agclip.rules.value import ClipByValue
 from agclip.rules.zclip import ZClip

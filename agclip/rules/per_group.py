@@ -17,8 +17,8 @@ from agclip._trees.distinct import same_memory
 from agclip._trees.gather import gather, gather_like
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
-from agclip.rules import _apply, _members, _paths
-from agclip.rules._info import ClipInfo
+from agclip.rules import _members, _paths
+from agclip.rules._info import ClipInfo, empty_info
 from agclip.rules._layout import Layout, layout_of
 from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
 
@@ -120,11 +120,8 @@ class PerGroup(Steps):
             raise ValueError(msg)
         return groups
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         paths = _paths.paths(leaves)
-        if not paths:
-            return _apply.nothing(leaves, None, state)
         arrays = dict(zip(paths, leaves.arrays, strict=True))
         weights = None
         if params is not None:
@@ -179,7 +176,8 @@ def _refuse_shared(leaves: Leaves, paths: Sequence[str], groups: Sequence[Sequen
 
 def _joined(leaves: Leaves, infos: Sequence[ClipInfo]) -> ClipInfo:
     if not infos:
-        return _apply.untouched(leaves)
+        with leaves.backend.context():
+            return empty_info(leaves, None)  # No rule has looked at any leaf.
     norm, scale, threshold, *facts = leaves.backend.run(
         _combined,
         (leaves.backend,),

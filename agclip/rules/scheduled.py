@@ -10,15 +10,12 @@ from agclip._numerics.axis_sums import add
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
-from agclip.rules import _apply, _memory
+from agclip.rules import _memory
 from agclip.rules._layout import COUNT, Layout
 from agclip.rules._resolve import configured
 from agclip.rules._rule import State, Step
 from agclip.rules.adaptive import AdaptiveGradClip
-from agclip.rules.average_norm import ClipByAverageNorm
-from agclip.rules.global_norm import ClipByGlobalNorm
-from agclip.rules.norm import ClipByNorm
-from agclip.rules.rms import ClipByRMS
+from agclip.rules.norms import ClipByAverageNorm, ClipByGlobalNorm, ClipByNorm, ClipByRMS
 
 THRESHOLDS: dict[type[Any], str] = {
     ClipByNorm: "clip_norm",
@@ -97,9 +94,10 @@ class Scheduled(_memory.Remembers):
         return {"step": COUNT}
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        # The rule within checks that the leaves can be overwritten.
         leaves = gather(grads, "grads", listed=True)
         if not leaves.arrays:
-            return _apply.nothing(leaves, None, state)
+            return super()._step(grads, state, params, inplace=inplace)
         step = _memory.ready(self, leaves, state)["step"]
         grads = leaves.rebuild(leaves.arrays)
         with leaves.backend.context():

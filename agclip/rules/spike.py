@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -11,10 +10,9 @@ from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._clipping import arguments
-from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
-from agclip._typing import Array, NonFinite, Tree
-from agclip.rules import _apply, _checks, _entries, _memory, _paths
+from agclip._typing import Array, NonFinite, Scalar, Tree
+from agclip.rules import _checks, _entries, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average
 from agclip.rules._resolve import configured
@@ -88,10 +86,10 @@ class SpikeClip(_memory.Remembers):
 
         return _memory.joined(_memory.ready(self, leaves, state), "second_moment", paths, zeros)
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = gather(grads, "grads", listed=True, inplace=inplace)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, self.threshold, state)
+    def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
+        return self.threshold
+
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         policy = configured(self.nonfinite).nonfinite
         paths = _paths.paths(leaves)
         state = self._known(leaves, state, paths)
@@ -106,9 +104,7 @@ class SpikeClip(_memory.Remembers):
         info = _entries.info(leaves, before, after, self.threshold, scale, policy)
         kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
         state = _memory.settled({**state, "count": count, "second_moment": kept})
-        if inplace:
-            return Step(None, state, info, functools.partial(_entries.write, leaves, after))
-        return Step(leaves.rebuild(after), state, info)
+        return _entries.step(leaves, after, state, info, inplace=inplace)
 
 
 def _moment(leaves: Leaves, state: State, paths: Sequence[str], i: int) -> Array:

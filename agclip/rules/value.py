@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -11,11 +10,10 @@ from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._clipping import arguments, value_bounds
-from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
 from agclip.functions import value as by_value
-from agclip.rules import _apply, _checks, _entries
+from agclip.rules import _checks, _entries
 from agclip.rules._rule import State, Step, Steps
 
 
@@ -52,19 +50,14 @@ class ClipByValue(Steps):
         value_bounds.check_numbers(self.clip_value_min, self.clip_value_max)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
-    def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        leaves = gather(grads, "grads", listed=True, inplace=inplace)
-        if not leaves.arrays:
-            return _apply.nothing(leaves, None, state)
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         scale = arguments.positive("loss_scale", self.loss_scale, leaves)
         before = _entries.unscaled(leaves, scale)
         after = by_value.clip(
             leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False
         )
         info = _entries.info(leaves, before, after, self._largest(leaves), scale)
-        if inplace:
-            return Step(None, state, info, functools.partial(_entries.write, leaves, after))
-        return Step(leaves.rebuild(after), state, info)
+        return _entries.step(leaves, after, state, info, inplace=inplace)
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cuda_host
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 from agclip_backends._cuda import calls
 from agclip_backends._cuda.source import CHUNK, THREADS
 

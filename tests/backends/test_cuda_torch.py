@@ -6,7 +6,7 @@ import pytest
 
 import agclip
 from agclip._backends import kernels, registry
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 from agclip.testing import BackendConformance, Library
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")

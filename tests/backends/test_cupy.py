@@ -9,7 +9,7 @@ import pytest
 import agclip
 import cuda_host
 from agclip._backends import kernels as kernels_
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 

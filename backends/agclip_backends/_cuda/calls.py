@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agclip._backends import kernels
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array, Namespace, Scalar
 from agclip_backends._cuda.source import CHUNK, KINDS
@@ -101,7 +102,7 @@ def scale(
     xp: Namespace,
     sources: Sequence[Array],
     targets: Sequence[Array],
-    factor: kernels.Factor,
+    factor: Factor,
 ) -> None:
     """Write each source times the factor to its target, which may be the source itself.
 
@@ -132,7 +133,7 @@ def _launch_scale(
     xp: Namespace,
     sources: Sequence[Array],
     targets: Sequence[Array],
-    factor: kernels.Factor,
+    factor: Factor,
 ) -> None:
     table = _table(driver, xp, sources, targets, [*factor.narrow, *factor.wide])
     if table.chunks:

@@ -10,8 +10,8 @@ import numpy as np
 
 from agclip import Backend, config
 from agclip._backends.batch import Known
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import Kind
-from agclip._backends.kernels import Factor
 from agclip._numerics.ranges import Grid
 from agclip_backends._host.threads import Shares, work_off
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from agclip import Backend
 from agclip._backends import kernels, powers
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
 from agclip_backends._cuda import calls
 from agclip_backends._cuda.arithmetic import OPTIONS
@@ -107,7 +108,7 @@ def _total(_: Any, values: Sequence[Any]) -> Any:
         return cupy.sum(cupy.stack(list(values)))
 
 
-def _scale(namespace: Any, leaves: Sequence[Any], factor: kernels.Factor) -> list[Any]:
+def _scale(namespace: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
     new = [_empty_like(leaf) for leaf in leaves]
     _write_scaled(namespace, leaves, new, factor)
     return new
@@ -118,12 +119,12 @@ def _empty_like(leaf: Any) -> Any:
         return cupy.empty_like(leaf)
 
 
-def _scale_in_place(namespace: Any, leaves: Sequence[Any], factor: kernels.Factor) -> None:
+def _scale_in_place(namespace: Any, leaves: Sequence[Any], factor: Factor) -> None:
     _write_scaled(namespace, leaves, leaves, factor)
 
 
 def _write_scaled(
-    namespace: Any, sources: Sequence[Any], targets: Sequence[Any], factor: kernels.Factor
+    namespace: Any, sources: Sequence[Any], targets: Sequence[Any], factor: Factor
 ) -> None:
     """Write each source times the factor to its target; a factor of one changes no bit."""
     rest = set(range(len(sources)))
@@ -134,13 +135,13 @@ def _write_scaled(
             old, new = ([arrays[i] for i in chosen] for arrays in (sources, targets))
             pairs = [_moved(pair, device) for pair in factor]
             with on(device):
-                calls.scale(_DRIVER, namespace, old, new, kernels.Factor(*pairs))
+                calls.scale(_DRIVER, namespace, old, new, Factor(*pairs))
     for i in sorted(rest):
         with on(sources[i].device):
             _multiply(namespace, sources[i], targets[i], factor)
 
 
-def _multiply(namespace: Any, source: Any, target: Any, factor: kernels.Factor) -> None:
+def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
     """Multiply a leaf with gaps in memory, or by a factor that differs along its axes."""
     kind = kind_of(source.dtype)
     numbers = [

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from agclip._backends import kernels
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 from agclip_backends.jax import namespace
 
 Function = Callable[[Any], Sequence[Any]]

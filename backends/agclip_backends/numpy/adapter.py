@@ -11,8 +11,9 @@ import numpy as np
 
 from agclip import Backend
 from agclip._backends import kernels, powers
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import Factor, is_one
+from agclip._backends.kernels import is_one
 from agclip._typing import Access
 from agclip_backends._host import array_sums
 from agclip_backends._host.array_sums import BLOCK, joined, of_leaf

@@ -12,6 +12,7 @@ import torch
 from agclip import Backend
 from agclip._backends import kernels
 from agclip._backends.batch import Known
+from agclip._backends.contract import Factor
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
@@ -24,7 +25,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 
 
 def _scale(
-    namespace: Any, leaves: Sequence[torch.Tensor], factor: kernels.Factor
+    namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
     known = isinstance(leaves, Known)
     if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
@@ -47,7 +48,7 @@ def _scale(
     return new
 
 
-def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: kernels.Factor) -> None:
+def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
     if not isinstance(leaves, Known) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return

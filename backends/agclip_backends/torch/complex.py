@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 
 
 def reals(x: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from agclip._backends import kernels
-from agclip._backends.kernels import Factor
+from agclip._backends.contract import Factor
 from agclip_backends.torch import scale as _scale
 from agclip_backends.torch.tensors import dense, watched
 

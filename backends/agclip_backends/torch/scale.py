@@ -8,8 +8,8 @@ import array_api_compat.torch as xp
 import torch
 
 from agclip._backends import kernels
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import Factor
 from agclip_backends.torch.complex import in_parts
 from agclip_backends.torch.tensors import BLOCK
 

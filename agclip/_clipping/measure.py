@@ -1,0 +1,166 @@
+"""From leaves to norms, and from a norm to the value that is reported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from agclip._backends import batch, devices, kernels
+from agclip._backends.dtypes import kind_of
+from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._numerics.coefficient import in_the_middle, times_powers
+from agclip._numerics.norms import axis_norms, group_norms
+from agclip._numerics.ranges import Norm
+from agclip._numerics.rounding import same_float32, settle_norm
+from agclip._typing import Array, Axes, Scalar
+
+_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
+
+
+def measure(call: StaticArgs, inputs: Inputs) -> list[Norm]:
+    """Return the norm of each group as it came in, and after them those of `Plan.others`."""
+    if inputs.use_norm is not None:
+        return _given(call, inputs)
+    return measured(call, inputs.arrays)
+
+
+def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
+    """Return the norms of `measure` from the arrays alone."""
+    plan, count = call.plan, len(arrays)
+    if plan.per_example:
+        return [_of_examples(call, arrays)]
+    if plan.axes is None:
+        groups = [*plan.groups(count), *plan.others(count)]
+        return group_norms(
+            call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
+        )
+    return [
+        call.backend.at(
+            leaf,
+            axis_norms,
+            call.backend,
+            [leaf],
+            [all_axes(leaf, axes)],
+            plan.order,
+            reproducible=plan.reproducible,
+            tested=call.tested,
+        )
+        for leaf, axes in zip(arrays, plan.axes, strict=True)
+    ]
+
+
+def all_axes(leaf: Array, axes: Axes) -> tuple[int, ...]:
+    """Return the axes of a leaf's norms by number."""
+    return tuple(range(leaf.ndim)) if axes is None else axes
+
+
+def _of_examples(call: StaticArgs, arrays: Sequence[Array]) -> Norm:
+    """Return the norms of the examples, a vector."""
+    xp = call.backend.xp
+    columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
+    axes = [tuple(range(1, leaf.ndim)) for leaf in columns]
+    root, scale, finite, _ = axis_norms(
+        call.backend, columns, axes, call.plan.order, reproducible=call.plan.reproducible
+    )
+    if not isinstance(scale, float):
+        scale = xp.reshape(scale, (-1,))
+    return Norm(xp.reshape(root, (-1,)), scale, xp.reshape(finite, (-1,)))
+
+
+def _given(call: StaticArgs, inputs: Inputs) -> list[Norm]:
+    """Return a norm that the caller has computed, as the one group's norm of what came in.
+
+    An infinite one is measured again: the norm of finite leaves may be beyond the range of the
+    dtype that it is reported in.
+    """
+    arrays = inputs.arrays
+    root = widened(call, arrays, inputs.use_norm)
+    loss_scale = widened(call, arrays, inputs.loss_scale)
+    if loss_scale is not None:
+        root = root * loss_scale
+    infinite = root == math.inf
+    if call.sharded:
+        return [Norm(root, 1.0, call.m.isfinite(root))]
+    if call.host:
+        return measured(call, arrays)[:1] if infinite else [Norm(root, 1.0, math.isfinite(root))]
+    # Such leaves are measured without a scale, and multiplied in one step for that.
+    unscaled = batch.narrow(arrays, kind_of(call.wide(arrays)).name)
+
+    def again() -> list[Scalar]:
+        found = measured(call, arrays)[0]
+        scale = [] if unscaled else [call.m.full_like(found.root, 1.0) * found.scale]
+        return [found.root, found.finite, *scale]
+
+    def kept() -> list[Scalar]:
+        scale = [] if unscaled else [call.m.full_like(root, 1.0)]
+        return [root, call.m.isfinite(root), *scale]
+
+    root, finite, *scale = call.backend.branch(call.backend.xp, infinite, again, kept)
+    return [Norm(root, scale[0] if scale else 1.0, finite)]
+
+
+def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
+    """Return a number of the caller's as a scalar of the arithmetic; negative ones become 0."""
+    if call.host or value is None:
+        return value
+    xp, wide = call.backend.xp, call.wide(arrays)
+    if isinstance(value, (float, int)):
+        device = call.backend.device(arrays[0])
+        where: dict[str, Any] = {} if device is None else {"device": device}
+        # A product: torch.compile would compile anew for every number that `asarray` is given.
+        return xp.ones((), dtype=wide, **where) * value
+    value = devices.to_device(call.backend, value, call.backend.device(arrays[0]))
+    value = kernels.cast(xp, value, wide)
+    return xp.where(value < 0, xp.zeros_like(value), value)
+
+
+def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> Scalar:
+    """Return the value of a norm, divided by the loss scale."""
+    if loss_scale is None:
+        return norm.root if kernels.is_one(norm.scale) else norm.root / norm.scale
+    # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
+    # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
+    # done here by hand, so that all libraries do the same. Those of powers of two are exact.
+    m, wide = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
+    divisor, power = in_the_middle(m, loss_scale, wide)
+    return times_powers(m, norm.root * (1.0 / divisor), 1.0 / power, 1.0 / norm.scale, 1.0)
+
+
+def surely_reported(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> bool:
+    """Tell whether every norm within the error is reported as the same float32."""
+    return same_float32(unscaled_value(call, norm, loss_scale), norm.error)
+
+
+def settle(
+    call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
+) -> Norm:
+    """Return a norm of all leaves that is reported as the reproducible one would be."""
+    if not call.host or norm.error == 0:
+        return norm
+    certain = surely_reported(call, norm, loss_scale)
+    return settle_norm(call.backend, arrays, norm, certain=certain)
+
+
+def value_of(
+    call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
+) -> Scalar:
+    """Return a norm's value, divided by the loss scale, in the widest of float32 and the leaves'.
+
+    A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
+    """
+    backend, xp = call.backend, call.backend.xp
+    if call.host:
+        value = unscaled_value(call, norm, loss_scale)
+    else:
+        loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
+        value = backend.at(arrays[0], unscaled_value, call, norm, loss_scale)
+    double = batch.double(arrays)
+    dtype = xp.float64 if double else xp.float32
+    if not call.host:
+        return kernels.cast(xp, value, dtype)
+    if not double and value >= _FLOAT32_OVERFLOW:
+        value = float("inf")
+    device = backend.device(arrays[0])
+    where: dict[str, Any] = {} if device is None else {"device": device}
+    return xp.full((), value, dtype=dtype, **where)

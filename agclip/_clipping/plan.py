@@ -1,0 +1,108 @@
+"""The static part of a call: what it does apart from its numbers, and what its scalars are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from agclip._backends import host_scalars
+from agclip._backends.backend import Backend
+from agclip._numerics.ranges import Norm
+from agclip._trees.leaves import Leaves
+from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
+
+
+class Limits(Protocol):
+    """How limits follow from norms: hashable, and equal where two calls do the same."""
+
+    def __call__(
+        self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
+    ) -> tuple[list[Scalar], Any]:
+        """Return the limit of each group, and what the program returns besides."""
+        ...
+
+
+class Plan(NamedTuple):
+    """What a clip does, apart from its numbers."""
+
+    joint: bool = False
+    """One norm over all leaves; otherwise each leaf on its own."""
+    order: float = 2.0
+    axes: tuple[Axes, ...] | None = None
+    """For each leaf the axes of its norms; None for one norm a group."""
+    weights: tuple[float, ...] | None = None
+    """For each leaf what the bound is multiplied by."""
+    strict: bool = False
+    nonfinite: NonFinite = "propagate"
+    reproducible: bool = False
+    record: bool = False
+    """Whether a record of what has been done is wanted: see `_clipping.record`."""
+    limits: Limits | None = None
+    """How the limits follow from the norms; None where each is the bound times its weight."""
+    per_example: bool = False
+    """The leading axis of every leaf is the example: each is clipped, and their sum is returned."""
+
+    def groups(self, count: int) -> Sequence[range]:
+        """Return the positions of the leaves of each group."""
+        return [range(count)] if self.joint else [range(i, i + 1) for i in range(count)]
+
+    def others(self, count: int) -> list[Sequence[int]]:
+        """Return the groups whose norms are wanted for the record alone."""
+        if not self.record or self.axes is not None:
+            return []
+        return [[i] for i in range(count)] if self.joint else [list(range(count))]
+
+
+class StaticArgs(NamedTuple):
+    """The hashable part of a program's arguments: a backend's `run` may key a cache on it."""
+
+    backend: Backend
+    plan: Plan
+    host: bool = False
+    """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
+    tested: bool = False
+    """Whether reproducible norms along axes may be left to the rounding test."""
+    sharded: bool = False
+    """Whether the leaves are parts of arrays: the caller alone knows the norm."""
+    inplace: bool = False
+    """Whether the program ends with the decisions: the leaves are overwritten after it."""
+
+    @property
+    def m(self) -> Namespace:
+        """What scalar arithmetic is written in: `host_scalars`, or the library's namespace."""
+        return host_scalars if self.host else self.backend.xp
+
+    def wide(self, arrays: Sequence[Array]) -> DType:
+        """Return the dtype that sums are formed in."""
+        return self.backend.wide(self.backend.xp, arrays[0])
+
+
+class Inputs(NamedTuple):
+    """The arrays and numbers of a call: a backend's `run` may trace them."""
+
+    arrays: Sequence[Array]
+    bound: Scalar = float("inf")
+    loss_scale: Scalar | None = None
+    """What the leaves come in multiplied by; None for one."""
+    use_norm: Scalar | None = None
+    """The norm of the one group, if the caller has it."""
+    extra: Any = ()
+    """What `Plan.limits` looks at besides: parameters, or the state of a rule."""
+
+
+def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
+    """Return the static part of a call on leaves: here alone it is decided what scalars are."""
+    backend = leaves.backend
+    given = (inputs.bound, inputs.loss_scale, inputs.use_norm)
+    free = leaves.access() == "free" and all(x is None or type(x) is float for x in given)
+    along = plan.axes is not None
+    return StaticArgs(
+        backend,
+        plan,
+        host=free and not along and not plan.per_example,
+        # Limits that follow from other norms are not tested with the norm.
+        tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
+        sharded=inputs.use_norm is not None and backend.partial(inputs.arrays) is not None,
+        # Arrays of another library are clipped as copies, and written back.
+        inplace=inplace and leaves.originals is None,
+    )

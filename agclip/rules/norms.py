@@ -1,0 +1,171 @@
+"""The rules of the clips by a norm: of all leaves, of each leaf, average and root mean square."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agclip._clipping import arguments, axis_arguments, pipeline
+from agclip._clipping.plan import Plan
+from agclip._trees.leaves import Leaves
+from agclip._typing import Bound, Order, Scalar, Tree
+from agclip.functions import average
+from agclip.rules import _checks
+from agclip.rules._rule import Options, State, Step, taken
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OfNorm(Options):
+    """A rule whose bound is one of its numbers, and which remembers nothing."""
+
+    _joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        _checks.bound(self._name, getattr(self, self._name))
+        arguments.check_order(self._order)
+
+    @property
+    def _name(self) -> str:
+        """The argument that holds the bound: the first one."""
+        return next(one.name for one in dataclasses.fields(self) if not one.kw_only)
+
+    @property
+    def _order(self) -> Order:
+        return getattr(self, "ord", 2)
+
+    def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
+        return arguments.threshold(self._name, getattr(self, self._name), leaves)
+
+    def _planned(self, leaves: Leaves) -> Plan:
+        """Return what the pipeline is to do."""
+        bound = getattr(self, self._name)
+        order = arguments.check_order(self._order)
+        return self._plan(leaves, bound, joint=self._joint, order=order)
+
+    def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        plan, name = self._planned(leaves), self._name
+        outcome = pipeline.run(
+            leaves, plan, name, getattr(self, name), self.loss_scale, inplace=inplace
+        )
+        return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
+
+
+@dataclass(frozen=True, repr=False)
+class ClipByGlobalNorm(OfNorm):
+    """Clip all leaves by one coefficient, as `clip_by_global_norm` does.
+
+    ```
+    n = ‖g‖                            over all entries of all leaves
+    out = g · clip_norm / n  if n > clip_norm  else  g
+    ```
+
+    In the record `threshold` is `clip_norm`, and `scale` the coefficient.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+
+    Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
+    networks", 2013, arXiv:1211.5063.
+    """
+
+    clip_norm: Bound
+    ord: Order = field(default=2, kw_only=True)
+
+    _joint: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, repr=False)
+class ClipByNorm(OfNorm):
+    """Clip each leaf by its own norm, as `clip_by_norm` does.
+
+    ```
+    n = ‖g_leaf‖                       over the whole leaf, or over `axes`
+    out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
+    ```
+
+    In the record `threshold` is `clip_norm`, `norm` that of all leaves together, and `scale` the
+    smallest coefficient.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+        axes: The axes a norm is taken over; None for all.
+        ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+
+    Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, 2013,
+    arXiv:1211.5063.
+    """
+
+    clip_norm: Bound
+    axes: int | tuple[int, ...] | None = None
+    ord: Order = field(default=2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the numbers as far as they can be read."""
+        super().__post_init__()
+        if isinstance(self.axes, list):
+            object.__setattr__(self, "axes", tuple(self.axes))
+
+    def _planned(self, leaves: Leaves) -> Plan:
+        plan = super()._planned(leaves)
+        if self.axes is None:
+            return plan
+        chosen = tuple(
+            axis_arguments.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
+            for i, leaf in enumerate(leaves.arrays)
+        )
+        return plan._replace(axes=chosen)
+
+
+@dataclass(frozen=True, repr=False)
+class ClipByAverageNorm(OfNorm):
+    """Clip each leaf by its average norm, as `clip_by_average_norm` does.
+
+    ```
+    n = ‖g_leaf‖₂ / N                 N entries in the leaf
+    out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
+    ```
+
+    In the record `threshold` is `clip_norm`, `scale` the smallest coefficient, and the norms are L2
+    norms, not divided by anything.
+
+    Attributes:
+        clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+
+    Source: TensorFlow's `tf.clip_by_average_norm`.
+    """
+
+    clip_norm: Bound
+
+    def _planned(self, leaves: Leaves) -> Plan:
+        plan = super()._planned(leaves)
+        return plan._replace(weights=average.weights(leaves, average.size))
+
+
+@dataclass(frozen=True, repr=False)
+class ClipByRMS(OfNorm):
+    """Clip each leaf by its root mean square, as `clip_by_rms` does.
+
+    ```
+    n = ‖g_leaf‖₂ / √N                N entries in the leaf
+    out = g_leaf · clip_rms / n  if n > clip_rms  else  g_leaf
+    ```
+
+    In the record `threshold` is `clip_rms`, `scale` the smallest coefficient, and the norms are L2
+    norms, not divided by anything.
+
+    Attributes:
+        clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+
+    Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
+    2018, arXiv:1804.04235, section 6.
+    """
+
+    clip_rms: Bound
+
+    def _planned(self, leaves: Leaves) -> Plan:
+        plan = super()._planned(leaves)
+        return plan._replace(weights=average.weights(leaves, average.root_size))
