@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from agclip._backends.backend import Backend
 from agclip._backends.listing import BackendInfo, backends
-from agclip._backends.registry import get_backend, register_backend
+from agclip._backends.registry import register_backend
 from agclip._trees.asarray import asarray, namespace
+from agclip._trees.default_backend import get_backend
 from agclip._trees.tree import register_container
 from agclip.config import config_context, get_config, load_config, set_config
 from agclip.functions.adaptive import adaptive_grad_clip, adaptive_grad_clip_

@@ -399,22 +399,22 @@ OPTIONS = {
     ),
     "a word as a bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array; got str.",
+        "`clip_norm` must be a number >= 0, or None for no clipping; got str.",
         lambda _: agclip.clip_by_norm(X, "1"),
     ),
     "a complex bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array; got an array of complex128.",
+        "`clip_norm` must be a number >= 0, or None for no clipping; got an array of complex128.",
         lambda _: agclip.clip_by_norm(X, np.asarray(1j)),
     ),
     "a class as a bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array; got the class float.",
+        "`clip_norm` must be a number >= 0, or None for no clipping; got the class float.",
         lambda _: agclip.clip_by_norm(X, float),
     ),
     "a tensor of wide unsigned integers as a bound": Case(
         TypeError,
-        "`clip_norm` must be a real number or a 0-d array; got Tensor.",
+        "`clip_norm` must be a number >= 0, or None for no clipping; got Tensor.",
         lambda _, torch: agclip.clip_by_norm(torch.ones(2), torch.ones((), dtype=torch.uint64)),
         ("torch",),
     ),
@@ -471,7 +471,7 @@ OPTIONS = {
     ),
     "an unknown policy": Case(
         ValueError,
-        "`nonfinite` must be one of 'propagate', 'error', 'zero', 'skip'; got 'ignore'.",
+        '`nonfinite` must be one of "propagate", "error", "zero", "skip"; got \'ignore\'.',
         lambda _: agclip.clip_by_norm(X, 1, nonfinite="ignore"),
     ),
     "axes that are no integers": Case(

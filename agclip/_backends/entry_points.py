@@ -1,4 +1,4 @@
-"""The one door: adapters and containers that installed distributions advertise.
+"""Backends by name: registered ones, those that installed distributions advertise, and others.
 
 Adapters are attributes of this module, `backend_<name>`, loaded at first access (PEP 562): a
 compiler that traces Python reads a module's attribute, but cannot follow an import made by a call.
@@ -8,6 +8,9 @@ Nothing is scanned and no library is imported before an array of it has been see
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -16,11 +19,16 @@ from typing import Any
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
-from agclip.config import _environment
+from agclip_backends import STANDARD
 
 BACKENDS = "agclip.backends"
 CONTAINERS = "agclip.containers"
+BLOCK = "AGCLIP_BLOCK"
+"""Names backends, separated by commas, that are not to be loaded."""
 _PREFIX = "backend_"
+
+registered: dict[str, Backend] = {}
+"""The backends that have been added at run time."""
 
 
 def source(entry: EntryPoint) -> str:
@@ -57,11 +65,58 @@ def __getattr__(attribute: str) -> Backend:
     return backend
 
 
+def blocked_names() -> frozenset[str]:
+    """Return the names of the backends that must not be loaded."""
+    names = os.environ.get(BLOCK, "").split(",")
+    return frozenset(name.strip() for name in names if name.strip())
+
+
 def blocked(name: str) -> str:
     """Return why the backend of a name must not be loaded; empty if it may be."""
-    if name in _environment.blocked():
-        return f"{_environment.BLOCK} names it. Take it out of that variable to use it."
+    if name in blocked_names():
+        return f"{BLOCK} names it. Take it out of that variable to use it."
     return ""
+
+
+def known_names() -> list[str]:
+    """Return the names of all backends that are registered or that distributions bring."""
+    return sorted({*advertised(BACKENDS), *registered})
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is that of a backend, or of a library that follows the standard.
+
+    A library is imported to find out: ask for names that come from the user only.
+    """
+    return name in known_names() or of_standard(name) is not None
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether a name is known, and importing what it names is no surprise.
+
+    It is for names in files, which may lie in a folder that somebody else has filled.
+    """
+    return name in known_names() or (name in STANDARD and of_standard(name) is not None)
+
+
+def of_standard(name: str) -> Backend | None:
+    """Return the backend of a library that follows the standard in its top-level package."""
+    if not name.isidentifier() or not installed(name):
+        return None
+    try:
+        xp = importlib.import_module(name)
+    except Exception as error:
+        msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
+        raise ImportError(msg) from error
+    return guarded(Backend(name=name, xp=xp)) if hasattr(xp, "__array_namespace_info__") else None
+
+
+def installed(name: str) -> bool:
+    """Tell whether a library can be imported, without importing it."""
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except (OSError, ValueError):
+        return False  # A name too long for a file.
 
 
 def load(entry: EntryPoint) -> Backend:

@@ -6,23 +6,18 @@ belongs to its parent's library, and an adapter is loaded only when its library 
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from agclip import _checks
 from agclip._backends import entry_points
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
-from agclip._trees import default_backend
 from agclip._typing import Array
-from agclip_backends import STANDARD
 
-_registered: dict[str, Backend] = {}
+_registered = entry_points.registered
 BY_TYPE: dict[type, Backend] = {}
 """The backend of each class of arrays that has been seen.
 
@@ -140,15 +135,8 @@ def _agreed(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
     return first
 
 
-def get_backend(name: str | None = None) -> Backend:
+def named(name: str) -> Backend:
     """Return the backend of a name, ready for use.
-
-    Args:
-        name: A name that `backends()` lists, or that of a library that follows the standard; None
-            for the backend that is configured, or the first usable one of those.
-
-    Returns:
-        The record; `get_backend(name).xp` is its array namespace.
 
     Raises:
         TypeError: If `name` is not a string.
@@ -156,14 +144,12 @@ def get_backend(name: str | None = None) -> Backend:
         ImportError: If its library is not installed, or its adapter does not load.
         RuntimeError: If its library is installed but cannot be used here, or is blocked.
     """
-    if name is None:
-        return default_backend.home.backend
     if not isinstance(name, str):
         msg = f"`name` must be the name of a backend; got {type(name).__name__}."
         raise TypeError(msg)
     if name not in _registered:
         _require_installed(name)
-    backend = _named(name) or _of_standard(name)
+    backend = _named(name) or entry_points.of_standard(name)
     assert backend is not None, "a name that is known loads or raises"
     reason = backend.usable()
     if reason is not None:
@@ -174,11 +160,10 @@ def get_backend(name: str | None = None) -> Backend:
 
 def _require_installed(name: str) -> None:
     entry = entry_points.advertised(entry_points.BACKENDS).get(name)
-    if entry is None and not is_known(name):
-        known = known_names()
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "agclip.backends() lists them."
-        msg = f"`name` must be one of {', '.join(known)}; got {name!r}. {hint}"
+    if entry is None and not entry_points.is_known(name):
+        known = entry_points.known_names()
+        hint = _checks.hint(name, known) or " agclip.backends() lists them."
+        msg = f"`name` must be one of {', '.join(known)}; got {name!r}.{hint}"
         raise ValueError(msg)
     reason = "" if entry is None else entry_points.blocked(name)
     if reason:
@@ -190,49 +175,9 @@ def _require_installed(name: str) -> None:
         raise ModuleNotFoundError(msg)
 
 
-def known_names() -> list[str]:
-    """Return the names of all backends that are registered or that distributions bring."""
-    return sorted({*entry_points.advertised(entry_points.BACKENDS), *_registered})
-
-
-def is_known(name: str) -> bool:
-    """Tell whether a name is that of a backend, or of a library that follows the standard.
-
-    A library is imported to find out: ask for names that come from the user only.
-    """
-    return name in known_names() or _of_standard(name) is not None
-
-
-def is_listed(name: str) -> bool:
-    """Tell whether a name is known, and importing what it names is no surprise.
-
-    It is for names in files, which may lie in a folder that somebody else has filled.
-    """
-    return name in known_names() or (name in STANDARD and _of_standard(name) is not None)
-
-
-def _of_standard(name: str) -> Backend | None:
-    """Return the backend of a library that follows the standard in its top-level package."""
-    if not name.isidentifier() or not _installed(name):
-        return None
-    try:
-        xp = importlib.import_module(name)
-    except Exception as error:
-        msg = f"the library {name!r} must load; got {type(error).__name__}: {error}. Mend it first."
-        raise ImportError(msg) from error
-    return guarded(Backend(name=name, xp=xp)) if hasattr(xp, "__array_namespace_info__") else None
-
-
-def _installed(name: str) -> bool:
-    try:
-        return name in sys.modules or importlib.util.find_spec(name) is not None
-    except (OSError, ValueError):
-        return False  # A name too long for a file.
-
-
 def _missing(entry: EntryPoint) -> str:
     """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
-    if _installed(entry.name):
+    if entry_points.installed(entry.name):
         return ""
     extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
     fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
@@ -248,7 +193,7 @@ def why_not(name: str) -> str:
         if name not in _registered and entry is not None:
             reason = entry_points.blocked(name) or _missing(entry)
         if not reason:
-            backend: Any = _named(name) or _of_standard(name)
+            backend: Any = _named(name) or entry_points.of_standard(name)
             reason = backend.usable() or ""
     except Exception as error:  # noqa: BLE001 - a plugin may break in any way; the list must not
         reason = f"{type(error).__name__}: {error}"

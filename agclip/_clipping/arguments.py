@@ -1,23 +1,25 @@
-"""Numbers that callers pass: thresholds, norms, loss scales. Checked where they can be read."""
+"""What callers pass to functions and rules: numbers, flags and options, arrays among them.
+
+Plain values are judged by `agclip._checks`; here are 0-d arrays, settings and what leaves allow.
+"""
 
 from __future__ import annotations
 
 import math
-import numbers
-from typing import Any, cast
+from typing import Any, NamedTuple, cast, get_args
 
-from agclip import config
+from agclip import _checks, config
 from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
+from agclip._checks import Kind, as_float
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import describe
-from agclip._typing import NonFinite, Scalar
+from agclip._typing import Array, NonFinite, Scalar
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
-_POLICIES = ("propagate", "error", "zero", "skip")
+POLICIES: tuple[NonFinite, ...] = get_args(NonFinite)
 
 
 def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
@@ -32,67 +34,58 @@ def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
     """
     if value is None:
         return None
-    number, readable = scalar(name, value, leaves.backend)
-    if readable and not number >= 0:
-        msg = f"`{name}` must be a number >= 0, or None for no clipping; got {number}."
-        raise ValueError(msg)
-    return number
+    return _number(name, value, leaves, _checks.NONNEGATIVE, _checks.UNBOUNDED)
 
 
 def floor(name: str, value: Any, leaves: Leaves) -> Scalar:
     """Check a lower limit of norms: a number >= 0; None means none."""
-    number, readable = scalar(name, 0.0 if value is None else value, leaves.backend)
-    if readable and not number >= 0:
-        msg = f"`{name}` must be a number >= 0, or None for no lower limit; got {number}."
-        raise ValueError(msg)
-    return number
+    if value is None:
+        return 0.0
+    return _number(name, value, leaves, _checks.NONNEGATIVE, "None for no lower limit")
 
 
 def positive(name: str, value: Any, leaves: Leaves) -> Scalar | None:
     """Check a number that must be finite and > 0, such as a loss scale; None means one."""
-    if value is None:
-        return None
-    number, readable = scalar(name, value, leaves.backend)
-    if readable and not 0 < number < math.inf:
-        msg = f"`{name}` must be a finite number > 0, or None; got {number}."
-        raise ValueError(msg)
-    return number
+    return None if value is None else _number(name, value, leaves, _checks.POSITIVE, "None")
 
 
 def given_norm(name: str, value: Any, leaves: Leaves) -> Scalar:
     """Check a norm that the caller has computed: a number >= 0, infinity and NaN included."""
-    number, readable = scalar(name, value, leaves.backend)
-    with leaves.backend.context():
-        negative = readable and bool(number < 0)
-    if negative:
-        msg = f"`{name}` must be a norm, which is >= 0; got {number}."
-        raise ValueError(msg)
+    return _number(name, value, leaves, _checks.NORM, "")
+
+
+def _number(name: str, value: Any, leaves: Leaves, kind: Kind, none: str) -> Scalar:
+    if type(value) is float and kind.holds(value):
+        return value
+    backend = leaves.backend
+    number, readable = _scalar(name, value, backend, kind, none)
+    if readable and not _holds(kind, number, backend):
+        _checks.refuse(name, ValueError, _checks.either(kind.must, none), number)
     return number
 
 
-def as_float(value: Any) -> float:
-    """Return a real number as a float, infinite beyond the range."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+def _holds(kind: Kind, number: Scalar, backend: Backend) -> bool:
+    if isinstance(number, float):
+        return bool(kind.holds(number))
+    with backend.context():
+        return bool(kind.holds(number))
 
 
-def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
+def _scalar(name: str, value: Any, backend: Backend, kind: Kind, none: str) -> tuple[Scalar, bool]:
     """Return a number for the arithmetic, and whether it can be compared for nothing."""
-    if type(value) is float:
-        return value, True
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if _checks.is_number(value):
         return as_float(value), True
     if isinstance(value, (list, tuple)):
         msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
         raise ValueError(msg)
     owner = registry.resolve(value)
-    if owner is None or owner.refuse(value) or kind_of(value.dtype).family not in _NUMERIC:
-        dense = owner is not None and not owner.refuse(value)
-        found = f"an array of {kind_of(value.dtype).name}" if dense else describe(value)
-        msg = f"`{name}` must be a real number or a 0-d array; got {found}."
-        raise TypeError(msg)
+    dense = owner is not None and not owner.refuse(value)
+    if owner is None or not dense or kind_of(value.dtype).family not in _NUMERIC:
+        must = _checks.either(kind.must, none)
+        if dense:
+            msg = f"`{name}` must be {must}; got an array of {kind_of(value.dtype).name}."
+            raise TypeError(msg)
+        _checks.refuse(name, TypeError, must, value)
     if value.ndim != 0:
         msg = f"`{name}` must be a scalar; got an array of shape {tuple(value.shape)}."
         raise ValueError(msg)
@@ -110,119 +103,131 @@ def scalar(name: str, value: Any, backend: Backend) -> tuple[Scalar, bool]:
     return (float(value), True) if access == "free" else (value, access == "graph")
 
 
+class Options(NamedTuple):
+    """Options of a call, with the settings in the place of None."""
+
+    nonfinite: NonFinite
+    """Without a bound "skip" in the place of "propagate": nothing is clipped."""
+    strict: bool
+    reproducible: bool
+
+
+def options(
+    leaves: Leaves,
+    bound: Any,
+    order: float,
+    *,
+    nonfinite: Any = None,
+    strict: Any = None,
+    reproducible: Any = None,
+) -> Options:
+    """Check the options that functions and rules share; None stands for what is configured.
+
+    Args:
+        leaves: The leaves of the call, which decide what can be kept.
+        bound: The bound of the call; None for none.
+        order: The order of its norm, checked.
+        nonfinite: The name of a policy for NaN and infinities.
+        strict: Whether the exact norm of what comes out has to be within the bound.
+        reproducible: Whether norms have to have the same bits everywhere.
+
+    Raises:
+        TypeError: If `strict` or `reproducible` is no flag.
+        ValueError: If there is no such policy, a strict bound cannot be kept for a leaf, or there
+            is no reproducible norm of the order.
+        NotImplementedError: If there is none on a device, which has no float64.
+    """
+    settings = config.current()
+    keep = settings.strict if strict is None else flag("strict", strict)
+    if keep:
+        _require_strict(leaves, settings if strict is None else None)
+    policy = settings.nonfinite if nonfinite is None else nonfinite
+    if nonfinite is not None:
+        _checks.choice("nonfinite", nonfinite, POLICIES)
+    if bound is None and policy == "propagate":
+        policy = "skip"
+    same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
+    if same:
+        _require_reproducible(leaves, order, settings if reproducible is None else None)
+    return Options(policy, keep, same)
+
+
 def check_order(value: Any) -> float:
-    """Check the order of a norm: a number > 0, infinity included, which may be the word "inf"."""
-    if isinstance(value, str) and value == "inf":
-        return math.inf
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {type(value).__name__}."
-        raise TypeError(msg)
-    order = as_float(value)
-    if not order > 0:
-        msg = f"`ord` must be a number > 0, such as 1, 2 or inf; got {value}."
-        raise ValueError(msg)
-    return order
+    """Check the order of a norm."""
+    return _checks.order("ord", value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check a flag; a bool of an array library, such as NumPy's, is one if reading it is free."""
+    if isinstance(value, bool):
+        return value
+    owner = registry.resolve(value)
+    if owner is None or owner.refuse(value) or not _readable_flag(owner, value):
+        _checks.refuse(name, TypeError, _checks.OPTIONAL_FLAG, value)
+    return bool(value)
+
+
+def _readable_flag(owner: Backend, value: Array) -> bool:
+    return value.ndim == 0 and kind_of(value.dtype).name == "bool" and owner.access(value) == "free"
 
 
 def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
-    """Check the name of a policy for NaN and infinities; None stands for the configured one.
-
-    Without a bound nothing is clipped, so there is nothing to propagate.
-    """
+    """Check the option `nonfinite` alone; see `options`."""
     if nonfinite is None:
         nonfinite = config.current().nonfinite
-    if not isinstance(nonfinite, str) or nonfinite not in _POLICIES:
-        known = ", ".join(map(repr, _POLICIES))
-        msg = f"`nonfinite` must be one of {known}; got {nonfinite!r}."
-        raise ValueError(msg)
+    _checks.choice("nonfinite", nonfinite, POLICIES)
     return "skip" if bound is None and nonfinite == "propagate" else cast(NonFinite, nonfinite)
 
 
-def flag(name: str, value: Any) -> bool | None:
-    """Check a flag: True, False, or None for what is configured.
-
-    A bool of an array library, such as NumPy's, is one where it can be read for nothing.
-
-    Raises:
-        TypeError: If the value is anything else: a word such as "no" would count as True.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    owner = registry.resolve(value)
-    dense = owner is not None and not owner.refuse(value)
-    if dense and kind_of(value.dtype).name == "bool" and value.ndim == 0:
-        assert owner is not None, "it is dense"
-        if owner.access(value) == "free":
-            return bool(value)
-    found = describe(value)
-    msg = f"`{name}` must be True, False, or None for what the settings say; got {found}."
-    raise TypeError(msg)
-
-
 def check_strict(strict: bool | None, leaves: Leaves) -> bool:
-    """Check that a strict bound can be kept; None stands for what is configured.
-
-    Raises:
-        TypeError: If `strict` is no flag.
-        ValueError: If a leaf of a half type is clipped in float32, in a library that lacks it.
-    """
-    says = ""
-    strict = flag("strict", strict)
-    if strict is None:
-        strict = config.current().strict
-        says = _said("strict") if strict else ""
-    if strict:
-        for i, original in enumerate(leaves.originals or ()):
-            if hasattr(original, "dtype") and kind_of(original.dtype) != leaves.kinds[i]:
-                msg = (
-                    f"`strict` must be False where {leaves.backend.name} lacks the dtype of a "
-                    f"leaf{says}; got {kind_of(original.dtype).name} at {leaves.path(i)}. Convert "
-                    f"it to float32, or leave it out."
-                )
-                raise ValueError(msg)
-    return strict
-
-
-def _said(key: str) -> str:
-    return f" ({config.current().source(key)})"
+    """Check the option `strict` alone; see `options`."""
+    return options(leaves, 1.0, 2.0, strict=strict, reproducible=False).strict
 
 
 def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) -> bool:
-    """Check that the reproducible norm exists for an order and the devices of the leaves.
+    """Check the option `reproducible` alone; see `options`."""
+    found = options(leaves, 1.0, order, strict=False, reproducible=reproducible)
+    return found.reproducible
 
-    None stands for what is configured.
 
-    Raises:
-        TypeError: If `reproducible` is no flag.
-        ValueError: If the order is not 1, 2 or infinity.
-        NotImplementedError: If a device has no float64.
-    """
-    says = ""
-    reproducible = flag("reproducible", reproducible)
-    if reproducible is None:
-        reproducible = config.current().reproducible
-        says = _said("reproducible") if reproducible else ""
-    if not reproducible:
-        return False
+def _said(settings: config.Settings | None, key: str) -> str:
+    return "" if settings is None else f" ({settings.source(key)})"
+
+
+def _require_strict(leaves: Leaves, settings: config.Settings | None) -> None:
+    """Raise if a leaf of a half type is clipped in float32, in a library that lacks its dtype."""
+    for i, original in enumerate(leaves.originals or ()):
+        if hasattr(original, "dtype") and kind_of(original.dtype) != leaves.kinds[i]:
+            msg = (
+                f"`strict` must be False where {leaves.backend.name} lacks the dtype of a "
+                f"leaf{_said(settings, 'strict')}; got {kind_of(original.dtype).name} at "
+                f"{leaves.path(i)}. Convert it to float32, or leave it out."
+            )
+            raise ValueError(msg)
+
+
+def _require_reproducible(leaves: Leaves, order: float, settings: config.Settings | None) -> None:
+    """Raise if there is no reproducible norm of an order, or none on the device of a leaf."""
     if order not in (1, 2, math.inf):
         msg = (
-            f"`ord` must be 1, 2 or inf with `reproducible`{says}; got {order}. No library rounds "
-            f"other powers correctly."
+            f"`ord` must be 1, 2 or inf with `reproducible`{_said(settings, 'reproducible')}; got "
+            f"{order}. No library rounds other powers correctly."
         )
         raise ValueError(msg)
     for i, kind in enumerate(leaves.kinds if order != 2 else ()):
         if kind.family == "complex":
             msg = (
-                f"`ord` must be 2 with `reproducible`{says} for complex leaves; got {order} for "
-                f"{leaves.path(i)}. Libraries differ in the last bit of |z|."
+                f"`ord` must be 2 with `reproducible`{_said(settings, 'reproducible')} for complex "
+                f"leaves; got {order} for {leaves.path(i)}. Libraries differ in the last bit of "
+                f"|z|."
             )
             raise ValueError(msg)
     backend = leaves.backend
     for i, leaf in enumerate(() if leaves.access() == "free" else leaves.arrays):
         if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
-                f"`reproducible` must be False on devices without float64{says}; got an array on "
-                f"such a device at {leaves.path(i)}. Move the arrays to the CPU, or leave it out."
+                f"`reproducible` must be False on devices without float64"
+                f"{_said(settings, 'reproducible')}; got an array on such a device at "
+                f"{leaves.path(i)}. Move the arrays to the CPU, or leave it out."
             )
             raise NotImplementedError(msg)
-    return True

@@ -7,13 +7,12 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from agclip import _checks
 from agclip._backends import devices, kernels, registry
 from agclip._backends.batch import Known
 from agclip._backends.dtypes import Kind, kind_of
-from agclip._clipping import arguments
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import describe
 from agclip._typing import Array, DType
 
 _FAMILIES = ("real", "integer")
@@ -40,8 +39,7 @@ def check_numbers(low: Any, high: Any) -> None:
     """Check bounds that are Python numbers: neither NaN, and in order."""
     for name, bound in zip(_NAMES, (low, high), strict=True):
         if isinstance(bound, numbers.Real) and bound != bound:
-            msg = f"`{name}` must be a number, or None for no bound; got nan."
-            raise ValueError(msg)
+            _checks.refuse(name, ValueError, "a number, or None for no bound", bound)
     if isinstance(low, numbers.Real) and isinstance(high, numbers.Real) and low > high:
         raise ValueError(_crossed(f"{low} and {high}"))
 
@@ -103,12 +101,12 @@ def of_groups(
     """
     if bound is None:
         return [None] * len(groups.first)
-    if isinstance(bound, numbers.Real) and not isinstance(bound, bool):
+    if _checks.is_number(bound):
         return _numbers(name, bound, leaves, groups)
     owner = registry.resolve(bound)
     if owner is None or owner.refuse(bound) or kind_of(bound.dtype).family not in _FAMILIES:
         dense = owner is not None and not owner.refuse(bound)
-        found = f"an array of {kind_of(bound.dtype).name}" if dense else describe(bound)
+        found = f"an array of {kind_of(bound.dtype).name}" if dense else _checks.describe(bound)
         msg = f"`{name}` must be a real number, an array of them, or None; got {found}."
         raise TypeError(msg)
     if owner != leaves.backend and foreign.converts():
@@ -134,7 +132,7 @@ def _numbers(name: str, bound: Any, leaves: Leaves, groups: Groups) -> list[Arra
 def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
     # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
-    value = int(bound) if isinstance(bound, numbers.Integral) else arguments.as_float(bound)
+    value = int(bound) if isinstance(bound, numbers.Integral) else _checks.as_float(bound)
     if abs(value) < math.inf or not kind.infinite:
         value = min(max(value, kind.lowest), kind.largest)
     value = float(value) if kind.family == "real" else int(value)

@@ -10,6 +10,7 @@ import functools
 from typing import Any, NamedTuple
 
 from agclip import config
+from agclip._backends import listing, registry
 from agclip._backends.backend import Backend
 from agclip._typing import Array, Device
 from agclip_backends import DEFAULT
@@ -31,16 +32,13 @@ def __getattr__(name: str) -> Home:
 
 
 def _find(settings: config.Settings) -> Home:
-    # Imported here: the registry asks for the default backend itself.
-    from agclip._backends import listing, registry
-
     given = settings.backend
     asked = given if isinstance(given, tuple) else (DEFAULT if given == "auto" else given,)
     reasons = []
     for name in asked:
         reason = registry.why_not(name)
         if not reason:
-            backend = registry.get_backend(name)
+            backend = registry.named(name)
             try:
                 return Home(backend, device_of(backend, settings))
             except ValueError as error:
@@ -52,6 +50,25 @@ def _find(settings: config.Settings) -> Home:
         f"({settings.source('backend')}). {'; '.join(reasons)}. Usable: {usable}."
     )
     raise RuntimeError(msg)
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """Return the backend of a name, ready for use.
+
+    Args:
+        name: A name that `backends()` lists, or that of a library that follows the standard; None
+            for the backend that is configured, or the first usable one of those.
+
+    Returns:
+        The record; `get_backend(name).xp` is its array namespace.
+
+    Raises:
+        TypeError: If `name` is not a string.
+        ValueError: If no installed distribution brings a backend of that name.
+        ImportError: If its library is not installed, or its adapter does not load.
+        RuntimeError: If its library is installed but cannot be used here, or is blocked.
+    """
+    return __getattr__("home").backend if name is None else registry.named(name)
 
 
 def device_of(backend: Backend, settings: config.Settings) -> Device | None:

@@ -140,7 +140,7 @@ def _by_dlpack(x: Array, owner: Backend, target: Backend) -> Array:
 
 def _by_host(x: Array, owner: Backend, target: Backend) -> Array:
     """Go through an array of the default backend: a copy, writable and in native byte order."""
-    host = registry.get_backend(DEFAULT).xp
+    host = registry.named(DEFAULT).xp
     values = _on_host(x, owner, host)
     native = getattr(host, kind_of(x.dtype).name, values.dtype)
     return target.xp.asarray(host.astype(values, native))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from agclip._checks import describe
 from agclip._trees.literals import Literal, is_literal
-from agclip._trees.tree import Kept, Node, NotATreeError, Structure, describe, open_container
+from agclip._trees.tree import Kept, Node, NotATreeError, Structure, open_container
 from agclip._typing import Tree
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from agclip._backends import entry_points, registry
+from agclip._checks import describe
 from agclip._trees import advice, misplaced
 from agclip._trees.literals import Literal, is_literal
 from agclip._typing import T, Tree
@@ -129,11 +130,6 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
 def materialised(tree: T) -> T:
     """Return a tree whose top can be walked again: a generator of leaves as the list of them."""
     return list(tree) if isinstance(tree, Iterator) else tree  # type: ignore[return-value]
-
-
-def describe(x: Any) -> str:
-    """Name the kind of an object, for an error message."""
-    return f"the class {x.__qualname__}" if isinstance(x, type) else type(x).__name__
 
 
 class NotATreeError(Exception):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import agclip
+from agclip import _checks
 from agclip.cli import backends, config
-from agclip.cli._arguments import meant
 from agclip.cli._command import FAILED, OK, USAGE, Command, CommandError
 from agclip.cli._output import why
 from agclip.cli._signals import TerminatedError, ending
@@ -122,7 +122,7 @@ class _Parser(ArgumentParser):
         choice = re.match(r"argument COMMAND: invalid choice: (.*?) \(choose from", message)
         if choice:
             names = [command.name for command in COMMANDS]
-            hint = meant(choice[1].strip("'"), names)
+            hint = _checks.hint(choice[1].strip("'"), names)
             text = f"`COMMAND` must be one of {', '.join(names)}; got {choice[1]}.{hint}"
         elif wrong:
             text = f"`{wrong[1]}` {wrong[2]}" + "." * (not wrong[2].endswith("?"))
@@ -135,7 +135,7 @@ class _Parser(ArgumentParser):
 def _refuse(parser: ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """Refuse arguments that a parser does not know; what looks like an option may be a slip."""
     options = re.findall(r"--[a-z][a-z-]*", parser.format_help())
-    hint = next((meant(word, options) for word in unknown if word.startswith("-")), "")
+    hint = next((_checks.hint(word, options) for word in unknown if word.startswith("-")), "")
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint and '.'}{hint}")
 
 

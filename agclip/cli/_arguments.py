@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import agclip
+from agclip import _checks
 from agclip.cli._command import USAGE, CommandError
 from agclip.cli._tables import printable
 
@@ -62,56 +62,48 @@ def known_backends() -> list[agclip.BackendInfo]:
         raise CommandError(str(error)) from error
 
 
+class _Text(NamedTuple):
+    """The text of an argument, whose name argparse puts before the error."""
+
+    text: str
+
+    def error(self, _: type[Exception], must: str, __: Any, advice: str) -> Exception:
+        """Return the error that argparse shows."""
+        return ArgumentTypeError(f"must be {must}; got {self.text!r}{advice and '.'}{advice}")
+
+
+def _float(text: str) -> Any:
+    """Return the number that a text says; the text, which no check lets pass, if it says none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _number(kind: _checks.Kind) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        found: float = _float(text)
+        _checks.number(_Text(text), found, kind)
+        return found
+
+    return read
+
+
+positive = _number(_checks.POSITIVE)
+bound = _number(_checks.FINITE_NONNEGATIVE)
+finite = _number(_checks.FINITE)
+
+
 def count(text: str) -> int:
-    """Read a whole number from 1."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        msg = f"must be a whole number from 1; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return number
-
-
-def positive(text: str) -> float:
-    """Read a finite number above 0."""
-    number = _float(text)
-    if not 0 < number < math.inf:
-        msg = f"must be a finite number above 0; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return number
-
-
-def bound(text: str) -> float:
-    """Read a finite number that is not below 0."""
-    number = _float(text)
-    if not 0 <= number < math.inf:
-        msg = f"must be a finite number >= 0; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return number
-
-
-def finite(text: str) -> float:
-    """Read a finite number."""
-    number = _float(text)
-    if not math.isfinite(number):
-        msg = f"must be a finite number; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return number
+    """Read an integer from 1."""
+    found = int(text) if text.isdecimal() else 0
+    _checks.count(_Text(text), found, 1)
+    return found
 
 
 def order(text: str) -> float:
     """Read the order of a norm."""
-    number = _float(text)
-    if not number > 0:
-        msg = f"must be a number above 0, such as 1, 2 or inf; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return number
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return _checks.order(_Text(text), _float(text))
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -119,19 +111,10 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
     known = sorted(names)
 
     def read(text: str) -> str:
-        if text not in known:
-            hint = meant(text, known)
-            msg = f"must be one of {', '.join(known)}; got {text!r}{hint and '.'}{hint}"
-            raise ArgumentTypeError(msg)
+        _checks.choice(_Text(text), text, known, quote="")
         return text
 
     return read
-
-
-def meant(text: str, known: Iterable[str]) -> str:
-    """Return the question whether something known was meant; empty if nothing is near."""
-    close = difflib.get_close_matches(text, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def listed(words: Sequence[str], between: str = ", ") -> str:

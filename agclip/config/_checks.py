@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, get_args
 
+from agclip import _checks
+from agclip._backends import entry_points
+from agclip._checks import At, hint, refuse
 from agclip._typing import NonFinite
 from agclip.config import _toml
 from agclip.config._settings import KEYS, Accelerate, Layer, OnForeign, Setting
 
-Check = Callable[[Any], Any]
+Check = Callable[[At, Any], Any]
 
 _LINE = 240
 """Characters of a value that a message shows."""
@@ -20,21 +22,19 @@ _DEEPEST = 32
 _MOST_THREADS = 1024
 
 
-class _RefusedError(Exception):
-    """A value that a setting cannot have: what it must be, and what it may have been meant as."""
+class _Given(NamedTuple):
+    """A setting that a source gives a value."""
 
-    def __init__(self, error: type[Exception], must: str, meant: str = "") -> None:
-        self.error = error
-        self.must = must
-        self.meant = meant
+    key: str
+    source: str
 
-    def of(self, key: str, value: Any, source: str) -> Exception:
+    def error(self, kind: type[Exception], must: str, value: Any, advice: str) -> Exception:
         """Return the error that tells a user."""
         try:
             got = short(repr(value))
         except RecursionError:
             got = f"a {type(value).__name__}"
-        return self.error(f"`{key}` must be {self.must}; got {got} ({source}).{self.meant}")
+        return kind(f"`{self.key}` must be {must}; got {got} ({self.source}).{advice}")
 
 
 def layer_of(
@@ -65,23 +65,17 @@ def checked(key: str, value: Any, source: str, *, file: bool = False) -> Any:
         got = f"{short(repr(key))} ({source})"
         msg = f"a setting must be one of {known}; got {got}.{hint(key, KEYS)}"
         raise ValueError(msg)
-    check = _backend_in_file if file and key == "backend" else _CHECKS[key]
-    try:
-        return check(value)
-    except _RefusedError as refused:
-        raise refused.of(key, value, source) from None
+    at = _Given(key, source)
+    return _backend(at, value, file=True) if file and key == "backend" else _CHECKS[key](at, value)
 
 
 def checked_text(key: str, text: str, source: str) -> Any:
     """Return the value that an environment variable gives a setting."""
     value: Any = text.strip()
-    try:
-        if key == "backend" and "," in value:
-            value = [name.strip() for name in value.split(",")]
-        elif key in _WORDS:
-            value = _WORDS[key](value)
-    except _RefusedError as refused:
-        raise refused.of(key, value, source) from None
+    if key == "backend" and "," in value:
+        value = [name.strip() for name in value.split(",")]
+    elif key in _WORDS:
+        value = _WORDS[key](_Given(key, source), value)
     return checked(key, value, source)
 
 
@@ -90,92 +84,61 @@ def short(text: str) -> str:
     return text if len(text) <= _LINE else f"{text[: _LINE // 2]}…{text[-_LINE // 2 :]}"
 
 
-def hint(word: Any, known: Iterable[str], prefix: str = "") -> str:
-    """Return the question whether something known was meant; empty if nothing is near.
-
-    A prefix that all have is no likeness.
-    """
-    if len(str(word)) > _LINE:
-        return ""
-    spelt = {name.removeprefix(prefix).lower(): name for name in known}
-    close = difflib.get_close_matches(str(word).removeprefix(prefix).lower(), spelt, n=1)
-    return f" Did you mean {spelt[close[0]]!r}?" if close else ""
-
-
-def _backend(value: Any) -> str | tuple[str, ...]:
-    # Imported here: the registry asks for the settings itself.
-    from agclip._backends import registry
-
-    return _backends(value, registry.is_known, "")
-
-
-def _backend_in_file(value: Any) -> str | tuple[str, ...]:
-    from agclip._backends import registry
-
-    advice = " A file can name no other library: set_config and AGCLIP_BACKEND can."
-    return _backends(value, registry.is_listed, advice)
-
-
-def _backends(value: Any, known: Callable[[str], bool], advice: str) -> str | tuple[str, ...]:
+def _backend(at: At, value: Any, *, file: bool = False) -> str | tuple[str, ...]:
     if value == "auto":
         return "auto"
-    from agclip._backends import registry
-
     names = [value] if isinstance(value, str) else value
     listed = isinstance(names, (list, tuple)) and len(names) > 0
     if not listed or not all(isinstance(name, str) for name in names):
         must = 'the name of a backend, a list of names (the first usable one counts), or "auto"'
-        raise _RefusedError(TypeError, must)
+        refuse(at, TypeError, must, value)
+    is_known = entry_points.is_listed if file else entry_points.is_known
+    advice = " A file can name no other library: set_config and AGCLIP_BACKEND can." if file else ""
     for name in names:
-        if not known(name):
-            listed_names = registry.known_names()
-            must = f'"auto", or one or several of {", ".join(listed_names)}'
-            raise _RefusedError(ValueError, must, hint(name, [*listed_names, "auto"]) or advice)
+        if not is_known(name):
+            known = entry_points.known_names()
+            must = f'"auto", or one or several of {", ".join(known)}'
+            refuse(at, ValueError, must, value, hint(name, [*known, "auto"]) or advice)
     return value if isinstance(value, str) else tuple(value)
 
 
-def _device(value: Any) -> str | None:
+def _device(at: At, value: Any) -> str | None:
     if not isinstance(value, str) or not value:
-        raise _RefusedError(TypeError, 'the name of a device, such as "cpu" or "cuda:0", or "auto"')
+        refuse(at, TypeError, 'the name of a device, such as "cpu" or "cuda:0", or "auto"', value)
     return None if value == "auto" else value
 
 
 def _one_of(words: Collection[str]) -> Check:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or value not in words:
-            kind = ValueError if isinstance(value, str) else TypeError
-            listed = ", ".join(f'"{word}"' for word in words)
-            raise _RefusedError(kind, f"one of {listed}", hint(value, words))
-        return value
+    def check(at: At, value: Any) -> str:
+        _checks.choice(at, value, words, other=TypeError)
+        return str(value)
 
     return check
 
 
-def _threads(value: Any) -> int | None:
+def _threads(at: At, value: Any) -> int | None:
     if value == "auto":
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_THREADS:
-        kind = ValueError if type(value) in (int, str) else TypeError
-        raise _RefusedError(kind, f'a whole number from 1 to {_MOST_THREADS}, or "auto"')
-    return value
+    other = ValueError if isinstance(value, str) else TypeError
+    _checks.count(at, value, 1, _MOST_THREADS, none='"auto"', other=other)
+    return int(value)
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _RefusedError(TypeError, "true or false")
-    return value
+def _flag(at: At, value: Any) -> bool:
+    _checks.flag(at, value, "true or false")
+    return bool(value)
 
 
-def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:
+def _tables(at: At, value: Any) -> tuple[Mapping[str, Any], ...]:
     tables = [value] if isinstance(value, Mapping) else value
     must = "a table, or an array of tables, each with the name of a `rule`"
     if not isinstance(tables, (list, tuple)) or not all(isinstance(t, Mapping) for t in tables):
-        raise _RefusedError(TypeError, must)
+        refuse(at, TypeError, must, value)
     for table in tables:
         if not isinstance(table.get("rule"), str):
-            raise _RefusedError(ValueError, must, hint(next(iter(table), ""), ["rule"]))
+            refuse(at, ValueError, must, value, hint(next(iter(table), ""), ["rule"]))
     if _deeper(tables, _DEEPEST):
-        raise _RefusedError(ValueError, f"nested at most {_DEEPEST} deep")
+        refuse(at, ValueError, f"nested at most {_DEEPEST} deep", value)
     return tuple(copy.deepcopy(dict(table)) for table in tables)
 
 
@@ -204,30 +167,30 @@ _CHECKS: dict[str, Check] = {
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-def _spoken_flag(text: str) -> bool:
+def _spoken_flag(at: At, text: str) -> bool:
     word = text.lower()
     if word not in (*_TRUE, *_FALSE):
-        must = f"one of {', '.join(_TRUE)}, {', '.join(_FALSE)}"
-        raise _RefusedError(ValueError, must, hint(text, (*_TRUE, *_FALSE)))
+        _checks.choice(at, text, (*_TRUE, *_FALSE), quote="")
     return word in _TRUE
 
 
-def _spoken_number(text: str) -> int | str:
+def _spoken_number(_: At, text: str) -> int | str:
     return int(text) if text.isdecimal() and len(text) < 20 else text
 
 
-def _spoken_table(text: str) -> Any:
+def _spoken_table(at: At, text: str) -> Any:
     must = 'a table as TOML has it, such as { rule = "global_norm", clip_norm = 1.0 }'
+    found, advice = {}, ""
     try:
         found = _toml.document(f"clip = {text}")
     except ValueError as error:
-        raise _RefusedError(ValueError, must, f" That is no TOML: {error}.") from None
-    if len(found) > 1:
-        raise _RefusedError(ValueError, must)
+        advice = f" That is no TOML: {error}."
+    if len(found) != 1:
+        refuse(at, ValueError, must, text, advice)
     return found["clip"]
 
 
-_WORDS: dict[str, Callable[[str], Any]] = {
+_WORDS: dict[str, Check] = {
     "threads": _spoken_number,
     "reproducible": _spoken_flag,
     "strict": _spoken_flag,

@@ -6,17 +6,17 @@ import os
 import sys
 import warnings
 
-from agclip.config._checks import checked_text, hint
+from agclip._backends import entry_points
+from agclip._checks import hint
+from agclip.config._checks import checked_text
 from agclip.config._settings import KEYS, Layer, Setting
 
 PREFIX = "AGCLIP_"
 FILE = "AGCLIP_CONFIG"
 """Names a file; empty or "none" switches the search for files off."""
-BLOCK = "AGCLIP_BLOCK"
-"""Names backends, separated by commas, that are not to be loaded."""
 
 _SETTINGS = {PREFIX + key.upper(): key for key in KEYS}
-_VARIABLES = (*_SETTINGS, FILE, BLOCK, "AGCLIP_REQUIRE_BACKENDS")
+_VARIABLES = (*_SETTINGS, FILE, entry_points.BLOCK, "AGCLIP_REQUIRE_BACKENDS")
 _said: set[str] = set()
 
 
@@ -39,20 +39,11 @@ def read() -> Layer:
     }
 
 
-def blocked() -> frozenset[str]:
-    """Return the names of the backends that must not be loaded."""
-    names = os.environ.get(BLOCK, "").split(",")
-    return frozenset(name.strip() for name in names if name.strip())
-
-
 def _check_blocked() -> None:
-    for name in sorted(blocked()):
-        # Imported here: the registry asks for what is blocked itself.
-        from agclip._backends import registry
-
-        known = registry.known_names()
+    for name in sorted(entry_points.blocked_names()):
+        known = entry_points.known_names()
         if name not in known:
-            found = f"{BLOCK} names {name!r}, which no installed distribution brings."
+            found = f"{entry_points.BLOCK} names {name!r}, which no installed distribution brings."
             _warn_once(f"{found}{hint(name, known)}")
 
 

@@ -6,11 +6,12 @@ like.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from agclip import _checks
 from agclip._backends.registry import resolve
+from agclip._checks import Kind
 from agclip.rules._rule import Rule, State, Steps
 
 JOINED = "joined"
@@ -26,24 +27,15 @@ _MOST = 2**31 - 2
 class Numbers(NamedTuple):
     """Numbers of a state: an array of them, or one."""
 
-    wanted: str
-    """What they are, in an error; "" for numbers that are not judged."""
+    kind: Kind | None
+    """None for numbers that are not judged."""
     integer: bool = False
-    positive: bool = False
     shape: tuple[int | None, ...] | None = ()
     """None for a length that may be any but 0; None for any shape."""
 
     def why_not(self, value: float) -> str | None:
         """Return how a value that cannot be one of these reads in an error; None if it can."""
-        if not self.wanted:
-            return None
-        if self.integer:
-            return None if value % 1 == 0 and 0 <= value <= _MOST else _spelt(value)
-        try:
-            found = float(value)
-        except OverflowError:
-            return _spelt(value)
-        fits = 0 < found < math.inf if self.positive else 0 <= found < math.inf
+        fits = self.kind is None or self.kind.holds(_checks.as_float(value))
         return None if fits else _spelt(value)
 
 
@@ -56,9 +48,10 @@ class ByPath(NamedTuple):
 Layout: TypeAlias = Numbers | ByPath | dict[str, Any]
 """Numbers, numbers by path, or layouts by name; None among these for a rule of another's making."""
 
-COUNT = Numbers(f"an integer from 0 to {_MOST}", integer=True)
-SIZE = Numbers("a finite number >= 0")
-BOUND = Numbers("a finite number > 0", positive=True)
+_STEPS = Kind(f"an integer from 0 to {_MOST}", lambda x: 0 <= x <= _MOST and x % 1 == 0)
+COUNT = Numbers(_STEPS, integer=True)
+SIZE = Numbers(_checks.FINITE_NONNEGATIVE)
+BOUND = Numbers(_checks.POSITIVE)
 
 
 def layout_of(rule: Rule | None) -> Layout | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agclip._backends import kernels
+from agclip._checks import describe
 from agclip._trees.distinct import once
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import describe, flatten
+from agclip._trees.tree import flatten
 from agclip._typing import Tree
 from agclip.rules._rule import Rule, State, Step, Steps
 

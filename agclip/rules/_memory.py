@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.registry import resolve
+from agclip._checks import describe
 from agclip._clipping import pipeline
 from agclip._clipping.measure import widened as widened_for
 from agclip._clipping.plan import Inputs, StaticArgs
@@ -20,7 +21,6 @@ from agclip._clipping.record import reported
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import describe
 from agclip._typing import Array, DType, Namespace, Scalar, Tree
 from agclip.rules._layout import JOINED, ByPath, Layout
 from agclip.rules._rule import Options, State, Step, Steps, taken

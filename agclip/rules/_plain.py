@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agclip._backends import kernels, registry
 from agclip._backends.dtypes import kind_of
+from agclip._checks import is_number
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules import _memory
@@ -145,7 +145,7 @@ def _other_keys(path: str, wanted: Any, found: Any) -> str:
 
 def _array(template: Array, saved: Any, path: str) -> Array:
     shape = tuple(template.shape)
-    found = _numbers(Numbers("", shape=shape), saved, path)
+    found = _numbers(Numbers(None, shape=shape), saved, path)
     backend = registry.resolve(template)
     assert backend is not None, "a state holds arrays"
     with backend.context():
@@ -163,10 +163,11 @@ def _numbers(layout: Numbers, saved: Any, path: str) -> Any:
     for value in _entries(saved):
         reason = layout.why_not(value)
         if reason is not None:
-            must = f"hold {layout.wanted}" if found else f"be {layout.wanted}"
+            assert layout.kind is not None, "it has been judged"
+            must = f"{'hold' if found else 'be'} {layout.kind.must}"
             msg = f"`{path}` must {must}; got {reason}. {_ADVICE}"
             raise ValueError(msg)
-    return _typed(saved, int if layout.integer else float) if layout.wanted else saved
+    return _typed(saved, int if layout.integer else float) if layout.kind else saved
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
@@ -189,7 +190,7 @@ def _shape(saved: Any, path: str) -> tuple[int, ...]:
             msg = f"`{path}` must not be ragged; got rows of several lengths. {_ADVICE}"
             raise ValueError(msg)
         return (len(saved), *(inner.pop() if inner else ()))
-    if isinstance(saved, bool) or not isinstance(saved, numbers.Real):
+    if not is_number(saved):
         msg = f"`{path}` must hold numbers; got {type(saved).__name__}. {_ADVICE}"
         raise TypeError(msg)
     return ()

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
+from agclip._checks import describe
 from agclip._clipping import arguments
 from agclip._clipping.pipeline import Outcome
 from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves, warn_empty
-from agclip._trees.tree import describe, materialised
+from agclip._trees.tree import materialised
 from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo, empty_info, info_of

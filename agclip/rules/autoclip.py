@@ -53,7 +53,7 @@ class AutoClip(_memory.OfGlobalNorm):
     def __post_init__(self) -> None:
         """Check the numbers."""
         super().__post_init__()
-        _checks.fraction("percentile", self.percentile, 0.0, 100.0, last=True)
+        _checks.percentage("percentile", self.percentile)
         _checks.count("window", self.window, 1, none="None for all norms")
         _checks.count("warmup", self.warmup)
 

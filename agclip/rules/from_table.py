@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from agclip._checks import hint
 from agclip.rules._rule import Rule
 from agclip.rules.adagc import AdaGC
 from agclip.rules.adaptive import AdaptiveGradClip
@@ -78,8 +78,8 @@ def _rule(table: Mapping[str, Any], source: str, defaults: Mapping[str, Any]) ->
         return _per_group(given, source, defaults)
     if name not in RULES:
         known = ", ".join(_KNOWN)
-        hint = _ELSEWHERE.get(str(name)) or _hint(name, _KNOWN)
-        msg = f"`rule` must be one of {known}; got {name!r} ({source}).{hint}"
+        advice = _ELSEWHERE.get(str(name)) or hint(name, _KNOWN)
+        msg = f"`rule` must be one of {known}; got {name!r} ({source}).{advice}"
         raise ValueError(msg)
     fields = {one.name: one for one in dataclasses.fields(RULES[name])}
     _check_keys(name, given, fields, source)
@@ -133,7 +133,7 @@ def _check_keys(name: str, given: Mapping[str, Any], known: Collection[str], sou
         if key not in known:
             msg = (
                 f"a key of the rule {name!r} must be one of {', '.join(known)}; got {key!r} "
-                f"({source}).{_hint(key, known)}"
+                f"({source}).{hint(key, known)}"
             )
             raise ValueError(msg)
 
@@ -156,8 +156,3 @@ def _missing(
 
 def _required(one: dataclasses.Field[Any]) -> bool:
     return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-
-
-def _hint(word: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -60,9 +60,7 @@ class ZClip(_memory.OfGlobalNorm):
         _checks.count("warmup", self.warmup)
         _checks.number("max_norm", self.max_norm)
         _checks.positive("eps", self.eps)
-        if self.target not in ("reciprocal", "mean"):
-            msg = f'`target` must be "reciprocal" or "mean"; got {self.target!r}.'
-            raise ValueError(msg)
+        _checks.choice("target", self.target, ("reciprocal", "mean"))
 
     def _fresh(self, leaves: Leaves) -> State:
         """Return counts and averages at 0."""

@@ -66,7 +66,7 @@ class Library:
         if not self.name:
             object.__setattr__(self, "name", self.backend)
         if self.xp is None:
-            object.__setattr__(self, "xp", registry.get_backend(self.backend).xp)
+            object.__setattr__(self, "xp", registry.named(self.backend).xp)
 
     def __str__(self) -> str:
         return self.name

@@ -369,11 +369,11 @@ def test_output_that_is_a_folder(capsys, png):
 
 @pytest.fixture(
     params=[
-        ("--steps", "0", "must be a whole number from 1; got '0'"),
-        ("--steps", "ten", "must be a whole number from 1; got 'ten'"),
-        ("--clip-norm", "-1", "must be a finite number above 0; got '-1'"),
-        ("--clip-norm", "nan", "must be a finite number above 0; got 'nan'"),
-        ("--clip-norm", "much", "must be a finite number above 0; got 'much'"),
+        ("--steps", "0", "must be an integer >= 1; got '0'"),
+        ("--steps", "ten", "must be an integer >= 1; got 'ten'"),
+        ("--clip-norm", "-1", "must be a finite number > 0; got '-1'"),
+        ("--clip-norm", "nan", "must be a finite number > 0; got 'nan'"),
+        ("--clip-norm", "much", "must be a finite number > 0; got 'much'"),
         ("--output", "runs.jpg", "must end in .png; got 'runs.jpg'"),
     ],
     ids=lambda case: f"{case[0]}={case[1]}",

@@ -76,7 +76,7 @@ def test_table_of_what_is_not_finite(spoilt, capsys):
 def test_wrong_order(grads, capsys):
     assert main(["norms", str(grads), "--ord", "0"]) == 2
     assert capsys.readouterr().err == (
-        "agclip norms: error: `--ord` must be a number above 0, such as 1, 2 or inf; got '0'.\n"
+        "agclip norms: error: `--ord` must be a number > 0, such as 1, 2 or inf; got '0'.\n"
     )
 
 

@@ -89,21 +89,18 @@ WRONG = {
     "threads": (
         ("THREADS", "many"),
         ValueError,
-        (
-            '`threads` must be a whole number from 1 to 1024, or "auto"; got '
-            "'many' (AGCLIP_THREADS)."
-        ),
+        ("`threads` must be an integer from 1 to 1024, or \"auto\"; got 'many' (AGCLIP_THREADS)."),
     ),
     "a number of threads": (
         ("THREADS", "-1"),
         ValueError,
-        "`threads` must be a whole number from 1 to 1024, or \"auto\"; got '-1' (AGCLIP_THREADS).",
+        "`threads` must be an integer from 1 to 1024, or \"auto\"; got '-1' (AGCLIP_THREADS).",
     ),
     "more digits than Python reads": (
         ("THREADS", "9" * 4301),
         ValueError,
         (
-            f'`threads` must be a whole number from 1 to 1024, or "auto"; got \'{"9" * 119}…'
+            f'`threads` must be an integer from 1 to 1024, or "auto"; got \'{"9" * 119}…'
             f"{'9' * 119}' (AGCLIP_THREADS)."
         ),
     ),

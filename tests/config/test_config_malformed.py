@@ -75,7 +75,7 @@ ODD = {
         TypeError,
         "`clip` must be a table, or an array of tables",
     ),
-    "a value without end": ("threads = inf", TypeError, "`threads` must be a whole number"),
+    "a value without end": ("threads = inf", TypeError, "`threads` must be an integer"),
     "a date": ("strict = 1979-05-27", TypeError, "`strict` must be true or false; got "),
     "a table that is deep": (
         "clip = {rule = 'norm', a = " + "[" * 40 + "]" * 40 + "}",

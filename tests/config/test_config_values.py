@@ -18,7 +18,7 @@ BACKEND = (
 )
 NAMES = '`backend` must be "auto", or one or several of cupy, dask, jax, numpy, torch; got {}'
 DEVICE = '`device` must be the name of a device, such as "cpu" or "cuda:0", or "auto"; got {}'
-THREADS = '`threads` must be a whole number from 1 to 1024, or "auto"; got {}'
+THREADS = '`threads` must be an integer from 1 to 1024, or "auto"; got {}'
 TABLES = (
     "`clip` must be a table, or an array of tables, each with the name of a `rule`; got {} "
     "(set_config).{}"
@@ -217,7 +217,7 @@ def test_an_error_names_the_file_and_the_place(project, kind):
 
 def test_an_error_is_no_less_one_the_second_time(project):
     write(project / "agclip.toml", "threads = 0")
-    for_both = pytest.raises(ValueError, match="`threads` must be a whole number from 1 to 1024")
+    for_both = pytest.raises(ValueError, match="`threads` must be an integer from 1 to 1024")
     with for_both:
         agclip.get_config()
     with for_both:

@@ -36,7 +36,7 @@ GROUP = agclip.ClipByGlobalNorm(1.0)
         (
             lambda: agclip.ClipByAverageNorm(1.0, nonfinite="ignore"),
             ValueError,
-            "`nonfinite` must be one of 'propagate', 'error', 'zero', 'skip'; got 'ignore'.",
+            '`nonfinite` must be one of "propagate", "error", "zero", "skip"; got \'ignore\'.',
         ),
         (
             lambda: agclip.ClipByGlobalNorm(1.0, strict=1),
@@ -91,7 +91,7 @@ GROUP = agclip.ClipByGlobalNorm(1.0)
         (
             lambda: agclip.ZClip(target="median"),
             ValueError,
-            '`target` must be "reciprocal" or "mean"; got \'median\'.',
+            "`target` must be one of \"reciprocal\", \"mean\"; got 'median'. Did you mean 'mean'?",
         ),
         (
             lambda: agclip.AdaGC(decay=1.0),

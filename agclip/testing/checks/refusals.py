@@ -94,8 +94,8 @@ _WRONG_BOUNDS: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("a negative bound", -1.0, ValueError, "must be a number >= 0"),
     ("a bound of NaN", math.nan, ValueError, "must be a number >= 0"),
     ("a list as bound", [1.0], ValueError, "must be a scalar"),
-    ("a string as bound", "1", TypeError, "must be a real number"),
-    ("a bool as bound", True, TypeError, "must be a real number"),
+    ("a string as bound", "1", TypeError, "must be a number >= 0"),
+    ("a bool as bound", True, TypeError, "must be a number >= 0"),
 )
 
 
