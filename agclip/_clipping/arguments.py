@@ -6,7 +6,7 @@ Plain values are judged by `agclip._checks`; here are 0-d arrays, settings and w
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
 from agclip import _checks, config
 from agclip._backends import registry
@@ -169,25 +169,6 @@ def flag(name: str, value: Any) -> bool:
 
 def _readable_flag(owner: Backend, value: Array) -> bool:
     return value.ndim == 0 and kind_of(value.dtype).name == "bool" and owner.access(value) == "free"
-
-
-def policy(nonfinite: Any, bound: Scalar | None) -> NonFinite:
-    """Check the option `nonfinite` alone; see `options`."""
-    if nonfinite is None:
-        nonfinite = config.current().nonfinite
-    _checks.choice("nonfinite", nonfinite, POLICIES)
-    return "skip" if bound is None and nonfinite == "propagate" else cast(NonFinite, nonfinite)
-
-
-def check_strict(strict: bool | None, leaves: Leaves) -> bool:
-    """Check the option `strict` alone; see `options`."""
-    return options(leaves, 1.0, 2.0, strict=strict, reproducible=False).strict
-
-
-def check_reproducible(reproducible: bool | None, order: float, leaves: Leaves) -> bool:
-    """Check the option `reproducible` alone; see `options`."""
-    found = options(leaves, 1.0, order, strict=False, reproducible=reproducible)
-    return found.reproducible
 
 
 def _said(settings: config.Settings | None, key: str) -> str:

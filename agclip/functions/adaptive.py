@@ -146,9 +146,12 @@ def _plan(
     axes = tuple(
         axis_arguments.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
     )
+    options = arguments.options(
+        leaves, clipping, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    )
     return Plan(
         axes=axes,
-        strict=arguments.check_strict(strict, leaves),
-        nonfinite=arguments.policy(nonfinite, clipping),
-        reproducible=arguments.check_reproducible(reproducible, 2.0, leaves),
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
     )

@@ -224,9 +224,12 @@ def _weighted(
     nonfinite: NonFinite | None,
     reproducible: bool | None,
 ) -> Plan:
+    options = arguments.options(
+        leaves, bound, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    )
     return Plan(
         weights=weights.of_leaves(leaves, weight),
-        strict=arguments.check_strict(strict, leaves),
-        nonfinite=arguments.policy(nonfinite, bound),
-        reproducible=arguments.check_reproducible(reproducible, 2.0, leaves),
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
     )

@@ -54,10 +54,11 @@ def global_norm(
     """
     leaves = gather(t_list, "t_list", listed=True)
     order = arguments.check_order(ord)
+    options = arguments.options(leaves, 1.0, order, strict=False, reproducible=reproducible)
     plan = Plan(
         joint=True,
         order=order,
-        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+        reproducible=options.reproducible,
     )
     loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
@@ -197,12 +198,15 @@ def _plan(
 ) -> Plan:
     leaves.warn_of_parameters()
     order = arguments.check_order(ord)
+    options = arguments.options(
+        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    )
     return Plan(
         joint=True,
         order=order,
-        strict=arguments.check_strict(strict, leaves),
-        nonfinite=arguments.policy(nonfinite, clip_norm),
-        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
     )
 
 

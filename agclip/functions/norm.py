@@ -161,10 +161,13 @@ def _plan(
             for i, leaf in enumerate(leaves.arrays)
         )
     order = arguments.check_order(ord)
+    options = arguments.options(
+        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    )
     return Plan(
         order=order,
         axes=chosen,
-        strict=arguments.check_strict(strict, leaves),
-        nonfinite=arguments.policy(nonfinite, clip_norm),
-        reproducible=arguments.check_reproducible(reproducible, order, leaves),
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
     )

@@ -62,12 +62,15 @@ def clip_per_example(
     algorithm 1; optax's `per_example_global_norm_clip`.
     """
     leaves = gather(grads, "grads")
+    options = arguments.options(
+        leaves, clip_norm, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    )
     plan = Plan(
         joint=True,
         per_example=True,
-        strict=arguments.check_strict(strict, leaves),
-        nonfinite=arguments.policy(nonfinite, clip_norm),
-        reproducible=arguments.check_reproducible(reproducible, 2.0, leaves),
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
     )
     _check_examples(leaves)
     outcome = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale)

@@ -45,3 +45,9 @@ def flag(name: str, value: Any) -> None:
     """Check a bool; None is allowed."""
     if value is not None:
         arguments.flag(name, value)
+
+
+def policy(value: Any) -> None:
+    """Check the name of a policy for NaN and infinities; None is allowed."""
+    if value is not None:
+        _checks.choice("nonfinite", value, arguments.POLICIES)

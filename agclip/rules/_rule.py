@@ -146,8 +146,7 @@ class Options(Steps):
 
     def __post_init__(self) -> None:
         """Check the options as far as they can be read."""
-        if self.nonfinite is not None:
-            arguments.policy(self.nonfinite, 1.0)
+        _checks.policy(self.nonfinite)
         _checks.flag("strict", self.strict)
         _checks.flag("reproducible", self.reproducible)
         _checks.positive("loss_scale", self.loss_scale, none="None")
@@ -161,13 +160,20 @@ class Options(Steps):
         """Return what the core is to do, a record included."""
         if joint:
             leaves.warn_of_parameters()
-        nonfinite, reproducible, strict = configured(self.nonfinite, self.reproducible, self.strict)
+        options = arguments.options(
+            leaves,
+            bound,
+            order,
+            nonfinite=self.nonfinite,
+            strict=self.strict,
+            reproducible=self.reproducible,
+        )
         return Plan(
             joint=joint,
             order=order,
-            strict=arguments.check_strict(strict, leaves),
-            nonfinite=arguments.policy(nonfinite, bound),
-            reproducible=arguments.check_reproducible(reproducible, order, leaves),
+            strict=options.strict,
+            nonfinite=options.nonfinite,
+            reproducible=options.reproducible,
             record=True,
         )
 

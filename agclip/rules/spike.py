@@ -59,8 +59,7 @@ class SpikeClip(_memory.Remembers):
         _checks.positive("threshold", self.threshold)
         _checks.fraction("decay", self.decay)
         _checks.count("warmup", self.warmup)
-        if self.nonfinite is not None:
-            arguments.policy(self.nonfinite, 1.0)
+        _checks.policy(self.nonfinite)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
     def _resolved(self) -> SpikeClip:

@@ -122,13 +122,3 @@ def test_the_common_case_makes_three_calls():
         sys.setprofile(before)
     assert calls[:2] == ["options", "current"]
     assert len(calls) == 3, calls  # The last one makes the tuple.
-
-
-def test_the_checks_of_one_option_agree_with_all():
-    gathered = leaves()
-    for strict in (None, False, True):
-        assert arguments.check_strict(strict, gathered) is bool(strict)
-    for reproducible in (None, False, True):
-        assert arguments.check_reproducible(reproducible, 2.0, gathered) is bool(reproducible)
-    assert arguments.policy(None, 1.0) == "propagate"
-    assert arguments.policy(None, None) == arguments.policy("propagate", None) == "skip"
