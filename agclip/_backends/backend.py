@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from agclip._backends import kernels, powers
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
 from agclip._backends.contract import Factor, Run
 from agclip._numerics.ranges import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
@@ -57,7 +57,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             now assigns to objects outside of it.
         keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
             then nothing has to be picked for leaves that may be within the bound.
-        survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
+        survey: `(leaves, types, inplace)` → the leaves, of these types, as a `LeafBatch`, if all are
             ordinary arrays that can be read, and overwritten if `inplace`; None, and each leaf is
             asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
             `access`.
@@ -112,7 +112,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     access: Callable[[Array], Access] = kernels.access
     replays: Callable[[], bool] = lambda: False
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
-    survey: Callable[[Sequence[Array], set[type], bool], Known | None] = kernels.nothing
+    survey: Callable[[Sequence[Array], set[type], bool], LeafBatch | None] = kernels.nothing
     refuse: Callable[[Any], str | None] = kernels.refuse
     misplaced: Callable[[Sequence[Any], set[type]], Any] = kernels.nothing
     unwritable: Callable[[Array], str | None] = kernels.unwritable

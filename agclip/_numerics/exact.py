@@ -58,7 +58,7 @@ def exact_norm(
         axes: For each leaf the axes of the norm, which stay as ones; None for one norm of all.
         order: 1 or 2.
     """
-    bits = 96 if any(kind.precision == 53 for kind in batch.kinds(leaves)) else 64
+    bits = 96 if batch.double(leaves) else 64
     if m is host_scalars:
         return _of_floats(backend, leaves, order, bits)
     return _of_arrays(backend, leaves, axes, order, bits)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agclip import Backend, config
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import Kind
 from agclip._numerics.ranges import Grid
@@ -22,6 +22,17 @@ _SHARE = 1 << 18
 
 CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
 """The formats of the entries, or of their parts, as the kernels number them."""
+
+
+_PARTS = {"complex": 2}
+
+
+def counts(sizes: list[int], column: Sequence[Kind]) -> list[int]:
+    """Return the number of real elements of each leaf, from its size and its kind."""
+    first = column[0] if column else None
+    if column.count(first) == len(column):
+        return sizes if first is None or first.family != "complex" else [2 * n for n in sizes]
+    return [n * _PARTS.get(k.family, 1) for n, k in zip(sizes, column, strict=True)]
 
 
 class Library(NamedTuple):
@@ -37,7 +48,7 @@ class Library(NamedTuple):
     """`(leaves)` → None; it is told that they are going to be overwritten."""
 
 
-class Leaves(Known):
+class Leaves(LeafBatch):
     """Leaves that lie in host memory without gaps, and the table that says where.
 
     They are held for as long as the table lives.
@@ -48,19 +59,27 @@ class Leaves(Known):
     def __init__(
         self,
         leaves: Sequence[Any],
-        kinds: frozenset[Kind],
+        column: Sequence[Kind],
         table: Any,
         kernels: Any,
         library: Library,
         *,
+        kinds: frozenset[Kind] | None = None,
         distinct: bool,
     ) -> None:
-        entries, _, blocks = table[kernels.COUNT :, -1].tolist()
-        super().__init__(leaves, kinds, entries, "free", distinct=distinct)
-        self.blocks: int = blocks
+        counts = table[kernels.COUNT].tolist()
+        elements = counts.pop()
+        LeafBatch.__init__(
+            self, leaves, column, counts, kinds=kinds, elements=elements, distinct=distinct
+        )
+        self.blocks: int = int(table[kernels.FIRST, -1])
         self.kernels = kernels
         self.library = library
         self.table = table
+
+    def chosen(self, positions: Sequence[int]) -> Chosen:
+        """Return the leaves at increasing positions, with their columns."""
+        return Chosen(LeafBatch.chosen(self, positions), self, positions)
 
     def per_block(self, kernel: Callable[..., None], *arguments: Any) -> Any:
         """Return the number that a kernel writes for each block."""
@@ -83,7 +102,7 @@ class Leaves(Known):
             *arguments: What it takes besides the table and the blocks.
             owned: What the arguments hold the addresses of.
         """
-        if self.entries < _SHARED:
+        if self.elements < _SHARED:
             kernel(self.table, 0, self.blocks, *arguments)
             return
 
@@ -92,6 +111,39 @@ class Leaves(Known):
 
         shares = Shares(some, self.blocks, _SHARE // self.kernels.BLOCK, owned)
         work_off(shares, _threads(self.library))
+
+
+class Chosen(LeafBatch):
+    """Some of the leaves of a table, which get a table of their own when a kernel is worth one."""
+
+    __slots__ = ("_compiled", "positions", "whole")
+
+    def __init__(self, leaves: LeafBatch, whole: Leaves, positions: Sequence[int]) -> None:
+        LeafBatch.__init__(
+            self,
+            leaves,
+            leaves.column,
+            leaves.counts,
+            kinds=leaves.kinds,
+            elements=leaves.elements,
+            distinct=leaves.distinct,
+        )
+        self.whole = whole
+        self.positions = positions
+        self._compiled: Leaves | None = None
+
+    def compiled(self) -> Leaves:
+        """Return the leaves with a table."""
+        if self._compiled is None:
+            kernels = self.whole.kernels
+            table = np.empty((4, len(self) + 1), np.int64)
+            table[: kernels.FIRST, :-1] = self.whole.table[: kernels.FIRST, self.positions]
+            kernels.complete(table, False)
+            self._compiled = Leaves(
+                self, self.column, table, kernels, self.whole.library,
+                kinds=self.kinds, distinct=self.distinct,
+            )  # fmt: skip
+        return self._compiled
 
 
 def _threads(library: Library) -> int:
@@ -105,7 +157,11 @@ def accelerated(plain: Backend) -> Backend:
     def either(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         other = getattr(plain, name)
 
+        least = _LEAST.get(name, 0)
+
         def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
+            if isinstance(leaves, Chosen) and leaves.elements >= least:
+                leaves = leaves.compiled()
             found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
             return other(xp, leaves, *arguments) if found is NotImplemented else found
 
@@ -167,6 +223,10 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "scale": _scale,
     "scale_": _scale_,
 }
+
+
+_LEAST = {"scale": 1 << 13, "scale_": 1 << 13}
+"""Elements of a part of a table from which on a kernel saves more than a new table costs."""
 
 
 def _parts(factor: Factor) -> Any:

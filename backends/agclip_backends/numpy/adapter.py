@@ -10,10 +10,9 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from agclip import Backend
-from agclip._backends import kernels, powers
+from agclip._backends import batch, kernels, powers
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import is_one
 from agclip._typing import Access
 from agclip_backends._host import array_sums
 from agclip_backends._host.array_sums import BLOCK, joined, of_leaf
@@ -23,11 +22,10 @@ from agclip_backends.numpy import ndarrays
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
     # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-    closely = any(leaf.dtype in (np.float64, np.complex128) for leaf in leaves)
-    single = functools.partial(of_leaf, closely=closely)
-    if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
+    single = functools.partial(of_leaf, closely=batch.double(leaves))
+    if scale != 1.0 or not batch.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    return array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, single)
+    return array_sums.of_leaves(leaves, batch.counts(leaves), joined, single)
 
 
 def _power_sums(
@@ -122,6 +120,8 @@ def _restore(leaf: Any, new: Any) -> Any:
     # A ufunc makes scalars of 0-d arrays, and native byte order of any; `where` drops subclasses.
     if isinstance(leaf, np.generic):
         return new[()]
+    if type(new) is type(leaf) and new.dtype is leaf.dtype:
+        return new
     new = np.asanyarray(new, dtype=leaf.dtype)
     return new if type(new) is type(leaf) else leaf.__array_wrap__(new)
 

@@ -11,7 +11,7 @@ import torch
 
 from agclip import Backend
 from agclip._backends import kernels
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
 from agclip._backends.contract import Factor
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
@@ -27,7 +27,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
-    known = isinstance(leaves, Known)
+    known = isinstance(leaves, LeafBatch)
     if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
     if not known and on_devices(leaves):
@@ -49,10 +49,14 @@ def _scale(
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
-    if not isinstance(leaves, Known) and on_devices(leaves):
+    if not isinstance(leaves, LeafBatch) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return
-    if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
+    if (
+        isinstance(leaves, LeafBatch)
+        and len(leaves) > 1
+        and factor.narrow[0] is factor.wide[0] is None
+    ):
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES

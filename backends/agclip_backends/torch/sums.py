@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from agclip._backends import batch, host_scalars, kernels, powers
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
+from agclip._backends.dtypes import kind_named
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
@@ -21,6 +22,7 @@ PIECE = 3 << 16
 
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
+_BFLOAT16 = kind_named("bfloat16")
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _TINY = 1 << 10
@@ -29,7 +31,7 @@ _TINY = 1 << 10
 
 def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
     """Return max |x| of each leaf, NaN if an entry is."""
-    if not isinstance(leaves, Known):
+    if not isinstance(leaves, LeafBatch):
         return kernels.abs_max(namespace, leaves, wide)
     return [
         torch.stack(
@@ -43,7 +45,7 @@ def sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf."""
-    if not isinstance(leaves, Known):
+    if not isinstance(leaves, LeafBatch):
         if on_devices(leaves):
             return cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
@@ -51,15 +53,13 @@ def sum_squares(
             if double and all(access(leaf) == "graph" for leaf in leaves):
                 return [_recorded(leaf, scale) for leaf in leaves]
             return kernels.sum_squares(namespace, leaves, wide, scale)
-    kinds = batch.kinds(leaves)
-    single = functools.partial(_of_leaf, closely=any(kind.precision == 53 for kind in kinds))
-    if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
+    single = functools.partial(_of_leaf, closely=batch.double(leaves))
+    if scale != 1.0 or not batch.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    sizes = [leaf.numel() for leaf in leaves]
-    shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
-    large = sum(sizes) > _TINY * len(sizes)
+    large = batch.elements(leaves) > _TINY * len(leaves)
+    shared = isinstance(leaves, LeafBatch) and _BFLOAT16 not in leaves.kinds
     joined = _joined_by_numpy if shared and large else _joined
-    return array_sums.of_leaves(leaves, sizes, joined, single)
+    return array_sums.of_leaves(leaves, batch.counts(leaves), joined, single)
 
 
 def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
@@ -89,7 +89,7 @@ def power_sums(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|/unit)^p of each leaf."""
-    if not isinstance(leaves, Known) and any(access(leaf) != "free" for leaf in leaves):
+    if not isinstance(leaves, LeafBatch) and any(access(leaf) != "free" for leaf in leaves):
         return powers.power_sums(namespace, leaves, wide, p, scale, unit)
     with torch.no_grad():
         return powers.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
