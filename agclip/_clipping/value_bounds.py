@@ -7,8 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import devices, kernels, registry
-from agclip._backends import batch
+from agclip._backends import batch, devices, kernels, registry
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._clipping import arguments
 from agclip._trees import foreign

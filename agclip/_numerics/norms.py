@@ -78,7 +78,7 @@ def _plain_norms(
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory, as `group_norms` does."""
     sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
-    counts = batch.counts(leaves)
+    counts, chain = batch.counts(leaves), backend.chain or backend.block
     found = []
     for group in groups:
         if len(group) == 1:
@@ -89,7 +89,7 @@ def _plain_norms(
             square = host_scalars.total([sums[i] for i in group])
             count = sum([counts[i] for i in group])
         finite = square < math.inf
-        error = error_of(backend, count) if finite else 0.0
+        error = error_of(chain, count) if finite else 0.0
         found.append(Norm(math.sqrt(square), 1.0, finite, error))
     return found
 

@@ -46,16 +46,13 @@ def relative_error(backend: Backend, leaves: Sequence[Array]) -> float:
 
     A backend adds at most `chain` squares, and then the sums of as many, one after the other.
     """
-    return error_of(backend, batch.elements(leaves))
-
-
-def error_of(backend: Backend, count: int) -> float:
-    """Return the same bound for a number of real elements."""
-    return _error_of(backend.chain or backend.block or count, count)
+    return error_of(backend.chain or backend.block, batch.elements(leaves))
 
 
 @functools.lru_cache(maxsize=4096)  # every step asks for the same leaves
-def _error_of(chain: int, count: int) -> float:
+def error_of(chain: int | None, count: int) -> float:
+    """Return the same bound for a number of real elements; a chain of None is one sum of all."""
+    chain = chain or count
     additions = min(chain + count // max(chain, 1), count)
     # Each addition contributes 2**-53 to the sum, rounding to the grid 2**-63 an element.
     squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63

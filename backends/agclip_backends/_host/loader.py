@@ -17,9 +17,9 @@ import numpy as np
 from agclip import config
 
 _WORTH = 1 << 22
-"""Entries: array calls take milliseconds for as many."""
+"""Elements: array calls take milliseconds for as many."""
 _LEAF = 1 << 10
-"""What a leaf counts for, besides its entries."""
+"""What a leaf counts for, besides its elements."""
 
 
 class Loader:
@@ -49,12 +49,15 @@ class Loader:
             self.load()
         return None if mode == "off" else self.module
 
-    def went_without(self, leaves: int, entries: int) -> None:
+    def went_without(self, leaves: int, elements: int) -> None:
         """Take note of a call; when it was worth it, have the kernels loaded in another thread."""
-        if self.hopeless or self.thread is not None or config.current().accelerate != "auto":
+        if self.hopeless or self.thread is not None:
             return
-        self.work += leaves * _LEAF + entries
+        self.work += leaves * _LEAF + elements
         if self.work < _WORTH:
+            return
+        if config.current().accelerate != "auto":
+            self.work = 0
             return
         if not _installed():
             self.hopeless = True

@@ -10,7 +10,7 @@ import array_api_compat.torch as xp
 import torch
 
 from agclip import Backend
-from agclip._backends import kernels
+from agclip._backends import batch, kernels
 from agclip._backends.batch import LeafBatch
 from agclip._backends.contract import Factor
 from agclip_backends._host.tables import accelerated
@@ -27,15 +27,23 @@ _DOUBLES = (torch.float64, torch.complex128)
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
-    known = isinstance(leaves, LeafBatch)
-    if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
+    surveyed = isinstance(leaves, LeafBatch)
+    if surveyed and whole(factor):
+        return _scale_surveyed(namespace, leaves, factor)
+    if any(map(torch.is_complex, leaves)):
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
-    if not known and on_devices(leaves):
+    if not surveyed and on_devices(leaves):
         return cuda.scale(namespace, leaves, factor)
-    if not known or not whole(factor):
-        return kernels.scale(namespace, leaves, factor)
-    new = [torch.empty_like(leaf) for leaf in leaves]
-    for leaf, target in zip(all_reals(leaves), all_reals(new), strict=True):
+    return kernels.scale(namespace, leaves, factor)
+
+
+def _scale_surveyed(
+    namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
+) -> Sequence[torch.Tensor]:
+    new = list(map(torch.empty_like, leaves))
+    real = batch.all_real(leaves)
+    targets = new if real else all_reals(new)
+    for leaf, target in zip(leaves if real else all_reals(leaves), targets, strict=True):
         if leaf.itemsize > 2:
             pre, rest = factor.wide if leaf.dtype in _DOUBLES else factor.narrow
             source = leaf if pre is None else torch.mul(leaf, pre, out=target)
@@ -52,11 +60,8 @@ def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> N
     if not isinstance(leaves, LeafBatch) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return
-    if (
-        isinstance(leaves, LeafBatch)
-        and len(leaves) > 1
-        and factor.narrow[0] is factor.wide[0] is None
-    ):
+    one_step = factor.narrow[0] is factor.wide[0] is None
+    if isinstance(leaves, LeafBatch) and len(leaves) > 1 and one_step:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES

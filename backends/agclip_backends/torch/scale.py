@@ -35,4 +35,5 @@ def each_(leaves: Sequence[torch.Tensor], factor: Factor) -> None:
 
 def whole(factor: Factor) -> bool:
     """Tell whether one number goes for a leaf: with axes of its own a factor fits no piece."""
-    return all(part is None or isinstance(part, float) for part in factor.narrow)
+    pre, rest = factor.narrow
+    return isinstance(rest, float) and (pre is None or isinstance(pre, float))
