@@ -143,7 +143,17 @@ def keeps_bits(_: Array) -> bool:
 
 
 def nothing(*_: Any) -> None:
-    """Return None: there is no better way than the general one."""
+    """Return None: there is nothing to report, or no faster way than the general one."""
+
+
+def replays() -> bool:
+    """Return False: no code is being compiled."""
+    return False
+
+
+def anywhere(_: Any, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
 
 
 def refuse(_: Any) -> str | None:
@@ -156,7 +166,7 @@ def unwritable(x: Array) -> str | None:
     if not array_api_compat.is_writeable_array(x):
         return "is immutable"
     try:
-        # Writing nothing is refused like writing anything.
+        # Assigning to an empty slice raises the same read-only error and changes nothing.
         whole: Any = x
         nothing = whole if whole.ndim == 0 else whole[:0, ...]
         write(nothing, nothing)

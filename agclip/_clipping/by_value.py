@@ -82,11 +82,11 @@ def _by_kernel(
 ) -> Sequence[Array] | None:
     if any(leaves.kinds[i].family != "real" for i in groups.first):
         return None
-    ends = (
+    low, high = (
         groups.spread([infinity if bound is None else float(bound) for bound in bounds])
         for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
     )
-    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
+    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, low, high, inplace)
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:

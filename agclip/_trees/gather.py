@@ -9,13 +9,13 @@ from typing import Any
 
 from agclip._backends import kernels, registry
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.registry import backend_for
 from agclip._trees import advice, aside, default_backend, distinct, foreign
 from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, path_of
 from agclip._trees.literals import Literal, materialise
-from agclip._trees.misplaced import Misplaced
 from agclip._trees.paired import flatten_like
 from agclip._typing import Array, Tree
 
@@ -233,7 +233,7 @@ def _misplaced(
     """
     if name == "params" or backend.misplaced is kernels.nothing:
         return None  # these are parameters by right, or the library has none
-    said: Misplaced | None = backend.misplaced(found, types)
+    said = backend.misplaced(found, types)
     if said is not None and said.wrong:
         path = path_of(structure, name, said.position)
         msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from agclip._backends import batch, kernels
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal
-from agclip._trees.misplaced import Misplaced
 from agclip._typing import Access, Array, Tree
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")

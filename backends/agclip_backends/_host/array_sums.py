@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from agclip._backends import host_scalars
-from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import is_one
+from agclip import adapters
+from agclip.adapters import is_one, kind_of
 
 BLOCK = 1 << 13
 """Elements whose squares are added in one dot product, one after the other.
@@ -97,7 +96,7 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
     kind = kind_of(leaf.dtype)
     flat: Any = np.asarray(leaf)
     if kind.family == "complex":
-        return host_scalars.total(
+        return adapters.float_total(
             of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)
         )
     sums: list[float] = []
@@ -113,7 +112,7 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
         # Squares of float32 are exact in float64, and for a float32 norm any order of summation
         # will do; for a float64 one pairwise summation loses least.
         sums += [float(np.add.reduce(y * y))] if closely else _dots(y)
-    return host_scalars.total(sums)
+    return adapters.float_total(sums)
 
 
 def _dots(x: Any) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agclip import config
+from agclip.adapters import settings
 
 _WORTH = 1 << 22
 """Elements: array calls take milliseconds for as many."""
@@ -37,10 +37,10 @@ class Loader:
         Raises:
             ModuleNotFoundError: If `accelerate` is "numba", and it is not installed.
         """
-        mode = config.current().accelerate
+        mode = settings().accelerate
         if mode == "numba" and self.module is None and not self.hopeless:
             if not _installed():
-                source = config.current().source("accelerate")
+                source = settings().source("accelerate")
                 msg = (
                     f'`accelerate` must not be "numba" without Numba; got it ({source}). Run: '
                     f'pip install "agclip[fast]"'
@@ -56,7 +56,7 @@ class Loader:
         self.work += leaves * _LEAF + elements
         if self.work < _WORTH:
             return
-        if config.current().accelerate != "auto":
+        if settings().accelerate != "auto":
             self.work = 0
             return
         if not _installed():

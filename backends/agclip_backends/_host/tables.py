@@ -8,11 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agclip import Backend, config
-from agclip._backends.batch import LeafBatch
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import Kind
-from agclip._numerics.ranges import Grid
+from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
 from agclip_backends._host.threads import Shares, work_off
 
 _SHARED = 1 << 20
@@ -147,7 +143,7 @@ class Chosen(LeafBatch):
 
 
 def _threads(library: Library) -> int:
-    asked = config.current().threads
+    asked = settings().threads
     return asked if isinstance(asked, int) else library.threads()
 
 

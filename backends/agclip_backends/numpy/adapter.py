@@ -9,11 +9,8 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from agclip import Backend
-from agclip._backends import batch, kernels, powers
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
-from agclip._typing import Access
+from agclip import adapters
+from agclip.adapters import Access, Backend, Factor, exact_sum, kind_of
 from agclip_backends._host import array_sums
 from agclip_backends._host.array_sums import BLOCK, joined, of_leaf
 from agclip_backends._host.tables import accelerated
@@ -22,21 +19,21 @@ from agclip_backends.numpy import ndarrays
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
     # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-    single = functools.partial(of_leaf, closely=batch.double(leaves))
-    if scale != 1.0 or not batch.all_real(leaves):
+    single = functools.partial(of_leaf, closely=adapters.double(leaves))
+    if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    return array_sums.of_leaves(leaves, batch.counts(leaves), joined, single)
+    return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
 
 def _power_sums(
     _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[float]:
-    return powers.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
+    return adapters.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
 
 
 def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
     return [
-        np.max([kernels.abs_max(xp, [piece], wide)[0] for piece in kernels.pieces(leaf, BLOCK)])
+        np.max([adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)])
         for leaf in leaves
     ]
 
@@ -111,7 +108,7 @@ def _unwritable(x: Any) -> str | None:
         return "is an immutable scalar"
     if not x.flags.writeable:
         return "is read-only"
-    if kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+    if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
         return "holds several entries in the same memory"
     return None
 
@@ -142,6 +139,7 @@ _plain = Backend(
     sum_squares=_sum_squares,
     abs_max=_abs_max,
     power_sums=_power_sums,
+    exact_sum=functools.partial(exact_sum, size=1 << 15),
     survey=ndarrays.survey,
     scale=_scale,
     scale_=_scale_in_place,

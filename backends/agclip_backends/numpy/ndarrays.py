@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agclip._backends.batch import LeafBatch
-from agclip._backends.dtypes import Kind, kind_named, kind_of
+from agclip.adapters import Kind, LeafBatch, kind_named, kind_of
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader

@@ -9,10 +9,8 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 
-from agclip import Backend
-from agclip._backends import batch, kernels
-from agclip._backends.batch import LeafBatch
-from agclip._backends.contract import Factor
+from agclip import adapters
+from agclip.adapters import Backend, Factor, LeafBatch, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
@@ -34,14 +32,14 @@ def _scale(
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
     if not surveyed and on_devices(leaves):
         return cuda.scale(namespace, leaves, factor)
-    return kernels.scale(namespace, leaves, factor)
+    return adapters.scale(namespace, leaves, factor)
 
 
 def _scale_surveyed(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
     new = list(map(torch.empty_like, leaves))
-    real = batch.all_real(leaves)
+    real = adapters.all_real(leaves)
     targets = new if real else all_reals(new)
     for leaf, target in zip(leaves if real else all_reals(leaves), targets, strict=True):
         if leaf.itemsize > 2:
@@ -50,9 +48,9 @@ def _scale_surveyed(
             torch.mul(source, rest, out=target)
             continue
         # Half types are widened: in pieces, so that it happens in cache.
-        pairs = zip(kernels.pieces(leaf, BLOCK), kernels.pieces(target, BLOCK), strict=True)
+        pairs = zip(adapters.pieces(leaf, BLOCK), adapters.pieces(target, BLOCK), strict=True)
         for piece, out in pairs:
-            out.copy_(kernels.scale(namespace, [piece], factor)[0])
+            out.copy_(adapters.scale(namespace, [piece], factor)[0])
     return new
 
 
@@ -99,7 +97,7 @@ def _branch(
 ) -> Sequence[torch.Tensor]:
     if access(predicate) == "free":
         return if_true() if predicate.item() else if_false()
-    return kernels.select(namespace, predicate, if_true, if_false)
+    return adapters.select(namespace, predicate, if_true, if_false)
 
 
 def _refuse(x: Any) -> str | None:
@@ -125,7 +123,7 @@ def _unwritable(x: torch.Tensor) -> str | None:
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
     if not torch.compiler.is_compiling() and x.is_inference():
         return None if torch.is_inference_mode_enabled() else "was made in inference mode"
-    if kernels.overlaps_itself(x.shape, x.stride(), 1):
+    if adapters.overlaps_itself(x.shape, x.stride(), 1):
         return "holds several entries in the same memory"
     return None
 
@@ -156,6 +154,7 @@ _plain = Backend(
     xp=xp,
     sum_squares=sums.sum_squares,
     total=sums.total,
+    exact_sum=functools.partial(exact_sum, size=BLOCK),
     scale=_scale,
     abs_max=sums.abs_max,
     power_sums=sums.power_sums,

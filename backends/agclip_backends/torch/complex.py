@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from agclip._backends.contract import Factor
+from agclip.adapters import Factor
 
 
 def reals(x: torch.Tensor) -> torch.Tensor:

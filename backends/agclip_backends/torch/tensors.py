@@ -13,10 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip._backends.batch import LeafBatch
-from agclip._backends.dtypes import Kind, kind_named
-from agclip._trees.misplaced import Misplaced
-from agclip._typing import Access
+from agclip.adapters import Access, Kind, LeafBatch, Misplaced, kind_named
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
