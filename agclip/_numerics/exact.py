@@ -133,7 +133,7 @@ def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: G
         found = backend.sums(xp, members, lambda x: cut(xp, x, wide, here, widths, fence))
         return [halves_added(sums, len(widths)) for sums in found]
 
-    parts = devices.spread(backend, leaves, (grid.scale, grid.unit), on_device)
+    parts = devices.map_devices(backend, leaves, (grid.scale, grid.unit), on_device)
     return [devices.reduce(backend, column, axis_sums.add) for column in zip(*parts, strict=True)]
 
 

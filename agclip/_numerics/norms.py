@@ -105,7 +105,7 @@ def _sums_of_squares(
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
         return devices.scalars(backend, xp, here, backend.sum_squares(xp, here, wide, scalars[0]))
 
-    return devices.spread(backend, leaves, (scale,), on_device)
+    return devices.map_devices(backend, leaves, (scale,), on_device)
 
 
 def axis_norms(
@@ -204,7 +204,7 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     sums = (
         backend.power_sums(xp, leaves, wide, order, scale, unit)
         if m is host_scalars
-        else devices.spread(backend, leaves, (scale, unit), on_device)
+        else devices.map_devices(backend, leaves, (scale, unit), on_device)
     )
     combine = _maximum if order == math.inf else total
     closely = not batch.narrow(leaves, kind_of(wide).name)

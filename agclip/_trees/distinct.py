@@ -109,7 +109,9 @@ def _overlapping(places: Sequence[Any]) -> tuple[int, int] | None:
     return None
 
 
-def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]], Sequence[Array]]:
+def deduplicated(
+    backend: Backend, arrays: Sequence[Array]
+) -> Callable[[Sequence[Array]], Sequence[Array]]:
     """Return a function of some of the arrays that leaves out those whose memory it has returned.
 
     So of arrays in the same memory the first one decides what is written there.
