@@ -60,7 +60,7 @@ class LeafBatch(list[Any]):
             kind, count = self.column[i], self.counts[i]
             kinds = self.kinds if len(self.kinds) == 1 else frozenset((kind,))
             return LeafBatch(
-                (self[i],), (kind,), (count,), kinds=kinds, elements=count, access=self.access,
+                [self[i]], [kind], [count], kinds=kinds, elements=count, access=self.access,
                 distinct=True,
             )  # fmt: skip
         return LeafBatch(

@@ -44,7 +44,7 @@ def of_leaves(
             that may be overwritten.
         single: `(leaf)` → the sum of one that is not small.
     """
-    if min(sizes) and max(sizes) <= SMALL and sum(sizes) <= _BATCH:
+    if sizes and min(sizes) and max(sizes) <= SMALL and sum(sizes) <= _BATCH:
         return _together(leaves, sizes, gathered)
     sums = [0.0] * len(leaves)
     batch: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ _SHARED = 1 << 20
 """Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
 _SHARE = 1 << 18
 """Entries that a thread takes at a time."""
+
+_HALF = 1 << 11
+"""Elements of a half type from which on the kernel is faster than conversions by the library."""
 
 CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
 """The formats of the entries, or of their parts, as the kernels number them."""
@@ -153,10 +157,12 @@ def accelerated(plain: Backend) -> Backend:
     def either(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         other = getattr(plain, name)
 
-        least = _LEAST.get(name, 0)
+        multiplies = name in ("scale", "scale_")
 
         def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
-            if isinstance(leaves, Chosen) and leaves.elements >= least:
+            if isinstance(leaves, Chosen) and not (
+                multiplies and leaves.elements < _least(leaves.kinds)
+            ):
                 leaves = leaves.compiled()
             found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
             return other(xp, leaves, *arguments) if found is NotImplemented else found
@@ -221,8 +227,14 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
-_LEAST = {"scale": 1 << 13, "scale_": 1 << 13}
-"""Elements of a part of a table from which on a kernel saves more than a new table costs."""
+@functools.cache
+def _least(kinds: frozenset[Kind]) -> int:
+    """Return from how many elements on a multiplication is worth a new table, some 8 microseconds.
+
+    One thread of a library multiplies float32 and float64 as fast as the kernel; half types, which
+    it converts to float32 and back, it does not from some thousand elements on (NumPy 2.4).
+    """
+    return _HALF if any(kind.half for kind in kinds) else _SHARED
 
 
 def _parts(factor: Factor) -> Any:
