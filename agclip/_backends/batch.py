@@ -29,9 +29,11 @@ class LeafBatch(list[Any]):
         elements: The sum of `counts`.
         access: What reading a value costs.
         distinct: Whether it is certain that no two leaves share memory.
+        origin: The batch that these leaves were chosen from, and their positions there; else None.
+            An adapter with more columns of its own finds them there.
     """
 
-    __slots__ = ("access", "column", "counts", "distinct", "elements", "kinds")
+    __slots__ = ("access", "column", "counts", "distinct", "elements", "kinds", "origin")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class LeafBatch(list[Any]):
         self.elements: int = sum(counts) if elements is None else elements
         self.access: Access = access
         self.distinct = distinct
+        self.origin: tuple[LeafBatch, Sequence[int]] | None = None
 
     def chosen(self, positions: Sequence[int]) -> LeafBatch:
         """Return the leaves at increasing positions, with their columns."""
@@ -59,17 +62,17 @@ class LeafBatch(list[Any]):
             i = positions[0]
             kind, count = self.column[i], self.counts[i]
             kinds = self.kinds if len(self.kinds) == 1 else frozenset((kind,))
-            return LeafBatch(
-                [self[i]], [kind], [count], kinds=kinds, elements=count, access=self.access,
-                distinct=True,
-            )  # fmt: skip
-        return LeafBatch(
-            map(self.__getitem__, positions),
-            list(map(self.column.__getitem__, positions)),
-            list(map(self.counts.__getitem__, positions)),
-            access=self.access,
-            distinct=self.distinct,
-        )
+            part = LeafBatch([self[i]], [kind], [count], kinds=kinds, elements=count, distinct=True)
+        else:
+            part = LeafBatch(
+                map(self.__getitem__, positions),
+                list(map(self.column.__getitem__, positions)),
+                list(map(self.counts.__getitem__, positions)),
+                distinct=self.distinct,
+            )
+        part.access = self.access
+        part.origin = self, positions
+        return part
 
 
 def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:

@@ -13,15 +13,15 @@ from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
 from agclip_backends._host.threads import Shares, work_off
 
 _SHARED = 1 << 20
-"""Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
+"""Elements from which on a call is worth the hand-over to other threads, some 50 microseconds."""
 _SHARE = 1 << 18
-"""Entries that a thread takes at a time."""
+"""Elements that a thread takes at a time."""
 
 _HALF = 1 << 11
 """Elements of a half type from which on the kernel is faster than conversions by the library."""
 
 CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
-"""The formats of the entries, or of their parts, as the kernels number them."""
+"""The formats of the elements, or of their parts, as the kernels number them."""
 
 
 _PARTS = {"complex": 2}
@@ -77,10 +77,6 @@ class Leaves(LeafBatch):
         self.library = library
         self.table = table
 
-    def chosen(self, positions: Sequence[int]) -> Chosen:
-        """Return the leaves at increasing positions, with their columns."""
-        return Chosen(LeafBatch.chosen(self, positions), self, positions)
-
     def per_block(self, kernel: Callable[..., None], *arguments: Any) -> Any:
         """Return the number that a kernel writes for each block."""
         out = np.empty(self.blocks)
@@ -113,37 +109,24 @@ class Leaves(LeafBatch):
         work_off(shares, _threads(self.library))
 
 
-class Chosen(LeafBatch):
-    """Some of the leaves of a table, which get a table of their own when a kernel is worth one."""
-
-    __slots__ = ("_compiled", "positions", "whole")
-
-    def __init__(self, leaves: LeafBatch, whole: Leaves, positions: Sequence[int]) -> None:
-        LeafBatch.__init__(
-            self,
-            leaves,
-            leaves.column,
-            leaves.counts,
-            kinds=leaves.kinds,
-            elements=leaves.elements,
-            distinct=leaves.distinct,
-        )
-        self.whole = whole
-        self.positions = positions
-        self._compiled: Leaves | None = None
-
-    def compiled(self) -> Leaves:
-        """Return the leaves with a table."""
-        if self._compiled is None:
-            kernels = self.whole.kernels
-            table = np.empty((4, len(self) + 1), np.int64)
-            table[: kernels.FIRST, :-1] = self.whole.table[: kernels.FIRST, self.positions]
-            kernels.complete(table, False)
-            self._compiled = Leaves(
-                self, self.column, table, kernels, self.whole.library,
-                kinds=self.kinds, distinct=self.distinct,
-            )  # fmt: skip
-        return self._compiled
+def _with_table(leaves: LeafBatch) -> LeafBatch:
+    """Return leaves that were chosen from some with a table with a table of their own."""
+    assert leaves.origin is not None, "they were chosen"
+    whole, positions = leaves.origin
+    if not isinstance(whole, Leaves):
+        return leaves
+    if len(whole) == len(leaves):  # made for another kernel
+        return whole
+    kernels = whole.kernels
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    table[: kernels.FIRST, :-1] = whole.table[: kernels.FIRST, positions]
+    kernels.complete(table, False)
+    made = Leaves(
+        leaves, leaves.column, table, kernels, whole.library,
+        kinds=leaves.kinds, distinct=leaves.distinct,
+    )  # fmt: skip
+    leaves.origin = made, range(len(made))
+    return made
 
 
 def _threads(library: Library) -> int:
@@ -160,10 +143,12 @@ def accelerated(plain: Backend) -> Backend:
         multiplies = name in ("scale", "scale_")
 
         def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
-            if isinstance(leaves, Chosen) and not (
-                multiplies and leaves.elements < _least(leaves.kinds)
+            if (
+                type(leaves) is LeafBatch
+                and leaves.origin is not None
+                and (not multiplies or leaves.elements >= _least(leaves.kinds))
             ):
-                leaves = leaves.compiled()
+                leaves = _with_table(leaves)
             found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
             return other(xp, leaves, *arguments) if found is NotImplemented else found
 

@@ -45,7 +45,7 @@ def _loop(dtype: Any) -> Any:
 
 
 def _reals(x: Any) -> Any:
-    """Return the two parts of complex entries along an axis of their own."""
+    """Return the two parts of complex elements along an axis of their own."""
     return np.asarray(x)[..., None].view(x.real.dtype)
 
 

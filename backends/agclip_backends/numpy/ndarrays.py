@@ -26,7 +26,7 @@ _KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16"
 
 @functools.cache
 def _formats(bfloat16: bool) -> Any:
-    """Return triples: a dtype's address, its code, and the real numbers in an entry."""
+    """Return triples: a dtype's address, its code, and the real numbers in an element."""
     dtypes: list[Any] = list(map(np.dtype, _KINDS[:-1]))
     if bfloat16:
         import ml_dtypes

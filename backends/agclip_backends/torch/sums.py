@@ -17,7 +17,7 @@ from agclip_backends.torch import cuda
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
 
 PIECE = 3 << 16
-"""Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
+"""Elements that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
 
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
@@ -25,11 +25,11 @@ _BFLOAT16 = kind_named("bfloat16")
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _TINY = 1 << 10
-"""Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
+"""Elements up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
 
 
 def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
-    """Return max |x| of each leaf, NaN if an entry is."""
+    """Return max |x| of each leaf, NaN if an element is."""
     if not isinstance(leaves, LeafBatch):
         return adapters.abs_max(namespace, leaves, wide)
     return [
@@ -77,7 +77,7 @@ def _joined(leaves: Sequence[torch.Tensor]) -> Any:
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
-    """Return Σ (scale·|x|)² as a tensor: torch's own sum of 10⁷ float64 entries loses more."""
+    """Return Σ (scale·|x|)² as a tensor: torch's own sum of 10⁷ float64 elements loses more."""
     parts = (leaf.real, leaf.imag) if leaf.is_complex() else (leaf,)
     ys = [adapters.scaled(part.to(torch.float64), scale) for part in parts]
     total: torch.Tensor = adapters.total(xp, [adapters.accurate_sum(xp, y * y) for y in ys])

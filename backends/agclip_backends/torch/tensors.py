@@ -20,7 +20,7 @@ from agclip_backends._host.loader import loader
 from agclip_backends._memory import Memory
 
 BLOCK = 1 << 15
-"""Entries that one thread works on at a time."""
+"""Elements that one thread works on at a time."""
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
@@ -183,7 +183,7 @@ def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
 
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
-    """Tell whether the entries can be read, and overwritten, behind autograd's back."""
+    """Tell whether the elements can be read, and overwritten, behind autograd's back."""
     if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
         return False
     if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
@@ -199,7 +199,7 @@ def _not_as_stored(
     addresses: list[int],
     sizes: list[int],
 ) -> bool:
-    """Tell whether entries are not what memory holds: zeros without any, or PyTorch's views.
+    """Tell whether elements are not what memory holds: zeros without any, or PyTorch's views.
 
     Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
     is one number.
@@ -212,7 +212,7 @@ def _not_as_stored(
 
 
 def dense(x: torch.Tensor) -> bool:
-    """Tell whether the entries fill a piece of memory, in whatever order of axes."""
+    """Tell whether the elements fill a piece of memory, in whatever order of axes."""
     reach = 1
     for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
         if length != 1 and stride != reach:
