@@ -73,21 +73,27 @@ _BY_NAME: dict[str, Kind] = {
     },
     **{name: Kind(name, "complex", bits, -top, top) for name, (bits, top) in _COMPLEX.items()},
     **{name: Kind(name, "integer", 0, low, top) for name, (low, top) in _INTEGER.items()},
+    "bool": Kind("bool", "other", 0, 0, 0),
 }
-# Keyed by type too: dtypes of two libraries may hash alike, and dislike being compared.
-_BY_DTYPE: dict[tuple[type, DType], Kind] = {}
+# By type first: dtypes of two libraries may hash alike, and dislike being compared. And since
+# Dynamo cannot hash NumPy's (PyTorch 2.11), it must not come upon them where it looks up its own.
+_BY_DTYPE: dict[type, dict[DType, Kind]] = {}
 
 
 def kind_of(dtype: DType) -> Kind:
     """Return the `Kind` of a dtype object of any library."""
-    found = _BY_DTYPE.get((type(dtype), dtype))
-    if found is None:
-        name = getattr(dtype, "name", None) or re.findall(r"\w+", str(dtype))[-1]
-        found = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
-        if getattr(dtype, "names", None) == ("float0",):
-            found = Kind("float0", "none", 0, 0, 0)
-        _BY_DTYPE[type(dtype), dtype] = found
-    return found
+    try:
+        return _BY_DTYPE[type(dtype)][dtype]
+    except KeyError:
+        return _found(dtype)
+
+
+def _found(dtype: DType) -> Kind:
+    name = getattr(dtype, "name", None) or re.findall(r"\w+", str(dtype))[-1]
+    found = _BY_NAME.get(name) or Kind(name, "other", 0, 0, 0)
+    if getattr(dtype, "names", None) == ("float0",):
+        found = Kind("float0", "none", 0, 0, 0)
+    return _BY_DTYPE.setdefault(type(dtype), {}).setdefault(dtype, found)
 
 
 def kind_named(name: str) -> Kind:
@@ -96,11 +102,11 @@ def kind_named(name: str) -> Kind:
 
 
 def learn_dtypes(xp: Namespace) -> None:
-    """Enter a namespace's dtypes ahead of time, so that tracing a first call changes no state."""
+    """Enter a namespace's dtypes ahead of time, so that tracing a call finds them and adds none."""
     for name, kind in _BY_NAME.items():
         dtype: Any = getattr(xp, name, None)
         if dtype is not None:
-            _BY_DTYPE[type(dtype), dtype] = kind
+            _BY_DTYPE.setdefault(type(dtype), {})[dtype] = kind
 
 
 def real_dtype(xp: Namespace, kind: Kind) -> DType:

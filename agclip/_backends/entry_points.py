@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agclip._backends.backend import Backend
+from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
 from agclip.config import _environment
 
@@ -52,6 +53,7 @@ def __getattr__(attribute: str) -> Backend:
     if entry is None:
         raise AttributeError(attribute)
     backend = globals()[attribute] = load(entry)
+    learn_dtypes(backend.xp)
     return backend
 
 

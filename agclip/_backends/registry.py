@@ -61,7 +61,9 @@ def resolve(x: Any) -> Backend | None:
         found = _of_class(cls) or _standard(x)
         if found is None:
             _require_unblocked(cls)
-        else:
+        elif not found.replays():
+            # Compiled code is guarded by what it has read: what it wrote would be read anew, and
+            # so the first call of a process compiled for a second time.
             learn_dtypes(found.xp)
             known[cls] = found
     return found
@@ -113,6 +115,8 @@ def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int],
     assert first is not None, "the tree holds arrays only"
     for cls in types:
         other = known.get(cls)
+        if other is None and first.replays():
+            other = _of_class(cls)
         if other is not first and other != first:
             return _agreed(leaves, path)
     return first

@@ -113,10 +113,12 @@ _known_terms = functools.cache(_terms)
 def _surely_decided(decision: Decision, norm: Norm) -> bool:
     """Tell whether every norm within the error leads to the same decision in float32."""
     low, high = certain_range(norm.root, norm.error)
-    if (low <= decision.limit) != (high <= decision.limit):
+    if high <= decision.limit:
+        return True
+    if low <= decision.limit:
         return False
     pre, rest = decision.factor.narrow
-    if low <= decision.limit or rest == 0:
+    if rest == 0:
         return True
     return pre is None and same_float32(rest, norm.error)
 

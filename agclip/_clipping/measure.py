@@ -164,3 +164,26 @@ def value_of(
     device = backend.device(arrays[0])
     where: dict[str, Any] = {} if device is None else {"device": device}
     return xp.full((), value, dtype=dtype, **where)
+
+
+def values_of(
+    call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm], loss_scale: Scalar | None
+) -> list[Array]:
+    """Return the values of the norms of single leaves, each as `value_of` returns one.
+
+    On the host they are views of one array: to make an array takes longer than all the rest.
+    """
+    if not call.host or len(arrays) == 1 or len(batch.kinds(arrays)) > 1:
+        pairs = zip(arrays, norms, strict=True)
+        return [value_of(call, [leaf], norm, loss_scale) for leaf, norm in pairs]
+    backend, xp = call.backend, call.backend.xp
+    double = batch.double(arrays)
+    most = math.inf if double else _FLOAT32_OVERFLOW
+    found = []
+    for norm in norms:
+        plain = loss_scale is None and norm.scale == 1.0
+        value = norm.root if plain else unscaled_value(call, norm, loss_scale)
+        found.append(math.inf if value >= most else value)
+    dtype = xp.float64 if double else xp.float32
+    made = kernels.number(xp, found, dtype, backend.device(arrays[0]))
+    return [made[i, ...] for i in range(len(found))]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._clipping.measure import settle, value_of, widened
+from agclip._clipping.measure import settle, value_of, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
 from agclip._numerics.ranges import Norm
-from agclip._typing import Array, DType, Scalar
+from agclip._typing import Array, Scalar
 
 
 class Details(NamedTuple):
@@ -51,18 +52,48 @@ def details(
     if not call.plan.record:
         return None
     whole, single = joint_and_single(call, norms, others)
+    if call.host:
+        return _on_host(call, arrays, made, whole, single, loss_scale)
     finite = [decision.finite for decision in made]
     over = [call.backend.at(one.limited, _both, one.limited, one.finite) for one in made]
     factors = [call.backend.at(one.limited, _coefficient, call, one, loss_scale) for one in made]
     return Details(
         norm=value_of(call, arrays, whole, loss_scale),
-        leaf_norms=[
-            value_of(call, [leaf], norm, loss_scale)
-            for leaf, norm in zip(arrays, single, strict=True)
-        ],
-        scale=_least(call, arrays, factors),
-        clipped=_anywhere(call, arrays, over),
-        nonfinite=_anywhere(call, arrays, [call.m.logical_not(one) for one in finite]),
+        leaf_norms=values_of(call, arrays, single, loss_scale),
+        scale=_least(call, factors),
+        clipped=_anywhere(call, over),
+        nonfinite=_anywhere(call, [call.m.logical_not(one) for one in finite]),
+    )
+
+
+def _on_host(
+    call: StaticArgs,
+    arrays: Sequence[Array],
+    made: Sequence[Decision],
+    whole: Norm,
+    single: Sequence[Norm],
+    loss_scale: Scalar | None,
+) -> Details:
+    """Return the record from floats."""
+    least, clipped, nonfinite = math.inf, False, False
+    for decision in made:
+        factor = _coefficient(call, decision, loss_scale) if decision.limited else 1.0
+        least = factor if factor < least or factor != factor else least
+        clipped = clipped or (decision.limited and decision.finite)
+        nonfinite = nonfinite or not decision.finite
+    backend = call.backend
+    device = backend.device(arrays[0])
+    return Details(
+        value_of(call, arrays, whole, loss_scale),
+        values_of(call, arrays, single, loss_scale),
+        *(
+            kernels.number(backend.xp, value, dtype, device)
+            for value, dtype in (
+                (least, call.wide(arrays)),
+                (clipped, backend.xp.bool),
+                (nonfinite, backend.xp.bool),
+            )
+        ),
     )
 
 
@@ -107,11 +138,13 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     single: Sequence[Norm] = ()
     if plan.record:
         whole, single = joint_and_single(call, norms[:count], norms[count:])
-    values = [
-        value_of(call, [leaf], settle(call, [leaf], norm, loss_scale), loss_scale)
+    settled = [
+        settle(call, [leaf], norm, loss_scale)
         for leaf, norm in zip(arrays, single, strict=bool(single))
     ]
-    return value_of(call, arrays, settle(call, arrays, whole, loss_scale), loss_scale), values
+    whole = settle(call, arrays, whole, loss_scale)
+    values = values_of(call, arrays, settled, loss_scale) if settled else []
+    return value_of(call, arrays, whole, loss_scale), values
 
 
 def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:
@@ -128,17 +161,12 @@ def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None
     return coefficient
 
 
-def _least(call: StaticArgs, arrays: Sequence[Array], values: Sequence[Scalar]) -> Array:
+def _least(call: StaticArgs, values: Sequence[Scalar]) -> Array:
     m, xp = call.m, call.backend.xp
 
     def smaller(a: Scalar, b: Scalar) -> Scalar:
         return m.where((a < b) | (a != a), a, b)
 
-    if call.host:
-        least = values[0]
-        for value in values[1:]:
-            least = smaller(least, value)
-        return _array(call, arrays, least, call.wide(arrays))
     ones = [value if value.ndim == 0 else _minimum(xp, value) for value in values]
     return devices.reduce(call.backend, ones, smaller)
 
@@ -147,13 +175,7 @@ def _minimum(xp: Any, values: Array) -> Array:
     return xp.min(values) if 0 not in values.shape else xp.sum(values) + 1.0
 
 
-def _anywhere(call: StaticArgs, arrays: Sequence[Array], facts: Sequence[Scalar]) -> Array:
+def _anywhere(call: StaticArgs, facts: Sequence[Scalar]) -> Array:
     xp = call.backend.xp
-    if call.host:
-        return _array(call, arrays, any(facts), xp.bool)
     ones = [fact if fact.ndim == 0 else xp.any(fact) for fact in facts]
     return devices.reduce(call.backend, ones, lambda a, b: a | b)
-
-
-def _array(call: StaticArgs, arrays: Sequence[Array], value: Any, dtype: DType) -> Array:
-    return kernels.number(call.backend.xp, value, dtype, call.backend.device(arrays[0]))

@@ -49,11 +49,10 @@ class Leaves(NamedTuple):
         """Return the tree with other arrays in the places of its leaves."""
         restore = self.backend.restore
         pairs = zip(self.arrays, arrays, strict=True)
-        new: Sequence[Any]
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
         elif restore is kernels.restore:  # an array takes the place of an array
-            new = arrays
+            new = list(arrays)
         else:
             new = [one if one is other else restore(one, other) for one, other in pairs]
         try:

@@ -19,6 +19,8 @@ def dotted(structure: Structure, *, absent: bool = False) -> list[str]:
 
     That of a tree that is but an array is empty.
     """
+    if isinstance(structure, Node) and structure.flat:
+        return [] if absent else _names(structure)
     return list(_below(structure, "", None if absent else LEAF))
 
 

@@ -101,7 +101,7 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
     try:
         if listed and isinstance(tree, (list, tuple)):
             return leaves, _container(tree, leaves)
-        return leaves, _walk(tree, leaves)
+        return leaves, _walk(tree, leaves, set())
     except NotATreeError as error:
         found, path = error.found, name + error.path
         said = misplaced.among([found, *error.beside])
@@ -144,7 +144,7 @@ class NotATreeError(Exception):
         """What else may say what is meant: its neighbours, and what it holds."""
 
 
-def _walk(x: Any, leaves: list[Any]) -> Structure:
+def _walk(x: Any, leaves: list[Any], found: set[type]) -> Structure:
     if x is None:
         return None
     if type(x) in registry.BY_TYPE:
@@ -156,6 +156,7 @@ def _walk(x: Any, leaves: list[Any]) -> Structure:
     if isinstance(x, (dict, list, tuple)) or type(x) in _containers:
         return _container(x, leaves)
     if registry.resolve(x) is not None:
+        found.add(type(x))  # Compiled code enters no class in the table, and asks but once so.
         leaves.append(x)
         return LEAF
     return _container(x, leaves)
@@ -168,10 +169,15 @@ def _container(x: Any, leaves: list[Any]) -> Node:
         leaves += node.children
         places = [LEAF] * len(node.children)
         return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
-    structures = []
+    structures: list[Structure] = []
+    found: set[type] = set()
     for position, child in enumerate(node.children):
+        if found and type(child) in found:
+            leaves.append(child)
+            structures.append(LEAF)
+            continue
         try:
-            structures.append(_walk(child, leaves))
+            structures.append(_walk(child, leaves, found))
         except NotATreeError as error:
             if not error.path:
                 error.beside += node.children

@@ -151,13 +151,16 @@ def test_pipe_in_the_place_of_the_output_is_kept(npy, capsys):
 
 
 ENDED = """
-import os, sys
-from agclip.cli import _clip_file, main
-real = _clip_file.to_host
+import os, signal, sys
+from agclip.cli import main
+from agclip.cli.files import clip_file
+number = int(sys.argv[1])
+signal.signal(number, signal.SIG_DFL)  # nohup and a shell's background jobs ignore some
+real = clip_file.to_host
 def to_host(*arguments):
-    os.kill(os.getpid(), int(sys.argv[1]))
+    os.kill(os.getpid(), number)
     return real(*arguments)
-_clip_file.to_host = to_host
+clip_file.to_host = to_host
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -222,6 +222,8 @@ def test_arrays_of_several_libraries_are_overwritten_together():
 
 
 def test_nothing_is_written_unless_everything_can_be(home):
+    if home == "numpy":
+        pytest.importorskip("torch", reason="torch is not installed")
     frozen = np.asarray([3.0, 4.0])
     frozen.setflags(write=False)
     tree = [np.asarray([3.0, 4.0]), frozen]

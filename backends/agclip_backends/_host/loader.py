@@ -46,7 +46,7 @@ class Loader:
                     f'pip install "agclip[fast]"'
                 )
                 raise ModuleNotFoundError(msg)
-            self.load()
+            self._load_unless_over()
         return None if mode == "off" else self.module
 
     def went_without(self, leaves: int, elements: int) -> None:
@@ -74,6 +74,19 @@ class Loader:
         try:
             self.load()
         except Exception:  # noqa: BLE001 - it may break in any way, and array calls go on
+            self.hopeless = True
+
+    def _load_unless_over(self) -> None:
+        # What Numba imports asks for threads and for calls at the end (SciPy 1.18 does by way of
+        # concurrent.futures): Python refuses both once the main thread has ended, or is about to.
+        try:
+            if threading.main_thread().is_alive():
+                self.load()
+            else:
+                self.hopeless = True
+        except RuntimeError as error:
+            if threading.main_thread().is_alive() and "shutdown" not in str(error):
+                raise
             self.hopeless = True
 
     def load(self) -> None:
