@@ -7,17 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agclip._backends import kernels, powers
-from agclip._backends.batch import Known
-from agclip._backends.contract import Factor, Run
-from agclip._numerics.ranges import Grid
-from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
-from agclip_backends._memory import Memory, of
-
-
-def _anywhere(_: Any, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
-    return function(*arguments, **options)
+from agclip._backends import contract, kernels, powers
+from agclip._backends.exact_sums import exact_sum
+from agclip._typing import Access, Array, Device, DType, Namespace
+from agclip_backends import _memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,28 +21,37 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     library that follows the standard is `Backend(name="lib", xp=lib)`. To customise one, use
     `dataclasses.replace(backend, scale=mine)`; there is nothing to inherit from.
 
+    The types of `agclip.adapters` say what each kernel is given and returns. Two fields are
+    optional accelerations, `clip` and `survey`: they may answer None, and the general way is taken.
+
     Attributes:
         name: The top-level package that defines the array class, such as "numpy". It is the
             dispatch key, and the name of the entry point in the group `agclip.backends`.
         xp: The namespace of the Array API standard.
-        sum_squares: `(xp, leaves, wide, scale)` → Σ (scale·|x|)² a leaf, formed in `wide`.
-        abs_max: `(xp, leaves, wide)` → max |x| a leaf, 0 of an empty one, NaN if an entry is; of
-            a complex leaf the larger part.
-        power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p a leaf; for
+        sum_squares: `(xp, leaves, wide, scale)` → Σ (scale·|x|)² of each leaf, formed in `wide`.
+        abs_max: `(xp, leaves, wide)` → max |x| of each leaf: 0 of an empty one, NaN if an element
+            is; of a complex leaf the larger of both parts.
+        power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p of each leaf; for
             p = inf the maximum.
         sums: `(xp, leaves, function)` → for each leaf the sums of the arrays that an elementwise
             function makes of it; the reproducible norm is made of them where nothing can be read.
         total: `(xp, values)` → the sum of 0-d arrays that are on one device.
-        exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm as an
-            integer in units of the grid; None to have it formed in standard calls.
-        clip: `(xp, leaves, lows, highs, inplace)` → the leaves clipped to two numbers each; None to
-            have it done in standard calls.
+        exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm, an
+            integer in units of the grid, where `access` is "free".
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
-        sqrt: `(xp, x)` → the correctly rounded square root of float64 x >= 0.
+        sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the wide dtype.
         branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
             returns. Eager libraries test the predicate, compilers have a conditional, `where`
             on both sides serves everything else.
+        run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
+            compiles once per program and `static`.
+        clip: `(xp, leaves, lows, highs, inplace)` → real leaves, each clipped between two numbers;
+            None to have it done in standard calls.
+        survey: `(leaves, types, inplace)` → the leaves, of these types, as a `LeafBatch`, if all
+            are ordinary arrays that can be read, and overwritten if `inplace`; None to have each
+            leaf asked by itself. Leaves of a batch are not asked for `refuse`, `unwritable` and
+            `access`.
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
@@ -57,17 +59,13 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             now assigns to objects outside of it.
         keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
             then nothing has to be picked for leaves that may be within the bound.
-        survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
-            ordinary arrays that can be read, and overwritten if `inplace`; None, and each leaf is
-            asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
-            `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
-            place of a gradient, or an object that holds parameters, as
-            `_trees.misplaced.Misplaced`; None if there is none.
+            place of a gradient, or an object that holds parameters, as a `Misplaced`; None if there
+            is none.
         unwritable: `(x)` → why x cannot be overwritten, or None.
-        memory: `(leaves)` → for each leaf where it lies: the address of its first entry, the bytes
-            from one to the next on each axis and those of an entry; None for one of which that is
+        memory: `(leaves)` → for each leaf where it lies, as a `Memory` in bytes: the address of its
+            first element, the strides and the size of an element; None for one of which that is
             not known, and for all if no two share memory.
         partial: `(leaves)` → the position of a leaf that is a part of an array alone, so that the
             norm of the whole cannot be told, and what it is; None if there is none.
@@ -79,12 +77,10 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
             numbers as the kind of object that the leaf is.
         export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
-            entries as they are, no stride below 0.
+            elements as they are, no stride below 0.
         at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
             for a library that computes on a current device, whatever arrays it is given.
         context: `()` → a context manager for calls of the library that are made outside of `run`.
-        run: `(program, static, arrays)` → `program(*static, *arrays)`; a library with a compiler
-            compiles once per program and `static`.
         block: Leaves are widened in pieces of this many elements; None for whole leaves.
         chain: `sum_squares` adds no more squares than this one after the other, and then the sums
             of as many: the rounding test counts on it where access is "free". None for `block`.
@@ -92,31 +88,26 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
 
     name: str
     xp: Namespace
-    sum_squares: Callable[[Namespace, Sequence[Array], DType, Scalar], Sequence[Scalar]] = (
-        kernels.sum_squares
-    )
-    abs_max: Callable[[Namespace, Sequence[Array], DType], Sequence[Scalar]] = kernels.abs_max
-    power_sums: Callable[
-        [Namespace, Sequence[Array], DType, float, Scalar, Scalar], Sequence[Scalar]
-    ] = powers.power_sums
-    sums: Callable[
-        [Namespace, Sequence[Array], Callable[[Array], Sequence[Array]]], Sequence[Sequence[Scalar]]
-    ] = kernels.sums
-    total: Callable[[Namespace, Sequence[Array]], Scalar] = kernels.total
-    exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = kernels.nothing
-    clip: Callable[..., Sequence[Array] | None] = kernels.nothing
-    scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = kernels.scale
-    scale_: Callable[[Namespace, Sequence[Array], Factor], None] = kernels.scale_
-    sqrt: Callable[[Namespace, Array], Array] = kernels.sqrt
-    branch: Callable[..., Sequence[Array]] = kernels.select
+    sum_squares: contract.SumSquares = kernels.sum_squares
+    abs_max: contract.AbsMax = kernels.abs_max
+    power_sums: contract.PowerSums = powers.power_sums
+    sums: contract.Sums = kernels.sums
+    total: contract.Total = kernels.total
+    exact_sum: contract.ExactSum = exact_sum
+    scale: contract.Scale = kernels.scale
+    scale_: contract.ScaleInPlace = kernels.scale_
+    sqrt: contract.Sqrt = kernels.sqrt
+    branch: contract.Branch = kernels.select
+    run: contract.Run = kernels.run
+    clip: contract.Clip = kernels.nothing
+    survey: contract.Survey = kernels.nothing
     access: Callable[[Array], Access] = kernels.access
-    replays: Callable[[], bool] = lambda: False
+    replays: Callable[[], bool] = kernels.replays
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
-    survey: Callable[[Sequence[Array], set[type], bool], Known | None] = kernels.nothing
     refuse: Callable[[Any], str | None] = kernels.refuse
-    misplaced: Callable[[Sequence[Any], set[type]], Any] = kernels.nothing
+    misplaced: contract.FindMisplaced = kernels.nothing
     unwritable: Callable[[Array], str | None] = kernels.unwritable
-    memory: Callable[[Sequence[Array]], Sequence[Memory | None] | None] = of
+    memory: contract.Places = _memory.of
     partial: Callable[[Sequence[Array]], tuple[int, str] | None] = kernels.nothing
     usable: Callable[[], str | None] = kernels.usable
     device: Callable[[Array], Device] = kernels.device
@@ -124,9 +115,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     wide: Callable[[Namespace, Array], DType] = kernels.wide_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
     export: Callable[[Array], Array] = kernels.export
-    at: Callable[..., Any] = _anywhere
+    at: contract.At = kernels.anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
-    run: Run = kernels.run
     block: int | None = None
     chain: int | None = None
 

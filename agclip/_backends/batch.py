@@ -1,4 +1,9 @@
-"""Leaves of which an adapter has found out at once what every one would have to be asked for."""
+"""Leaves with columns: what an adapter has found out about a whole list in one pass.
+
+Asking each leaf for its dtype, size and read cost takes longer than clipping a small one. An
+adapter that surveys its leaves answers with a `LeafBatch`, whose columns the core reads; leaves of
+a library without a survey stay a plain sequence, and the functions below ask each of them.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +16,75 @@ from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._typing import Access, Array
 
 
-class Known(list[Any]):
-    """A list of leaves that are ordinary arrays of one library, and what they have in common."""
+class LeafBatch(list[Any]):
+    """A list of ordinary arrays of one library, with metadata (dtypes, element counts, read cost).
 
-    __slots__ = ("access", "distinct", "entries", "kinds")
+    It is a list, so that kernels iterate over it as over any sequence of leaves and at the speed of
+    one. A slice of it is a plain list without columns: `chosen` keeps them.
+
+    Attributes:
+        column: The kind of dtype of each leaf.
+        counts: The number of real elements of each leaf; a complex element counts as two.
+        kinds: The kinds of dtype that occur.
+        elements: The sum of `counts`.
+        access: What reading a value costs.
+        distinct: Whether it is certain that no two leaves share memory.
+        origin: The batch that these leaves were chosen from, and their positions there; else None.
+            An adapter with more columns of its own finds them there.
+    """
+
+    __slots__ = ("access", "column", "counts", "distinct", "elements", "kinds", "origin")
 
     def __init__(
         self,
         leaves: Iterable[Array],
-        kinds: frozenset[Kind],
-        entries: int,
-        access: Access,
+        column: Sequence[Kind],
+        counts: Sequence[int],
         *,
+        kinds: frozenset[Kind] | None = None,
+        elements: int | None = None,
+        access: Access = "free",
         distinct: bool = False,
     ) -> None:
-        super().__init__(leaves)
-        self.kinds = kinds
-        """The kinds of dtype that occur."""
-        self.entries = entries
-        """The number of real entries of all leaves; a complex one counts as two."""
+        """Note what is known of the leaves; `kinds` and `elements` follow from the columns."""
+        list.__init__(self, leaves)
+        self.column = column
+        self.counts = counts
+        self.kinds = frozenset(column) if kinds is None else kinds
+        self.elements: int = sum(counts) if elements is None else elements
         self.access: Access = access
-        """What reading a value costs."""
         self.distinct = distinct
-        """Whether it is certain that no two share memory."""
+        self.origin: tuple[LeafBatch, Sequence[int]] | None = None
+
+    def chosen(self, positions: Sequence[int]) -> LeafBatch:
+        """Return the leaves at increasing positions, with their columns."""
+        if len(positions) == 1:  # the usual group of a clip of single leaves
+            i = positions[0]
+            kind, count = self.column[i], self.counts[i]
+            kinds = self.kinds if len(self.kinds) == 1 else frozenset((kind,))
+            part = LeafBatch([self[i]], [kind], [count], kinds=kinds, elements=count, distinct=True)
+        else:
+            part = LeafBatch(
+                map(self.__getitem__, positions),
+                list(map(self.column.__getitem__, positions)),
+                list(map(self.counts.__getitem__, positions)),
+                distinct=self.distinct,
+            )
+        part.access = self.access
+        part.origin = self, positions
+        return part
 
 
 def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:
     """Return the kinds of dtype that occur in leaves."""
-    if isinstance(leaves, Known):
+    if isinstance(leaves, LeafBatch):
         return leaves.kinds
     return frozenset(kind_of(leaf.dtype) for leaf in leaves)
 
 
 def narrow(leaves: Sequence[Array], wide: str) -> bool:
-    """Tell whether squares of all entries, summed in the dtype named `wide`, stay in its range."""
-    if isinstance(leaves, Known):
+    """Tell whether squares of all elements, summed in the dtype `wide`, stay in its range."""
+    if isinstance(leaves, LeafBatch):
         return _narrow(leaves.kinds, wide)
     return all(narrower(kind_of(leaf.dtype), wide) for leaf in leaves)
 
@@ -55,19 +94,55 @@ def _narrow(kinds: frozenset[Kind], wide: str) -> bool:
     return all(narrower(kind, wide) for kind in kinds)
 
 
+@functools.cache
+def _double(kinds: frozenset[Kind]) -> bool:
+    return any(kind.precision == 53 for kind in kinds)
+
+
+@functools.cache
+def _all_real(kinds: frozenset[Kind]) -> bool:
+    return all(kind.family == "real" for kind in kinds)
+
+
+def all_real(leaves: Sequence[Array]) -> bool:
+    """Tell whether all leaves are real floating-point arrays."""
+    if isinstance(leaves, LeafBatch):
+        return _all_real(leaves.kinds)
+    return all(kind_of(leaf.dtype).family == "real" for leaf in leaves)
+
+
 def double(leaves: Sequence[Array]) -> bool:
     """Tell whether a leaf has the precision of float64."""
-    return any(kind.precision == 53 for kind in kinds(leaves))
+    if isinstance(leaves, LeafBatch):
+        return _double(leaves.kinds)
+    return any(kind_of(leaf.dtype).precision == 53 for leaf in leaves)
 
 
-def entries(leaves: Sequence[Array]) -> int:
-    """Return the number of real entries of leaves; a complex one counts as two."""
-    if isinstance(leaves, Known):
-        return leaves.entries
+def elements(leaves: Sequence[Array]) -> int:
+    """Return the number of real elements of leaves; a complex one counts as two."""
+    return leaves.elements if isinstance(leaves, LeafBatch) else sum(counts(leaves))
+
+
+def counts(leaves: Sequence[Array]) -> Sequence[int]:
+    """Return the number of real elements of each leaf; a complex one counts as two."""
+    if isinstance(leaves, LeafBatch):
+        return leaves.counts
     parts = (2 if kind_of(leaf.dtype).family == "complex" else 1 for leaf in leaves)
-    return sum(n * math.prod(leaf.shape) for n, leaf in zip(parts, leaves, strict=True))
+    return [n * math.prod(leaf.shape) for n, leaf in zip(parts, leaves, strict=True)]
+
+
+def access(leaves: Sequence[Array]) -> Access | None:
+    """Return what reading a value of surveyed leaves costs; None if each has to be asked."""
+    return leaves.access if isinstance(leaves, LeafBatch) else None
 
 
 def chosen(leaves: Sequence[Array], positions: Sequence[int]) -> Sequence[Array]:
-    """Return the leaves at increasing positions: the very same sequence if that is all of them."""
-    return leaves if len(positions) == len(leaves) else [leaves[i] for i in positions]
+    """Return the leaves at increasing positions: the very same sequence if that is all of them.
+
+    Those of a `LeafBatch` keep their columns.
+    """
+    if len(positions) == len(leaves):
+        return leaves
+    if isinstance(leaves, LeafBatch):
+        return leaves.chosen(positions)
+    return [leaves[i] for i in positions]

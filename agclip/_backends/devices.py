@@ -81,7 +81,7 @@ def total(backend: Backend, values: Sequence[Array]) -> Scalar:
     return reduce(backend, sums, lambda a, b: a + b)
 
 
-def spread(
+def map_devices(
     backend: Backend,
     leaves: Sequence[Array],
     scalars: Sequence[Scalar],

@@ -43,7 +43,7 @@ def sums(
 
 
 def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Scalar]:
-    """Return max |x| in `wide` for each leaf, NaN if an entry is; complex: of the two parts."""
+    """Return max |x| in `wide` for each leaf, NaN if an element is; complex: of the two parts."""
     maxima = []
     for leaf in leaves:
         parts = [peak(xp, xp.abs(cast(xp, part, wide))) for part in real_parts(xp, leaf)]
@@ -52,7 +52,7 @@ def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Sca
 
 
 def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
-    """Return the maximum of non-negative entries; along axes, these stay as ones; 0 of none."""
+    """Return the maximum of non-negative elements; along axes, these stay as ones; 0 of none."""
     keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
     if axes == ():
         return y
@@ -112,7 +112,7 @@ def scale_(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> None:
 
 
 def write(leaf: Array, values: Any) -> None:
-    """Overwrite every entry of a leaf."""
+    """Overwrite every element of a leaf."""
     target: Any = leaf
     target[...] = values
 
@@ -143,7 +143,17 @@ def keeps_bits(_: Array) -> bool:
 
 
 def nothing(*_: Any) -> None:
-    """Return None: there is no better way than the general one."""
+    """Return None: there is nothing to report, or no faster way than the general one."""
+
+
+def replays() -> bool:
+    """Return False: no code is being compiled."""
+    return False
+
+
+def anywhere(_: Any, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
+    return function(*arguments, **options)
 
 
 def refuse(_: Any) -> str | None:
@@ -156,7 +166,7 @@ def unwritable(x: Array) -> str | None:
     if not array_api_compat.is_writeable_array(x):
         return "is immutable"
     try:
-        # Writing nothing is refused like writing anything.
+        # Assigning to an empty slice raises the same read-only error and changes nothing.
         whole: Any = x
         nothing = whole if whole.ndim == 0 else whole[:0, ...]
         write(nothing, nothing)
@@ -207,7 +217,7 @@ def export(x: Array) -> Array:
 
 
 def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Tell whether two entries of a strided array may lie in the same memory.
+    """Tell whether two elements of a strided array may lie in the same memory.
 
     Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
     to a compiler that traces Python, strides may be symbols.

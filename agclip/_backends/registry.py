@@ -105,9 +105,9 @@ def _standard(x: Any) -> Backend | None:
 
 def backend_for(leaves: Sequence[Array], types: set[type], path: Callable[[int], str]) -> Backend:
     """Return the one backend of all leaves; a TypeError that names two paths if they differ."""
-    first = resolve(leaves[0])
-    assert first is not None, "the tree holds arrays only"
     known = BY_TYPE
+    first = known.get(type(leaves[0])) or resolve(leaves[0])
+    assert first is not None, "the tree holds arrays only"
     for cls in types:
         other = known.get(cls)
         if other is None and first.replays():

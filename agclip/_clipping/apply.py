@@ -12,7 +12,7 @@ from agclip._backends.dtypes import kind_of
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
 from agclip._numerics.coefficient import Decision
-from agclip._trees.distinct import once
+from agclip._trees.distinct import deduplicated
 from agclip._typing import Array, Scalar
 
 
@@ -31,7 +31,7 @@ def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) ->
         if call.host:
             clipped = _apply_known(call, members, decision)
         else:
-            clipped = devices.spread(call.backend, members, _flat(decision), _applier(call))
+            clipped = devices.map_devices(call.backend, members, _flat(decision), _applier(call))
         if len(group) == len(new):
             return list(clipped)
         for i, leaf in zip(group, clipped, strict=True):
@@ -97,7 +97,7 @@ def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
 def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
     backend = call.backend
-    unwritten = once(backend, arrays)
+    unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         if _known_idle(call, decision.active):
             continue
@@ -110,7 +110,7 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision
         elif call.host:
             backend.scale_(backend.xp, members, decision.factor)
         else:
-            devices.spread(backend, members, _flat(decision), _overwriter(call))
+            devices.map_devices(backend, members, _flat(decision), _overwriter(call))
 
 
 def _known_idle(call: StaticArgs, active: Scalar) -> bool:

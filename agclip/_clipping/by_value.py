@@ -12,7 +12,7 @@ from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._clipping import arguments, value_bounds
 from agclip._numerics.coefficient import reciprocal
-from agclip._trees.distinct import once
+from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._typing import Array, DType, Scalar
 
@@ -82,11 +82,11 @@ def _by_kernel(
 ) -> Sequence[Array] | None:
     if any(leaves.kinds[i].family != "real" for i in groups.first):
         return None
-    ends = (
+    low, high = (
         groups.spread([infinity if bound is None else float(bound) for bound in bounds])
         for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
     )
-    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, *ends, inplace)
+    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, low, high, inplace)
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
@@ -148,7 +148,7 @@ def _copied(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
 
 
 def _overwritten(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
-    unwritten = once(way.backend, arrays)
+    unwritten = deduplicated(way.backend, arrays)
     for leaf, low, high in ends.of(arrays):
         for new in unwritten([leaf]):
             way.backend.at(new, _overwrite, way, new, low, high, ends.loss_scale)

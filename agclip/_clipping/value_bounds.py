@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _checks
-from agclip._backends import devices, kernels, registry
-from agclip._backends.batch import Known
+from agclip._backends import batch, devices, kernels, registry
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
@@ -64,7 +63,7 @@ class Groups(NamedTuple):
 def grouped(leaves: Leaves) -> Groups:
     """Group leaves by dtype and device."""
     backend, arrays = leaves.backend, leaves.arrays
-    if isinstance(arrays, Known) and arrays.access == "free":
+    if batch.access(arrays) == "free":
         # Ordinary arrays of the host: a dtype of theirs is a kind.
         backwards = reversed(range(len(arrays)))
         positions = dict(zip(reversed(leaves.kinds), backwards, strict=True))

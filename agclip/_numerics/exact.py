@@ -17,21 +17,17 @@ Comput. 31, 2008; J. Demmel, H. D. Nguyen, "Parallel reproducible summation", IE
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
-from agclip._backends import batch, devices, host_scalars, kernels, powers
+from agclip._backends import batch, devices, host_scalars, powers
 from agclip._backends.backend import Backend
+from agclip._backends.exact_sums import cut, halves_added, sums_of_parts
 from agclip._numerics import axis_sums
 from agclip._numerics.ranges import RANGES, Grid, Norm
 from agclip._typing import Array, DType, Namespace, Scalar
 
-_BLOCK = 1 << 21
-"""Entries that a block may have for its sums of 32-bit parts to stay below 2**53 units."""
-
-# Widths of the parts in bits, by D: in blocks, and at once for up to 2**32 entries in all.
-_IN_BLOCKS = {64: (32, 32), 96: (32, 32, 32)}
+# Widths of the parts in bits, by D, for up to 2**32 elements at once.
 _AT_ONCE = {64: (21, 21, 22), 96: (19, 20, 20, 19, 18)}
 
 # A float64 peak beyond these is scaled: its square, or the grid below it, would leave the range.
@@ -58,7 +54,7 @@ def exact_norm(
         axes: For each leaf the axes of the norm, which stay as ones; None for one norm of all.
         order: 1 or 2.
     """
-    bits = 96 if any(kind.precision == 53 for kind in batch.kinds(leaves)) else 64
+    bits = 96 if batch.double(leaves) else 64
     if m is host_scalars:
         return _of_floats(backend, leaves, order, bits)
     return _of_arrays(backend, leaves, axes, order, bits)
@@ -76,26 +72,9 @@ def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int)
     unit = (power if power == scaled else 2.0 * power) ** order
     grid = Grid(scale, unit, order, bits)
     integer = backend.exact_sum(xp, leaves, wide, grid)
-    if integer is None:
-        integer = _sum_of_blocks(backend, leaves, wide, grid)
     limbs = (integer >> 104, integer >> 52 & 2**52 - 1, integer & 2**52 - 1)
     value = _rounded(limbs, unit, bits)
     return Norm(math.sqrt(value) if order == 2 else value, scale, True)
-
-
-def _sum_of_blocks(backend: Backend, leaves: Sequence[Array], wide: DType, grid: Grid) -> int:
-    """Return Σ s_i in units of the grid's spacing."""
-    size = min(backend.block or _BLOCK, _BLOCK)
-    widths = _IN_BLOCKS[grid.bits]
-    integer = 0
-    for leaf in leaves:
-        for block in kernels.pieces(leaf, size):
-            below = 0
-            parts = _parts(backend.xp, block, wide, grid, widths)
-            for width, part in zip(widths, parts, strict=True):
-                below += width
-                integer += int(float(part) / grid.unit * 2.0**below) << (grid.bits - below)
-    return integer
 
 
 def _rounded(limbs: Sequence[Scalar], unit: Scalar, bits: int) -> Scalar:
@@ -111,46 +90,6 @@ def _scale(m: Namespace, peak: Scalar, bits: int) -> Scalar:
     limits = RANGES["float64"]
     one = m.full_like(peak, 1.0)
     return m.where(peak >= _HUGE, limits.down, m.where(peak < _MINUTE, limits.up, one))
-
-
-def _parts(
-    xp: Namespace,
-    rows: Array,
-    wide: DType,
-    grid: Grid,
-    widths: Sequence[int],
-    axes: tuple[int, ...] | None = None,
-    fence: Array | None = None,
-) -> list[Array]:
-    """Return the sums of the parts of s_i, the highest first: each exact in any order."""
-    parts = _cut(xp, rows, wide, grid, widths, fence)
-    keep = {} if axes is None else {"axis": axes, "keepdims": True}
-    sums = parts if axes == () else [xp.sum(part, **keep) for part in parts]
-    return _halves_added(sums, len(widths))
-
-
-def _cut(
-    xp: Namespace, x: Array, wide: DType, grid: Grid, widths: Sequence[int], fence: Array | None
-) -> list[Array]:
-    """Return the parts of every s_i, the highest first; of complex entries, half by half."""
-    parts: list[Array] = []
-    for half in kernels.real_parts(xp, x):
-        y = kernels.scaled(kernels.cast(xp, half, wide), grid.scale)
-        rest = xp.abs(y) if grid.order == 1 else y * y
-        if fence is not None:
-            rest = xp.maximum(rest, fence)
-        below = 0
-        for width in widths:
-            below += width
-            # The anchor must be a run-time value: a compiler folds (x + C) - C for a constant C.
-            anchor = grid.unit * (1.5 * 2.0 ** (52 - below))
-            parts.append((rest + anchor) - anchor)
-            rest = rest - parts[-1]
-    return parts
-
-
-def _halves_added(sums: Sequence[Array], count: int) -> list[Array]:
-    return [functools.reduce(axis_sums.add, sums[k::count]) for k in range(count)]
 
 
 def _of_arrays(
@@ -191,10 +130,10 @@ def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: G
         here = Grid(moved[0], moved[1], grid.order, grid.bits)
         fence = xp.full_like(here.unit, _FENCE) if grid.bits == 96 else None
         widths = _AT_ONCE[grid.bits]
-        found = backend.sums(xp, members, lambda x: _cut(xp, x, wide, here, widths, fence))
-        return [_halves_added(sums, len(widths)) for sums in found]
+        found = backend.sums(xp, members, lambda x: cut(xp, x, wide, here, widths, fence))
+        return [halves_added(sums, len(widths)) for sums in found]
 
-    parts = devices.spread(backend, leaves, (grid.scale, grid.unit), on_device)
+    parts = devices.map_devices(backend, leaves, (grid.scale, grid.unit), on_device)
     return [devices.reduce(backend, column, axis_sums.add) for column in zip(*parts, strict=True)]
 
 
@@ -211,7 +150,7 @@ def _sums_along(
         def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Array) -> Array:
             here = Grid(scale, unit, grid.order, grid.bits)
             fence = xp.full_like(unit, _FENCE) if grid.bits == 96 else None
-            return _parts(xp, rows, wide, here, widths, along, fence)[k]
+            return sums_of_parts(xp, rows, wide, here, widths, along, fence)[k]
 
         return axis_sums.over(
             backend, leaves, axes, of_rows, axis_sums.add, (grid.scale, grid.unit)

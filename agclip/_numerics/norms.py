@@ -78,15 +78,18 @@ def _plain_norms(
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory, as `group_norms` does."""
     sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+    counts, chain = batch.counts(leaves), backend.chain or backend.block
     found = []
     for group in groups:
-        if len(group) == len(leaves):
-            square, count = host_scalars.total(sums), batch.entries(leaves)
-        else:  # of one leaf
-            square, leaf = float(sums[group[0]]), leaves[group[0]]
-            count = math.prod(leaf.shape) * (2 if kind_of(leaf.dtype).family == "complex" else 1)
+        if len(group) == 1:
+            square, count = float(sums[group[0]]), counts[group[0]]
+        elif len(group) == len(leaves):
+            square, count = host_scalars.total(sums), batch.elements(leaves)
+        else:
+            square = host_scalars.total([sums[i] for i in group])
+            count = sum([counts[i] for i in group])
         finite = square < math.inf
-        error = error_of(backend, count) if finite else 0.0
+        error = error_of(chain, count) if finite else 0.0
         found.append(Norm(math.sqrt(square), 1.0, finite, error))
     return found
 
@@ -102,7 +105,7 @@ def _sums_of_squares(
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
         return devices.scalars(backend, xp, here, backend.sum_squares(xp, here, wide, scalars[0]))
 
-    return devices.spread(backend, leaves, (scale,), on_device)
+    return devices.map_devices(backend, leaves, (scale,), on_device)
 
 
 def axis_norms(
@@ -190,7 +193,7 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     peak = _maximum(
         backend, m, devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, wide))
     )
-    if order == math.inf and all(kind.family == "real" for kind in batch.kinds(leaves)):
+    if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(m, peak, leaves, wide)
     unit = _unit(m, peak, scale, order, wide)
@@ -201,7 +204,7 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     sums = (
         backend.power_sums(xp, leaves, wide, order, scale, unit)
         if m is host_scalars
-        else devices.spread(backend, leaves, (scale, unit), on_device)
+        else devices.map_devices(backend, leaves, (scale, unit), on_device)
     )
     combine = _maximum if order == math.inf else total
     closely = not batch.narrow(leaves, kind_of(wide).name)
@@ -218,7 +221,7 @@ def _axis_power_norm(
 ) -> Norm:
     xp = backend.xp
     peak = axis_sums.abs_max(backend, leaves, axes, wide)
-    if order == math.inf and all(kind.family == "real" for kind in batch.kinds(leaves)):
+    if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(xp, peak, leaves, wide)
     unit = _unit(xp, peak, scale, order, wide)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from agclip._backends.backend import Backend
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array
 from agclip_backends import _memory
@@ -46,7 +46,7 @@ def marked(
         raise TypeError(msg)
     if len(set(places)) < len(places):
         return arrays
-    if isinstance(arrays, Known):
+    if isinstance(arrays, LeafBatch):
         arrays.distinct = True
         return arrays
     return Distinct(arrays)
@@ -109,7 +109,9 @@ def _overlapping(places: Sequence[Any]) -> tuple[int, int] | None:
     return None
 
 
-def once(backend: Backend, arrays: Sequence[Array]) -> Callable[[Sequence[Array]], Sequence[Array]]:
+def deduplicated(
+    backend: Backend, arrays: Sequence[Array]
+) -> Callable[[Sequence[Array]], Sequence[Array]]:
     """Return a function of some of the arrays that leaves out those whose memory it has returned.
 
     So of arrays in the same memory the first one decides what is written there.

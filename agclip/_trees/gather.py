@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from agclip._backends import registry
+from agclip._backends import kernels, registry
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.registry import backend_for
 from agclip._trees import advice, aside, default_backend, distinct, foreign
 from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, path_of
 from agclip._trees.literals import Literal, materialise
-from agclip._trees.misplaced import Misplaced
 from agclip._trees.paired import flatten_like
 from agclip._typing import Array, Tree
 
@@ -172,18 +173,13 @@ def _checked(
     *,
     inplace: bool,
 ) -> Leaves:
-    known = backend.survey(found, types, inplace)
-    said = _misplaced(name, backend, found if known is None else known, types, structure)
-    if known is not None and all(kind.family in families for kind in known.kinds):
-        if inplace and not known.distinct:
-            distinct.marked(backend, known, name, partial(path_of, structure, name))
-        kinds: Sequence[Kind] = (
-            [*known.kinds] * len(known)
-            if len(known.kinds) == 1
-            else [kind_of(leaf.dtype) for leaf in known]
-        )
-        return Leaves(name, backend, known, kinds, structure, None, said)
-    kinds = []
+    batch = backend.survey(found, types, inplace)
+    said = _misplaced(name, backend, found if batch is None else batch, types, structure)
+    if batch is not None and _allowed(batch.kinds, families):
+        if inplace and not batch.distinct:
+            distinct.marked(backend, batch, name, partial(path_of, structure, name))
+        return Leaves(name, backend, batch, batch.column, structure, None, said)
+    kinds: list[Kind] = []
     leaves = Leaves(name, backend, found, kinds, structure, None, said)
     for i, leaf in enumerate(found):
         reason = backend.refuse(leaf)
@@ -218,6 +214,11 @@ def _checked(
     return leaves
 
 
+@functools.cache
+def _allowed(kinds: frozenset[Kind], families: tuple[str, str]) -> bool:
+    return all(kind.family in families for kind in kinds)
+
+
 def _misplaced(
     name: str,
     backend: Backend,
@@ -230,9 +231,9 @@ def _misplaced(
     Raises:
         TypeError: If nothing else can be meant.
     """
-    if name == "params":  # holds parameters by right
-        return None
-    said: Misplaced | None = backend.misplaced(found, types)
+    if name == "params" or backend.misplaced is kernels.nothing:
+        return None  # these are parameters by right, or the library has none
+    said = backend.misplaced(found, types)
     if said is not None and said.wrong:
         path = path_of(structure, name, said.position)
         msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"

@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import kernels
+from agclip._backends import batch, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.batch import Known
+from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal
-from agclip._trees.misplaced import Misplaced
 from agclip._typing import Access, Array, Tree
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
@@ -52,7 +51,7 @@ class Leaves(NamedTuple):
         pairs = zip(self.arrays, arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
-        elif restore is kernels.restore:
+        elif restore is kernels.restore:  # an array takes the place of an array
             new = list(arrays)
         else:
             new = [one if one is other else restore(one, other) for one, other in pairs]
@@ -86,7 +85,8 @@ class Leaves(NamedTuple):
 
     def require_whole(self) -> None:
         """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
-        found = self.backend.partial(self.arrays)
+        partial = self.backend.partial
+        found = None if partial is kernels.nothing else partial(self.arrays)
         if found is not None:
             index, reason = found
             msg = (
@@ -98,8 +98,9 @@ class Leaves(NamedTuple):
 
     def access(self) -> Access:
         """Return what reading the values costs, the dearest leaf deciding."""
-        if isinstance(self.arrays, Known):
-            return self.arrays.access
+        surveyed = batch.access(self.arrays)
+        if surveyed is not None:
+            return surveyed
         costs = {self.backend.access(leaf) for leaf in self.arrays}
         for cost in _DEAREST_FIRST:
             if cost in costs:

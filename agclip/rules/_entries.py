@@ -10,7 +10,7 @@ from agclip._backends.backend import Backend
 from agclip._clipping import by_value, pipeline
 from agclip._clipping.plan import Plan
 from agclip._clipping.record import Details
-from agclip._trees.distinct import once
+from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar
 from agclip.rules._info import ClipInfo, info_of
@@ -94,7 +94,7 @@ def _write(leaves: Leaves, after: Sequence[Array]) -> None:
     if leaves.originals is not None:
         leaves.overwrite(after)
         return
-    unwritten = once(leaves.backend, leaves.arrays)
+    unwritten = deduplicated(leaves.backend, leaves.arrays)
     for leaf, new in zip(leaves.arrays, after, strict=True):
         for one in unwritten([leaf]):
             kernels.write(one, new)

@@ -8,7 +8,7 @@ from typing import Any
 
 from agclip._backends import kernels
 from agclip._checks import describe
-from agclip._trees.distinct import once
+from agclip._trees.distinct import deduplicated
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.tree import flatten
@@ -65,7 +65,7 @@ def overwrite(leaves: Leaves, new: Tree) -> None:
     """Write the leaves of a clipped tree into those that it was made from."""
     results, _ = flatten(new, leaves.name, listed=True)
     targets = leaves.arrays if leaves.originals is None else leaves.originals
-    unwritten = once(leaves.backend, leaves.arrays)
+    unwritten = deduplicated(leaves.backend, leaves.arrays)
     for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):
         if one is not target and unwritten([leaf]):
             kernels.write(target, one)

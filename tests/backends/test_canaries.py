@@ -63,7 +63,7 @@ def test_jit_folds_x_plus_c_minus_c_for_a_constant_before_jax_0_12(jax):
     wanted, other = (folded, kept) if before(jax, 0, 12) else (kept, folded)
     assert (share(given, wanted), share(given, other)) == (0, 1), (
         "XLA folds (x + c) - c for constants in other releases than was known: when none that "
-        "agclip supports does, agclip._numerics.exact._parts needs no run-time anchors"
+        "agclip supports does, agclip._backends.exact_sums.cut needs no run-time anchors"
     )
 
 
@@ -71,7 +71,7 @@ def test_jit_keeps_x_plus_c_minus_c_for_a_run_time_number(jax):
     c = 1.5 * 2.0**30
     kept = jax.jit(lambda x, c: (x + c) - c)(normal(), c)
     assert share(kept, (normal() + c) - c) == 0, (
-        "XLA folds (x + c) - c for run-time c: agclip._numerics.exact._parts gives "
+        "XLA folds (x + c) - c for run-time c: agclip._backends.exact_sums.cut gives "
         "wrong norms under jit"
     )
 

@@ -178,7 +178,7 @@ def share():
 
 
 MEANINGS = {
-    "cut": "folds (x + c) - c for run-time c: agclip._numerics.exact._parts gives wrong norms",
+    "cut": "folds (x + c) - c for run-time c: agclip._backends.exact_sums.cut gives wrong norms",
     "fenced": "contracts max(x * x, tiny) + y: sums of float64 squares differ",
     "divided": "divides by the reciprocal: coefficients differ",
     "divided by a constant": "divides by the reciprocal of constants",

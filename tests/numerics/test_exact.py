@@ -11,10 +11,11 @@ import pytest
 
 import agclip
 import arrays
-from agclip._backends import host_scalars, kernels, registry
+from agclip._backends import exact_sums, host_scalars, kernels, registry
 from agclip._numerics import exact as _exact
 from agclip._numerics import norms as norms_
 from agclip._numerics import rounding
+from agclip._numerics.ranges import Norm
 from oracle.exact import exact_norm
 
 SHAPES = ((37,), (4, 9))
@@ -266,7 +267,7 @@ def test_a_float64_leaf_makes_the_whole_group_wide(way, order):
 @pytest.fixture(params=[1, 5, 36], ids=lambda size: f"blocks-of-{size}")
 def small_blocks(request, monkeypatch):
     """Blocks so small that a leaf has many."""
-    monkeypatch.setattr(_exact, "_BLOCK", request.param)
+    monkeypatch.setattr(exact_sums, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -413,7 +414,7 @@ def test_what_the_test_does_not_serve_is_not_tested(eager, dtype, tally):
 
 def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, monkeypatch):
     plain = [clipped(eager, *call) for call in near_calls]
-    monkeypatch.setattr(norms_, "relative_error", lambda *_: 0.5)  # nothing can be decided
+    monkeypatch.setattr(norms_, "error_of", lambda *_: 0.5)  # nothing can be decided
     counts = rounding.Tally()
     monkeypatch.setattr(rounding, "tally", counts)
     exact = [clipped(eager, *call) for call in near_calls]
@@ -424,13 +425,12 @@ def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, mon
 def displaced(monkeypatch, leaves, shift):
     """Let the plain sum be off by a multiple of what the error bound allows."""
 
-    def total(backend, m, values):
-        here = [converted(backend.name, leaf) for leaf in leaves]
+    def norms(backend, here, groups, wide):
         error = rounding.relative_error(backend, here)
         root = exact_norm([x.item() for x in floats(leaves)], False, 2).root
-        return (root * (1 + shift * error)) ** 2
+        return [Norm(root * (1 + shift * error), 1.0, True, error) for _ in groups]
 
-    monkeypatch.setattr(norms_, "total", total)
+    monkeypatch.setattr(norms_, "_plain_norms", norms)
 
 
 @pytest.mark.parametrize("shift", [-0.8, 0.8])

@@ -14,10 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agclip._backends import kernels
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
-from agclip._typing import Array, Namespace, Scalar
+from agclip import adapters
+from agclip.adapters import Array, Factor, Namespace, Scalar, kind_of
 from agclip_backends._cuda.source import CHUNK, KINDS
 
 _WORDS = 5
@@ -81,7 +79,7 @@ def sum_squares(driver: Driver, xp: Namespace, leaves: Sequence[Array], scale: S
         An array of float64 with an entry a leaf. Its bits depend on the leaf's entries in the order
         in which they lie in memory, and on nothing else.
     """
-    scalar = None if kernels.is_one(scale) else scale
+    scalar = None if adapters.is_one(scale) else scale
     table = _table(driver, xp, leaves, leaves, [scalar])
     partial, sums = driver.doubles(table.chunks), driver.doubles(len(leaves))
     partial_address = driver.address(partial)
@@ -166,6 +164,6 @@ def _table(
         if x is None or isinstance(x, float):
             addresses.append(0 if x is None else next(free))
         else:
-            kept.append(kernels.cast(xp, x, xp.float64))
+            kept.append(adapters.cast(xp, x, xp.float64))
             addresses.append(driver.address(kept[-1]))
     return _Table(kept, chunks, (first, len(words) // _WORDS), tuple(addresses))

@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from agclip._backends import host_scalars
-from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import is_one
+from agclip import adapters
+from agclip.adapters import is_one, kind_of
 
 BLOCK = 1 << 13
-"""Entries whose squares are added in one dot product, one after the other.
+"""Elements whose squares are added in one dot product, one after the other.
 
-OpenBLAS (0.3.31) splits a dot product of more than 10,000 entries over threads, whose start costs
+OpenBLAS (0.3.31) splits a dot product of more than 10,000 elements over threads, whose start costs
 more than the product.
 """
 _PIECE = 3 << 16
-"""Entries that are widened at a time: 1.5 MiB of float64. Fewer take longer, for an entry."""
+"""Elements that are widened at a time: 1.5 MiB of float64. Fewer take longer for each element."""
 SMALL = 1 << 12
-"""Entries up to which a leaf is gathered with others."""
+"""Elements up to which a leaf is gathered with others."""
 _BATCH = 1 << 15
-"""Entries that are gathered at a time."""
+"""Elements that are gathered at a time."""
 
 
 def of_leaves(
@@ -40,11 +39,13 @@ def of_leaves(
 
     Args:
         leaves: Real leaves.
-        sizes: Their numbers of entries.
-        gathered: `(leaves)` → the entries of some, one leaf after the other, as float64 of NumPy
+        sizes: Their numbers of elements.
+        gathered: `(leaves)` → the elements of some, one leaf after the other, as float64 of NumPy
             that may be overwritten.
         single: `(leaf)` → the sum of one that is not small.
     """
+    if sizes and min(sizes) and max(sizes) <= SMALL and sum(sizes) <= _BATCH:
+        return _together(leaves, sizes, gathered)
     sums = [0.0] * len(leaves)
     batch: list[int] = []
     total = 0
@@ -63,9 +64,8 @@ def of_leaves(
 
 
 def joined(arrays: Sequence[Any]) -> Any:
-    """Return the entries of arrays, one after the other, as float64."""
-    flat = [np.ravel(array) for array in arrays]
-    return np.concatenate(flat, dtype=np.float64, casting="unsafe")
+    """Return the elements of arrays, one after the other, as float64."""
+    return np.concatenate(arrays, axis=None, dtype=np.float64, casting="unsafe")
 
 
 def _add(
@@ -75,13 +75,20 @@ def _add(
     batch: Sequence[int],
     sums: list[float],
 ) -> None:
-    squares = gathered([leaves[i] for i in batch])
-    starts = [0, *itertools.accumulate(sizes[i] for i in batch[:-1])]
+    found = _together([leaves[i] for i in batch], [sizes[i] for i in batch], gathered)
+    for i, value in zip(batch, found, strict=True):
+        sums[i] = value
+
+
+def _together(
+    leaves: Sequence[Any], sizes: Sequence[int], gathered: Callable[[Sequence[Any]], Any]
+) -> list[float]:
+    squares = gathered(leaves)
+    starts = [0, *itertools.accumulate(sizes[:-1])]
     with np.errstate(all="ignore"):
         np.multiply(squares, squares, out=squares)
-        totals = np.add.reduceat(squares, starts)
-    for i, value in zip(batch, totals.tolist(), strict=True):
-        sums[i] = value
+        totals: list[float] = np.add.reduceat(squares, starts).tolist()
+    return totals
 
 
 def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
@@ -89,7 +96,7 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
     kind = kind_of(leaf.dtype)
     flat: Any = np.asarray(leaf)
     if kind.family == "complex":
-        return host_scalars.total(
+        return adapters.float_total(
             of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)
         )
     sums: list[float] = []
@@ -105,7 +112,7 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
         # Squares of float32 are exact in float64, and for a float32 norm any order of summation
         # will do; for a float64 one pairwise summation loses least.
         sums += [float(np.add.reduce(y * y))] if closely else _dots(y)
-    return host_scalars.total(sums)
+    return adapters.float_total(sums)
 
 
 def _dots(x: Any) -> list[float]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from agclip import config
+from agclip.adapters import settings
 
 _WORTH = 1 << 22
-"""Entries: array calls take milliseconds for as many."""
+"""Elements: array calls take milliseconds for as many."""
 _LEAF = 1 << 10
-"""What a leaf counts for, besides its entries."""
+"""What a leaf counts for, besides its elements."""
 
 
 class Loader:
@@ -37,10 +37,10 @@ class Loader:
         Raises:
             ModuleNotFoundError: If `accelerate` is "numba", and it is not installed.
         """
-        mode = config.current().accelerate
+        mode = settings().accelerate
         if mode == "numba" and self.module is None and not self.hopeless:
             if not _installed():
-                source = config.current().source("accelerate")
+                source = settings().source("accelerate")
                 msg = (
                     f'`accelerate` must not be "numba" without Numba; got it ({source}). Run: '
                     f'pip install "agclip[fast]"'
@@ -49,12 +49,15 @@ class Loader:
             self._load_unless_over()
         return None if mode == "off" else self.module
 
-    def went_without(self, leaves: int, entries: int) -> None:
+    def went_without(self, leaves: int, elements: int) -> None:
         """Take note of a call; when it was worth it, have the kernels loaded in another thread."""
-        if self.hopeless or self.thread is not None or config.current().accelerate != "auto":
+        if self.hopeless or self.thread is not None:
             return
-        self.work += leaves * _LEAF + entries
+        self.work += leaves * _LEAF + elements
         if self.work < _WORTH:
+            return
+        if settings().accelerate != "auto":
+            self.work = 0
             return
         if not _installed():
             self.hopeless = True

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from agclip import Backend, config
-from agclip._backends.batch import Known
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import Kind
-from agclip._numerics.ranges import Grid
+from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
 from agclip_backends._host.threads import Shares, work_off
 
 _SHARED = 1 << 20
-"""Entries from which on a call is worth the hand-over to other threads, some 50 microseconds."""
+"""Elements from which on a call is worth the hand-over to other threads, some 50 microseconds."""
 _SHARE = 1 << 18
-"""Entries that a thread takes at a time."""
+"""Elements that a thread takes at a time."""
+
+_HALF = 1 << 11
+"""Elements of a half type from which on the kernel is faster than conversions by the library."""
 
 CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
-"""The formats of the entries, or of their parts, as the kernels number them."""
+"""The formats of the elements, or of their parts, as the kernels number them."""
+
+
+_PARTS = {"complex": 2}
+
+
+def counts(sizes: list[int], column: Sequence[Kind]) -> list[int]:
+    """Return the number of real elements of each leaf, from its size and its kind."""
+    first = column[0] if column else None
+    if column.count(first) == len(column):
+        return sizes if first is None or first.family != "complex" else [2 * n for n in sizes]
+    return [n * _PARTS.get(k.family, 1) for n, k in zip(sizes, column, strict=True)]
 
 
 class Library(NamedTuple):
@@ -37,7 +48,7 @@ class Library(NamedTuple):
     """`(leaves)` → None; it is told that they are going to be overwritten."""
 
 
-class Leaves(Known):
+class Leaves(LeafBatch):
     """Leaves that lie in host memory without gaps, and the table that says where.
 
     They are held for as long as the table lives.
@@ -48,16 +59,20 @@ class Leaves(Known):
     def __init__(
         self,
         leaves: Sequence[Any],
-        kinds: frozenset[Kind],
+        column: Sequence[Kind],
         table: Any,
         kernels: Any,
         library: Library,
         *,
+        kinds: frozenset[Kind] | None = None,
         distinct: bool,
     ) -> None:
-        entries, _, blocks = table[kernels.COUNT :, -1].tolist()
-        super().__init__(leaves, kinds, entries, "free", distinct=distinct)
-        self.blocks: int = blocks
+        counts = table[kernels.COUNT].tolist()
+        elements = counts.pop()
+        LeafBatch.__init__(
+            self, leaves, column, counts, kinds=kinds, elements=elements, distinct=distinct
+        )
+        self.blocks: int = int(table[kernels.FIRST, -1])
         self.kernels = kernels
         self.library = library
         self.table = table
@@ -83,7 +98,7 @@ class Leaves(Known):
             *arguments: What it takes besides the table and the blocks.
             owned: What the arguments hold the addresses of.
         """
-        if self.entries < _SHARED:
+        if self.elements < _SHARED:
             kernel(self.table, 0, self.blocks, *arguments)
             return
 
@@ -94,8 +109,28 @@ class Leaves(Known):
         work_off(shares, _threads(self.library))
 
 
+def _with_table(leaves: LeafBatch) -> LeafBatch:
+    """Return leaves that were chosen from some with a table with a table of their own."""
+    assert leaves.origin is not None, "they were chosen"
+    whole, positions = leaves.origin
+    if not isinstance(whole, Leaves):
+        return leaves
+    if len(whole) == len(leaves):  # made for another kernel
+        return whole
+    kernels = whole.kernels
+    table = np.empty((4, len(leaves) + 1), np.int64)
+    table[: kernels.FIRST, :-1] = whole.table[: kernels.FIRST, positions]
+    kernels.complete(table, False)
+    made = Leaves(
+        leaves, leaves.column, table, kernels, whole.library,
+        kinds=leaves.kinds, distinct=leaves.distinct,
+    )  # fmt: skip
+    leaves.origin = made, range(len(made))
+    return made
+
+
 def _threads(library: Library) -> int:
-    asked = config.current().threads
+    asked = settings().threads
     return asked if isinstance(asked, int) else library.threads()
 
 
@@ -105,7 +140,15 @@ def accelerated(plain: Backend) -> Backend:
     def either(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         other = getattr(plain, name)
 
+        multiplies = name in ("scale", "scale_")
+
         def kernel(xp: Any, leaves: Sequence[Any], *arguments: Any) -> Any:
+            if (
+                type(leaves) is LeafBatch
+                and leaves.origin is not None
+                and (not multiplies or leaves.elements >= _least(leaves.kinds))
+            ):
+                leaves = _with_table(leaves)
             found = own(leaves, *arguments) if isinstance(leaves, Leaves) else NotImplemented
             return other(xp, leaves, *arguments) if found is NotImplemented else found
 
@@ -167,6 +210,16 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "scale": _scale,
     "scale_": _scale_,
 }
+
+
+@functools.cache
+def _least(kinds: frozenset[Kind]) -> int:
+    """Return from how many elements on a multiplication is worth a new table, some 8 microseconds.
+
+    One thread of a library multiplies float32 and float64 as fast as the kernel; half types, which
+    it converts to float32 and back, it does not from some thousand elements on (NumPy 2.4).
+    """
+    return _HALF if any(kind.half for kind in kinds) else _SHARED
 
 
 def _parts(factor: Factor) -> Any:

@@ -10,10 +10,8 @@ import cupy
 import numpy as np
 from numpy.typing import NDArray
 
-from agclip import Backend
-from agclip._backends import kernels, powers
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
+from agclip import adapters
+from agclip.adapters import Backend, Factor, kind_of
 from agclip_backends._cuda import calls
 from agclip_backends._cuda.arithmetic import OPTIONS
 from agclip_backends._cuda.source import SOURCE, THREADS
@@ -98,8 +96,8 @@ def _sum_squares(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -
 
 @_there
 def _sum_of_pieces(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> list[Any]:
-    pieces = list(kernels.pieces(leaves[0], BLOCK))
-    parts = kernels.sum_squares(namespace, pieces, wide, scale)
+    pieces = list(adapters.pieces(leaves[0], BLOCK))
+    parts = adapters.sum_squares(namespace, pieces, wide, scale)
     return [functools.reduce(lambda a, b: a + b, parts)]
 
 
@@ -145,7 +143,7 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
     """Multiply a leaf with gaps in memory, or by a factor that differs along its axes."""
     kind = kind_of(source.dtype)
     numbers = [
-        part if isinstance(part, float) else kernels.cast(namespace, part, namespace.float64)
+        part if isinstance(part, float) else adapters.cast(namespace, part, namespace.float64)
         for part in (
             1.0 if x is None else x
             for x in (factor.wide if kind.precision == 53 else factor.narrow)
@@ -160,7 +158,7 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
 
 
 def _unwritable(x: Any) -> str | None:
-    if kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+    if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
         return "holds several entries in the same memory"
     return None
 
@@ -188,9 +186,9 @@ backend = Backend(
     name="cupy",
     xp=xp,
     sum_squares=_sum_squares,
-    abs_max=_there(kernels.abs_max),
-    power_sums=_there(powers.power_sums),
-    sums=_there(kernels.sums),
+    abs_max=_there(adapters.abs_max),
+    power_sums=_there(adapters.power_sums),
+    sums=_there(adapters.sums),
     total=_total,
     scale=_scale,
     scale_=_scale_in_place,

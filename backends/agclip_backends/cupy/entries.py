@@ -11,7 +11,7 @@ from typing import Any
 
 import cupy
 
-from agclip._backends.dtypes import kind_of
+from agclip.adapters import kind_of
 from agclip_backends._cuda.arithmetic import (
     ARITHMETIC,
     LESS_EQUAL,

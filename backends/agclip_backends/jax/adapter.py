@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from agclip import Backend
-from agclip._backends import kernels
-from agclip._typing import Access
+from agclip import adapters
+from agclip.adapters import Access, Backend
 from agclip_backends._probe import kept
 from agclip_backends.jax import namespace, xla
 
@@ -40,7 +39,7 @@ def _branch(
     kept = if_false()
     if any(x.ndim for x in kept):
         # Leaves as results of a conditional would be copied before it; a selection is one pass.
-        return kernels.select(jnp, xla.held_once(predicate), if_true, lambda: kept)
+        return adapters.select(jnp, xla.held_once(predicate), if_true, lambda: kept)
     results: Sequence[Any] = jax.lax.cond(predicate, lambda: list(if_true()), lambda: list(kept))
     return results
 

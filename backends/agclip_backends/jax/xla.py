@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from agclip._backends import kernels
-from agclip._backends.contract import Factor
+from agclip import adapters
+from agclip.adapters import Factor
 from agclip_backends.jax import namespace
 
 Function = Callable[[Any], Sequence[Any]]
@@ -51,8 +51,8 @@ def sum_squares(xp: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> Sequen
     """Return Σ (scale·|x|)² of each leaf, formed in `wide`."""
 
     def squares(x: Any) -> list[Any]:
-        halves = kernels.real_parts(xp, x)
-        ys = [kernels.scaled(kernels.cast(xp, half, wide), scale) for half in halves]
+        halves = adapters.real_parts(xp, x)
+        ys = [adapters.scaled(adapters.cast(xp, half, wide), scale) for half in halves]
         return [functools.reduce(jnp.add, [y * y for y in ys])]
 
     return [total for (total,) in reduced(leaves, squares, SUM)]
@@ -62,7 +62,7 @@ def abs_max(xp: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
     """Return max |x| of each leaf in `wide`; complex: of the two parts."""
 
     def sizes(x: Any) -> list[Any]:
-        return [functools.reduce(jnp.maximum, map(jnp.abs, kernels.real_parts(xp, x)))]
+        return [functools.reduce(jnp.maximum, map(jnp.abs, adapters.real_parts(xp, x)))]
 
     return [largest.astype(wide) for (largest,) in reduced(leaves, sizes, MAX)]
 
@@ -150,7 +150,7 @@ def _folded(x: Any, function: Function, by: Reduction) -> list[Any]:
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
-    return held_once(kernels.total(jnp, values))
+    return held_once(adapters.total(jnp, values))
 
 
 def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
@@ -165,7 +165,7 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     for leaf in leaves:
         # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
         parts = [leaf.real, leaf.imag] if jnp.iscomplexobj(leaf) else [leaf]
-        scaled = kernels.scale(xp, parts, once)
+        scaled = adapters.scale(xp, parts, once)
         new.append(scaled[0] if len(parts) == 1 else jax.lax.complex(*scaled))
     return new
 

@@ -9,12 +9,8 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from agclip import Backend
-from agclip._backends import kernels, powers
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import is_one
-from agclip._typing import Access
+from agclip import adapters
+from agclip.adapters import Access, Backend, Factor, exact_sum, kind_of
 from agclip_backends._host import array_sums
 from agclip_backends._host.array_sums import BLOCK, joined, of_leaf
 from agclip_backends._host.tables import accelerated
@@ -23,22 +19,21 @@ from agclip_backends.numpy import ndarrays
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
     # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-    closely = any(leaf.dtype in (np.float64, np.complex128) for leaf in leaves)
-    single = functools.partial(of_leaf, closely=closely)
-    if not is_one(scale) or any(leaf.dtype.kind == "c" for leaf in leaves):
+    single = functools.partial(of_leaf, closely=adapters.double(leaves))
+    if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    return array_sums.of_leaves(leaves, [leaf.size for leaf in leaves], joined, single)
+    return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
 
 def _power_sums(
     _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[float]:
-    return powers.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
+    return adapters.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
 
 
 def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
     return [
-        np.max([kernels.abs_max(xp, [piece], wide)[0] for piece in kernels.pieces(leaf, BLOCK)])
+        np.max([adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)])
         for leaf in leaves
     ]
 
@@ -50,7 +45,7 @@ def _loop(dtype: Any) -> Any:
 
 
 def _reals(x: Any) -> Any:
-    """Return the two parts of complex entries along an axis of their own."""
+    """Return the two parts of complex elements along an axis of their own."""
     return np.asarray(x)[..., None].view(x.real.dtype)
 
 
@@ -113,7 +108,7 @@ def _unwritable(x: Any) -> str | None:
         return "is an immutable scalar"
     if not x.flags.writeable:
         return "is read-only"
-    if kernels.overlaps_itself(x.shape, x.strides, x.itemsize):
+    if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
         return "holds several entries in the same memory"
     return None
 
@@ -122,6 +117,8 @@ def _restore(leaf: Any, new: Any) -> Any:
     # A ufunc makes scalars of 0-d arrays, and native byte order of any; `where` drops subclasses.
     if isinstance(leaf, np.generic):
         return new[()]
+    if type(new) is type(leaf) and new.dtype is leaf.dtype:
+        return new
     new = np.asanyarray(new, dtype=leaf.dtype)
     return new if type(new) is type(leaf) else leaf.__array_wrap__(new)
 
@@ -142,6 +139,7 @@ _plain = Backend(
     sum_squares=_sum_squares,
     abs_max=_abs_max,
     power_sums=_power_sums,
+    exact_sum=functools.partial(exact_sum, size=1 << 15),
     survey=ndarrays.survey,
     scale=_scale,
     scale_=_scale_in_place,

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from agclip._backends.batch import Known
-from agclip._backends.dtypes import Kind, kind_named, kind_of
+from agclip.adapters import Kind, LeafBatch, kind_named, kind_of
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
 from agclip_backends._memory import Memory
 
-_base = operator.attrgetter("base")
+_base, _dtype, _size = map(operator.attrgetter, ("base", "dtype", "size"))
+_writeable, _contiguous = map(operator.attrgetter, ("flags.writeable", "flags.forc"))
+_TYPES = {np.ndarray}
 _KINDS = ("float16", "float32", "float64", "complex64", "complex128", "bfloat16")
 
 
 @functools.cache
 def _formats(bfloat16: bool) -> Any:
-    """Return triples: a dtype's address, its code, and the real numbers in an entry."""
+    """Return triples: a dtype's address, its code, and the real numbers in an element."""
     dtypes: list[Any] = list(map(np.dtype, _KINDS[:-1]))
     if bfloat16:
         import ml_dtypes
@@ -45,6 +46,20 @@ def _kinds(found: int) -> frozenset[Kind]:
     return frozenset(map(kind_named, names))
 
 
+@functools.lru_cache(maxsize=256)
+def _native(dtype: Any) -> Kind | None:
+    """Return the kind of a dtype in the byte order of the machine; None in another."""
+    return kind_of(dtype) if dtype.isnative else None
+
+
+def _column(leaves: Sequence[Any]) -> list[Any]:
+    """Return the kind of each leaf; None for one in another byte order."""
+    dtypes = list(map(_dtype, leaves))
+    if dtypes.count(dtypes[0]) == len(dtypes):
+        return [_native(dtypes[0])] * len(dtypes)
+    return list(map(_native, dtypes))
+
+
 def _table(leaves: Sequence[Any], kernels: Any, *, written: bool) -> tuple[Any, int]:
     table = np.empty((4, len(leaves) + 1), np.int64)
     objects = np.fromiter(map(id, leaves), np.int64, len(leaves))
@@ -62,25 +77,28 @@ def _reads_arrays(kernels: Any) -> bool:
     return found == 2 and table[: kernels.FIRST, 0].tolist() == wanted
 
 
-def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
-    """Return ordinary arrays as `Known`, with their addresses if there are compiled kernels."""
-    if types != {np.ndarray}:
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:
+    """Return ordinary arrays as a batch, with their addresses if there are compiled kernels."""
+    if types != _TYPES:
         return None
     kernels = loader.kernels()
     if kernels is not None and _reads_arrays(kernels):
         table, found = _table(leaves, kernels, written=inplace)
         if found > 0:
-            return tables.Leaves(leaves, _kinds(found), table, kernels, _LIBRARY, distinct=inplace)
-    if inplace and not all(x.flags.writeable and x.flags.forc for x in leaves):
+            kinds = _kinds(found)
+            column = [*kinds] * len(leaves) if len(kinds) == 1 else _column(leaves)
+            return tables.Leaves(
+                leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace
+            )
+    if inplace and not (all(map(_writeable, leaves)) and all(map(_contiguous, leaves))):
         return None
-    dtypes = {x.dtype for x in leaves}
-    if not all(dtype.isnative for dtype in dtypes):
+    column = _column(leaves)
+    if None in column:
         return None
-    kinds = frozenset(map(kind_of, dtypes))
-    entries = sum(x.size for x in leaves) * (1 + any(k.family == "complex" for k in kinds))
-    loader.went_without(len(leaves), entries)
-    distinct = inplace and memory(leaves) is None
-    return Known(leaves, kinds, entries, "free", distinct=distinct)
+    batch = LeafBatch(leaves, column, tables.counts(list(map(_size, leaves)), column))
+    loader.went_without(len(leaves), batch.elements)
+    batch.distinct = inplace and memory(leaves) is None
+    return batch
 
 
 def memory(leaves: Sequence[Any]) -> Sequence[Memory] | None:
@@ -90,7 +108,7 @@ def memory(leaves: Sequence[Any]) -> Sequence[Memory] | None:
         return None
     addresses = [x.__array_interface__["data"][0] for x in leaves]
     ends = [address + x.nbytes for address, x in zip(addresses, leaves, strict=True)]
-    if all(x.flags.forc for x in leaves) and _memory.apart(addresses, ends):
+    if all(map(_contiguous, leaves)) and _memory.apart(addresses, ends):
         return None
     pairs = zip(addresses, leaves, strict=True)
     return [Memory(address, x.strides, x.itemsize) for address, x in pairs]

@@ -9,10 +9,8 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 
-from agclip import Backend
-from agclip._backends import kernels
-from agclip._backends.batch import Known
-from agclip._backends.contract import Factor
+from agclip import adapters
+from agclip.adapters import Backend, Factor, LeafBatch, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
@@ -27,32 +25,41 @@ _DOUBLES = (torch.float64, torch.complex128)
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
-    known = isinstance(leaves, Known)
-    if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
+    surveyed = isinstance(leaves, LeafBatch)
+    if surveyed and whole(factor):
+        return _scale_surveyed(namespace, leaves, factor)
+    if any(map(torch.is_complex, leaves)):
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
-    if not known and on_devices(leaves):
+    if not surveyed and on_devices(leaves):
         return cuda.scale(namespace, leaves, factor)
-    if not known or not whole(factor):
-        return kernels.scale(namespace, leaves, factor)
-    new = [torch.empty_like(leaf) for leaf in leaves]
-    for leaf, target in zip(all_reals(leaves), all_reals(new), strict=True):
+    return adapters.scale(namespace, leaves, factor)
+
+
+def _scale_surveyed(
+    namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
+) -> Sequence[torch.Tensor]:
+    new = list(map(torch.empty_like, leaves))
+    real = adapters.all_real(leaves)
+    targets = new if real else all_reals(new)
+    for leaf, target in zip(leaves if real else all_reals(leaves), targets, strict=True):
         if leaf.itemsize > 2:
             pre, rest = factor.wide if leaf.dtype in _DOUBLES else factor.narrow
             source = leaf if pre is None else torch.mul(leaf, pre, out=target)
             torch.mul(source, rest, out=target)
             continue
         # Half types are widened: in pieces, so that it happens in cache.
-        pairs = zip(kernels.pieces(leaf, BLOCK), kernels.pieces(target, BLOCK), strict=True)
+        pairs = zip(adapters.pieces(leaf, BLOCK), adapters.pieces(target, BLOCK), strict=True)
         for piece, out in pairs:
-            out.copy_(kernels.scale(namespace, [piece], factor)[0])
+            out.copy_(adapters.scale(namespace, [piece], factor)[0])
     return new
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
-    if not isinstance(leaves, Known) and on_devices(leaves):
+    if not isinstance(leaves, LeafBatch) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return
-    if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
+    one_step = factor.narrow[0] is factor.wide[0] is None
+    if isinstance(leaves, LeafBatch) and len(leaves) > 1 and one_step:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES
@@ -90,7 +97,7 @@ def _branch(
 ) -> Sequence[torch.Tensor]:
     if access(predicate) == "free":
         return if_true() if predicate.item() else if_false()
-    return kernels.select(namespace, predicate, if_true, if_false)
+    return adapters.select(namespace, predicate, if_true, if_false)
 
 
 def _refuse(x: Any) -> str | None:
@@ -116,7 +123,7 @@ def _unwritable(x: torch.Tensor) -> str | None:
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
     if not torch.compiler.is_compiling() and x.is_inference():
         return None if torch.is_inference_mode_enabled() else "was made in inference mode"
-    if kernels.overlaps_itself(x.shape, x.stride(), 1):
+    if adapters.overlaps_itself(x.shape, x.stride(), 1):
         return "holds several entries in the same memory"
     return None
 
@@ -147,6 +154,7 @@ _plain = Backend(
     xp=xp,
     sum_squares=sums.sum_squares,
     total=sums.total,
+    exact_sum=functools.partial(exact_sum, size=BLOCK),
     scale=_scale,
     abs_max=sums.abs_max,
     power_sums=sums.power_sums,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from agclip._backends.contract import Factor
+from agclip.adapters import Factor
 
 
 def reals(x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def scale(
 
 
 def _of_parts(factor: Factor) -> Factor:
-    """Return a factor that goes for both parts of an entry."""
+    """Return a factor that goes for both parts of an element."""
 
     def widened(part: Any) -> Any:
         return part if part is None or isinstance(part, float) else part[..., None]

@@ -28,8 +28,8 @@ from typing import Any
 
 import torch
 
-from agclip._backends import kernels
-from agclip._backends.contract import Factor
+from agclip import adapters
+from agclip.adapters import Factor
 from agclip_backends.torch import scale as _scale
 from agclip_backends.torch.tensors import dense, watched
 
@@ -43,7 +43,7 @@ LARGE = 1 << 20
 def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any) -> list[Any]:
     """Return Σ (scale·|x|)² of each leaf, formed in `wide`."""
     results: list[Any] = [None] * len(leaves)
-    if wide == torch.float64 and kernels.is_one(scale):
+    if wide == torch.float64 and adapters.is_one(scale):
         for dtype, places in _groups(leaves):
             if dtype in _NARROW:
                 members = [leaves[i] for i in places]
@@ -52,7 +52,7 @@ def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any) 
                     results[i] = square
     for i, found in enumerate(results):
         if found is None:
-            (results[i],) = kernels.sum_squares(xp, [leaves[i]], wide, scale)
+            (results[i],) = adapters.sum_squares(xp, [leaves[i]], wide, scale)
     return results
 
 
@@ -71,7 +71,7 @@ def scale(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> list[torch
             _multiply([leaves[i] for i in places], [new[i] for i in places], factor)
     for i, made in enumerate(new):
         if made is None:
-            (new[i],) = kernels.scale(xp, [leaves[i]], factor)
+            (new[i],) = adapters.scale(xp, [leaves[i]], factor)
     return new
 
 

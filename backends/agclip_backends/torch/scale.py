@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import array_api_compat.torch as xp
 import torch
 
-from agclip._backends import kernels
-from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
+from agclip import adapters
+from agclip.adapters import Factor, kind_of
 from agclip_backends.torch.complex import in_parts
 from agclip_backends.torch.tensors import BLOCK
 
@@ -23,8 +22,8 @@ def each_(leaves: Sequence[torch.Tensor], factor: Factor) -> None:
     for leaf, here in in_parts(leaves, factor):
         kind = kind_of(leaf.dtype)
         if kind.half:
-            for piece in kernels.pieces(leaf, BLOCK) if whole(factor) else (leaf,):
-                piece.copy_(kernels.scale(xp, [piece], factor)[0])
+            for piece in adapters.pieces(leaf, BLOCK) if whole(factor) else (leaf,):
+                piece.copy_(adapters.scale(xp, [piece], factor)[0])
             continue
         real = torch.float64 if kind.precision == 53 else torch.float32
         for part in here.wide if kind.precision == 53 else here.narrow:
@@ -35,4 +34,5 @@ def each_(leaves: Sequence[torch.Tensor], factor: Factor) -> None:
 
 def whole(factor: Factor) -> bool:
     """Tell whether one number goes for a leaf: with axes of its own a factor fits no piece."""
-    return all(part is None or isinstance(part, float) for part in factor.narrow)
+    pre, rest = factor.narrow
+    return isinstance(rest, float) and (pre is None or isinstance(pre, float))

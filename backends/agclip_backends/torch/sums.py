@@ -10,30 +10,31 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 
-from agclip._backends import batch, host_scalars, kernels, powers
-from agclip._backends.batch import Known
+from agclip import adapters
+from agclip.adapters import LeafBatch, kind_named
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
 
 PIECE = 3 << 16
-"""Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
+"""Elements that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
 
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
+_BFLOAT16 = kind_named("bfloat16")
 _FEW = 2
 """Threads up to which NumPy's one thread is as fast: it waits for nobody."""
 _TINY = 1 << 10
-"""Entries up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
+"""Elements up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
 
 
 def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
-    """Return max |x| of each leaf, NaN if an entry is."""
-    if not isinstance(leaves, Known):
-        return kernels.abs_max(namespace, leaves, wide)
+    """Return max |x| of each leaf, NaN if an element is."""
+    if not isinstance(leaves, LeafBatch):
+        return adapters.abs_max(namespace, leaves, wide)
     return [
         torch.stack(
-            [kernels.abs_max(xp, [piece], wide)[0] for piece in kernels.pieces(leaf, BLOCK)]
+            [adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)]
         ).max()
         for leaf in leaves
     ]
@@ -43,23 +44,21 @@ def sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf."""
-    if not isinstance(leaves, Known):
+    if not isinstance(leaves, LeafBatch):
         if on_devices(leaves):
             return cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
             double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in leaves)
             if double and all(access(leaf) == "graph" for leaf in leaves):
                 return [_recorded(leaf, scale) for leaf in leaves]
-            return kernels.sum_squares(namespace, leaves, wide, scale)
-    kinds = batch.kinds(leaves)
-    single = functools.partial(_of_leaf, closely=any(kind.precision == 53 for kind in kinds))
-    if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
+            return adapters.sum_squares(namespace, leaves, wide, scale)
+    single = functools.partial(_of_leaf, closely=adapters.double(leaves))
+    if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    sizes = [leaf.numel() for leaf in leaves]
-    shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
-    large = sum(sizes) > _TINY * len(sizes)
+    large = adapters.elements(leaves) > _TINY * len(leaves)
+    shared = isinstance(leaves, LeafBatch) and _BFLOAT16 not in leaves.kinds
     joined = _joined_by_numpy if shared and large else _joined
-    return array_sums.of_leaves(leaves, sizes, joined, single)
+    return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
 
 def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
@@ -78,10 +77,10 @@ def _joined(leaves: Sequence[torch.Tensor]) -> Any:
 
 
 def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
-    """Return Σ (scale·|x|)² as a tensor: torch's own sum of 10⁷ float64 entries loses more."""
+    """Return Σ (scale·|x|)² as a tensor: torch's own sum of 10⁷ float64 elements loses more."""
     parts = (leaf.real, leaf.imag) if leaf.is_complex() else (leaf,)
-    ys = [kernels.scaled(part.to(torch.float64), scale) for part in parts]
-    total: torch.Tensor = kernels.total(xp, [powers.whole(xp, y * y) for y in ys])
+    ys = [adapters.scaled(part.to(torch.float64), scale) for part in parts]
+    total: torch.Tensor = adapters.total(xp, [adapters.accurate_sum(xp, y * y) for y in ys])
     return total
 
 
@@ -89,10 +88,10 @@ def power_sums(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|/unit)^p of each leaf."""
-    if not isinstance(leaves, Known) and any(access(leaf) != "free" for leaf in leaves):
-        return powers.power_sums(namespace, leaves, wide, p, scale, unit)
+    if not isinstance(leaves, LeafBatch) and any(access(leaf) != "free" for leaf in leaves):
+        return adapters.power_sums(namespace, leaves, wide, p, scale, unit)
     with torch.no_grad():
-        return powers.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
+        return adapters.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
 
 
 def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
@@ -104,7 +103,7 @@ def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
-    pieces = torch.split(leaf.view(-1), PIECE) if whole else kernels.pieces(leaf, PIECE)
+    pieces = torch.split(leaf.view(-1), PIECE) if whole else adapters.pieces(leaf, PIECE)
     buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64, device=leaf.device)
     sums: list[float] = []
     for piece in pieces:
@@ -115,9 +114,9 @@ def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
         # Squares of float32 are exact in float64, and for a float32 norm any order of summation
         # will do; for a float64 one torch's cascade loses less than a running sum.
         sums.append((y.mul_(y).sum() if closely else torch.dot(y, y)).item())
-    return host_scalars.total(sums)
+    return adapters.float_total(sums)
 
 
 def total(namespace: Any, values: Sequence[torch.Tensor]) -> Any:
     """Return the sum of 0-d tensors that are on one device."""
-    return (cuda if on_devices(values) else kernels).total(namespace, values)
+    return (cuda if on_devices(values) else adapters).total(namespace, values)

@@ -13,17 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip._backends.batch import Known
-from agclip._backends.dtypes import Kind, kind_named
-from agclip._trees.misplaced import Misplaced
-from agclip._typing import Access
+from agclip.adapters import Access, Kind, LeafBatch, Misplaced, kind_named
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
 from agclip_backends._memory import Memory
 
 BLOCK = 1 << 15
-"""Entries that one thread works on at a time."""
+"""Elements that one thread works on at a time."""
 
 _TYPES = {torch.Tensor, torch.nn.Parameter}
 _DISPATCH = "__torch_dispatch__"  # which torch documents, and its types do not have (2.13)
@@ -32,6 +29,8 @@ _KINDS = {
     getattr(torch, name): kind_named(name)
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
+_COMPLEX = {kind for kind in _KINDS.values() if kind.family == "complex"}
+_kind = _KINDS.__getitem__
 _CODES = {dtype: tables.CODES[kind.name] for dtype, kind in _KINDS.items()}
 _GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
 _MEANT = (
@@ -44,16 +43,18 @@ _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_infe
 _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 
-def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
-    """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
+def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> LeafBatch | None:
+    """Return dense tensors on the CPU as a batch, with their addresses for compiled kernels."""
     if watched() or is_in_torch_dispatch_mode():
         return None
     if not types <= _TYPES or not all(map(_is_cpu, leaves)):
         return None
-    dtypes = set(map(_dtype, leaves))
+    each = list(map(_dtype, leaves))
+    dtypes = set(each)
     if not dtypes <= _KINDS.keys():
         return None
-    kinds = frozenset(_KINDS[dtype] for dtype in dtypes)
+    kinds = frozenset(map(_kind, dtypes))
+    column = [*kinds] * len(each) if len(kinds) == 1 else list(map(_kind, each))
     try:
         if not _ordinary(leaves, inplace):
             return None
@@ -61,19 +62,21 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     except RuntimeError:
         # Sparse and other layouts have no such thing as contiguity, or an address (torch 2.13).
         return None
-    counts = list(map(_numel, leaves))
-    if _not_as_stored(leaves, kinds, addresses, counts):
+    sizes = list(map(_numel, leaves))
+    if _not_as_stored(leaves, kinds, addresses, sizes):
         return None
     kernels = loader.kernels()
     if kernels is not None:
-        table = _table(leaves, dtypes, addresses, counts)
+        table = _table(addresses, tables.counts(sizes, column), each)
         if kernels.complete(table, inplace):
-            return tables.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
-    entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
+            return tables.Leaves(
+                leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace
+            )
+    batch = LeafBatch(leaves, column, tables.counts(sizes, column), kinds=kinds)
     if kernels is None:
-        loader.went_without(len(leaves), entries)
-    distinct = inplace and _apart(addresses, counts, dtypes)
-    return Known(leaves, kinds, entries, "free", distinct=distinct)
+        loader.went_without(len(leaves), batch.elements)
+    batch.distinct = inplace and _apart(addresses, sizes, dtypes)
+    return batch
 
 
 def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
@@ -160,7 +163,7 @@ def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
     clipped: those that have a gradient are reported as a doubt.
     """
     recording = torch.is_grad_enabled()
-    if isinstance(leaves, Known) and (
+    if isinstance(leaves, LeafBatch) and (
         recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
     ):
         return None  # `survey` has found that none requires grad, or the first is no parameter
@@ -180,7 +183,7 @@ def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
 
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
-    """Tell whether the entries can be read, and overwritten, behind autograd's back."""
+    """Tell whether the elements can be read, and overwritten, behind autograd's back."""
     if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
         return False
     if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
@@ -194,24 +197,22 @@ def _not_as_stored(
     leaves: Sequence[torch.Tensor],
     kinds: frozenset[Kind],
     addresses: list[int],
-    counts: list[int],
+    sizes: list[int],
 ) -> bool:
-    """Tell whether entries are not what memory holds: zeros without any, or PyTorch's views.
+    """Tell whether elements are not what memory holds: zeros without any, or PyTorch's views.
 
     Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
     is one number.
     """
-    if any(kind.family == "complex" for kind in kinds) and (
-        any(map(_is_conj, leaves)) or any(map(_is_neg, leaves))
-    ):
+    if not kinds.isdisjoint(_COMPLEX) and (any(map(_is_conj, leaves)) or any(map(_is_neg, leaves))):
         return True
-    if 0 in addresses and any(n and not a for a, n in zip(addresses, counts, strict=True)):
+    if 0 in addresses and any(n and not a for a, n in zip(addresses, sizes, strict=True)):
         return True
-    return 1 in counts and any(map(_is_neg, leaves))
+    return 1 in sizes and any(map(_is_neg, leaves))
 
 
 def dense(x: torch.Tensor) -> bool:
-    """Tell whether the entries fill a piece of memory, in whatever order of axes."""
+    """Tell whether the elements fill a piece of memory, in whatever order of axes."""
     reach = 1
     for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
         if length != 1 and stride != reach:
@@ -220,23 +221,11 @@ def dense(x: torch.Tensor) -> bool:
     return True
 
 
-def _table(
-    leaves: Sequence[torch.Tensor],
-    dtypes: set[torch.dtype],
-    addresses: list[int],
-    counts: list[int],
-) -> Any:
-    table = np.empty((4, len(leaves) + 1), np.int64)
+def _table(addresses: list[int], counts: list[int], dtypes: list[torch.dtype]) -> Any:
+    table = np.empty((4, len(addresses) + 1), np.int64)
     table[0, :-1] = addresses
     table[1, :-1] = counts
-    if len(dtypes) == 1:
-        (dtype,) = dtypes
-        table[2] = _CODES[dtype]
-        if dtype.is_complex:
-            table[1] *= 2
-    else:
-        table[2, :-1] = [_CODES[x.dtype] for x in leaves]
-        table[1, :-1] *= [2 if x.dtype.is_complex else 1 for x in leaves]
+    table[2, :-1] = list(map(_CODES.__getitem__, dtypes))
     return table
 
 
