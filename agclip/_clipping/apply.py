@@ -25,6 +25,8 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
 
 def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
     """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
+    if call.host and call.plan.joint:
+        return list(_apply_known(call, arrays, made[0]))
     new = list(arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
         members = batch.chosen(arrays, group)
@@ -32,8 +34,6 @@ def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) ->
             clipped = _apply_known(call, members, decision)
         else:
             clipped = devices.map_devices(call.backend, members, _flat(decision), _applier(call))
-        if len(group) == len(new):
-            return list(clipped)
         for i, leaf in zip(group, clipped, strict=True):
             new[i] = leaf
     return new

@@ -32,8 +32,8 @@ def threshold(name: str, value: Any, leaves: Leaves) -> Scalar | None:
         TypeError: If the value is neither a number nor a 0-d array of the leaves' library.
         ValueError: If it is not a scalar, or can be read and is negative or NaN.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is float and value >= 0):
+        return value
     return _number(name, value, leaves, _checks.NONNEGATIVE, _checks.UNBOUNDED)
 
 
@@ -154,6 +154,8 @@ def options(
 
 def check_order(value: Any) -> float:
     """Check the order of a norm."""
+    if value == 2 and type(value) is int:  # the default: not worth a call of each check
+        return 2.0
     return _checks.order("ord", value)
 
 

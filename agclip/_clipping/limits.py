@@ -16,7 +16,7 @@ def limits(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[lis
     plan = call.plan
     if plan.limits is not None:
         return plan.limits(call, norms, inputs)
-    bound = widened(call, inputs.arrays, inputs.bound)
+    bound = inputs.bound if call.host else widened(call, inputs.arrays, inputs.bound)
     if plan.joint:
         return [bound], None
     if plan.weights is None:

@@ -129,7 +129,9 @@ def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> S
 
 def surely_reported(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> bool:
     """Tell whether every norm within the error is reported as the same float32."""
-    return same_float32(unscaled_value(call, norm, loss_scale), norm.error)
+    plain = loss_scale is None and norm.scale == 1.0
+    value = norm.root if plain else unscaled_value(call, norm, loss_scale)
+    return same_float32(value, norm.error)
 
 
 def settle(
@@ -151,7 +153,8 @@ def value_of(
     """
     backend, xp = call.backend, call.backend.xp
     if call.host:
-        value = unscaled_value(call, norm, loss_scale)
+        plain = loss_scale is None and norm.scale == 1.0
+        value = norm.root if plain else unscaled_value(call, norm, loss_scale)
     else:
         loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
         value = backend.at(arrays[0], unscaled_value, call, norm, loss_scale)

@@ -14,7 +14,7 @@ from agclip._clipping import arguments
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import decisions
 from agclip._clipping.limits import limits
-from agclip._clipping.measure import measure, value_of, widened
+from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import Details, details, reported
 from agclip._numerics.ranges import Norm
@@ -108,7 +108,9 @@ def program(
     call: StaticArgs, inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return what `Outcome` holds, from the arrays: a pure function."""
-    return finish(call, measure(call, inputs), inputs)
+    plain = inputs.use_norm is None
+    found = measured(call, inputs.arrays) if plain else measure(call, inputs)
+    return finish(call, found, inputs)
 
 
 def finish(
@@ -117,11 +119,15 @@ def finish(
     """Return the same from the norms."""
     arrays, plan = inputs.arrays, call.plan
     bounds, extra = limits(call, norms, inputs)
-    loss_scale = widened(call, arrays, inputs.loss_scale)
+    loss_scale = inputs.loss_scale
+    if loss_scale is not None:
+        loss_scale = widened(call, arrays, loss_scale)
     made, settled = decisions(call, arrays, norms[: len(bounds)], bounds, loss_scale)
-    reports = settled if plan.joint and not plan.per_example else ()
-    values = [value_of(call, arrays, norm, loss_scale) for norm in reports]
-    record = details(call, arrays, made, settled, norms[len(bounds) :], loss_scale)
+    values, record = [], None
+    if plan.joint and not plan.per_example:
+        values.append(value_of(call, arrays, settled[0], loss_scale))
+    if plan.record:
+        record = details(call, arrays, made, settled, norms[len(bounds) :], loss_scale)
     return results(call, arrays, made), values, record, extra
 
 

@@ -92,9 +92,13 @@ class Inputs(NamedTuple):
 
 def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
     """Return the static part of a call on leaves: here alone it is decided what scalars are."""
-    backend = leaves.backend
-    given = (inputs.bound, inputs.loss_scale, inputs.use_norm)
-    free = leaves.access() == "free" and all(x is None or type(x) is float for x in given)
+    backend, loss_scale, use_norm = leaves.backend, inputs.loss_scale, inputs.use_norm
+    free = (
+        type(inputs.bound) is float
+        and (loss_scale is None or type(loss_scale) is float)
+        and (use_norm is None or type(use_norm) is float)
+        and leaves.access() == "free"
+    )
     along = plan.axes is not None
     return StaticArgs(
         backend,

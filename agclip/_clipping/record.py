@@ -38,8 +38,8 @@ def details(
     norms: Sequence[Norm],
     others: Sequence[Norm],
     loss_scale: Scalar | None,
-) -> Details | None:
-    """Return the record of a call; None where the plan asks for none.
+) -> Details:
+    """Return the record of a call, whose plan asks for one.
 
     Args:
         call: The call.
@@ -49,8 +49,6 @@ def details(
         others: The norms of `Plan.others`, empty for norms along axes.
         loss_scale: As a scalar of the arithmetic; None for one.
     """
-    if not call.plan.record:
-        return None
     whole, single = joint_and_single(call, norms, others)
     if call.host:
         return _on_host(call, arrays, made, whole, single, loss_scale)

@@ -13,6 +13,8 @@ from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
 
+_EMPTY = "nothing is clipped, and the norm is 0"
+
 
 def global_norm(
     t_list: Tree, ord: Order = 2, *, reproducible: bool | None = None, loss_scale: Any = None
@@ -129,7 +131,9 @@ def clip_by_global_norm(
     """
     leaves = gather(t_list, "t_list", listed=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
-    outcome = _run(leaves, plan, clip_norm, use_norm, loss_scale, inplace=False)
+    outcome = pipeline.run(
+        leaves, plan, "clip_norm", clip_norm, loss_scale, use_norm=use_norm, empty=_EMPTY
+    )
     return outcome.tree(), _norm(outcome)
 
 
@@ -182,7 +186,16 @@ def clip_by_global_norm_(
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
     plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
-    outcome = _run(leaves, plan, clip_norm, use_norm, loss_scale, inplace=True)
+    outcome = pipeline.run(
+        leaves,
+        plan,
+        "clip_norm",
+        clip_norm,
+        loss_scale,
+        use_norm=use_norm,
+        inplace=True,
+        empty=_EMPTY,
+    )
     norm = _norm(outcome)
     outcome.write()
     return t_list, norm
@@ -207,21 +220,6 @@ def _plan(
         strict=options.strict,
         nonfinite=options.nonfinite,
         reproducible=options.reproducible,
-    )
-
-
-def _run(
-    leaves: Leaves, plan: Plan, clip_norm: Any, use_norm: Any, loss_scale: Any, *, inplace: bool
-) -> pipeline.Outcome:
-    return pipeline.run(
-        leaves,
-        plan,
-        "clip_norm",
-        clip_norm,
-        loss_scale,
-        use_norm=use_norm,
-        inplace=inplace,
-        empty="nothing is clipped, and the norm is 0",
     )
 
 
