@@ -10,10 +10,11 @@ from agclip._backends.backend import Backend
 from agclip._typing import Namespace
 
 FUNCTIONS = (
-    "__array_namespace_info__", "abs", "all", "any", "arange", "asarray", "astype", "broadcast_to",
-    "concat", "floor", "full", "full_like", "imag", "isfinite", "isinf", "isnan", "less_equal", "logical_not",
-    "max", "maximum", "min", "minimum", "ones", "ones_like", "real", "remainder", "reshape", "sort",
-    "sqrt", "stack", "sum", "where", "zeros_like",
+    "__array_namespace_info__", "abs", "all", "any", "arange", "asarray", "astype",
+    "broadcast_to", "concat", "floor", "full", "full_like", "imag", "isfinite", "isinf",
+    "isnan", "less_equal", "logical_not", "max", "maximum", "min", "minimum", "ones",
+    "ones_like", "real", "remainder", "reshape", "sort", "sqrt", "stack", "sum", "where",
+    "zeros_like",
 )  # fmt: skip
 
 
