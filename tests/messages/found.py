@@ -151,7 +151,7 @@ def untested(source, cases, *, within=False):
         matches = re.compile(text or "", re.DOTALL)
         judge = matches.search if within else matches.fullmatch
         expected = [c.text for c in cases if within or not error or c.error == error]
-        if text is None or not any(map(judge, expected)):
+        if not text or not any(map(judge, expected)):
             found.append(f"line {line}: {error}: {text}")
     return found
 
