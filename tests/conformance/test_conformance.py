@@ -1,5 +1,7 @@
 """The conformance suite on every library that is installed here."""
 
+import re
+
 import pytest
 
 import agclip
@@ -11,7 +13,7 @@ from agclip.testing._sampling import PROPERTIES
 from agclip_backends._host.loader import loader
 
 
-@pytest.fixture(scope="class", params=libraries.LIBRARIES)
+@pytest.fixture(scope="class")
 def eager(request, need_backend):
     name, opened = libraries.LIBRARIES[request.param]
     need_backend(name)
@@ -19,7 +21,7 @@ def eager(request, need_backend):
         yield library
 
 
-@pytest.fixture(scope="class", params=libraries.GRAPHS)
+@pytest.fixture(scope="class")
 def graph(request, need_backend):
     name, opened = libraries.GRAPHS[request.param]
     need_backend(name)
@@ -35,7 +37,66 @@ def compiler(request, need_backend):
         yield library
 
 
-class TestEveryLibrary(BackendConformance):
+OWN = {
+    "numpy": ("float16", "float32", "float64", "complex64", "complex128"),
+    "numpy-read-only": ("bfloat16",),
+    "torch": ("bfloat16", "float32", "float64", "complex64", "int32"),
+    "torch-requires-grad": ("float16",),
+    "cupy": ("bfloat16", "float32", "float64", "complex64", "int32"),
+    "strict": ("float64", "complex128", "int32", "uint8"),
+    "strict-device2": ("complex64", "int64"),
+    "strict-no-float64": ("float32",),
+    "strict-no-x64": ("float32", "int8"),
+    "third-party": ("float64",),
+    "jax": ("bfloat16",),
+    "dask": ("float32",),
+}
+"""The dtypes that `make test` checks on each library; `make test-all`: every one on each."""
+
+FULLY = ("numpy", "torch", "cupy", "strict", "jax")
+"""The libraries on which `make test` runs what says no dtype; on the others one of each promise."""
+
+FEW = {check.name for check in libraries.one_of_each(fixed_checks())}
+
+
+def is_quick(name, case):
+    """Tell whether `make test` runs a check or property on a library."""
+    dtypes = set(re.findall(r"\b(?:b?float|complex|u?int)\d+\b", case.name))
+    if case.name in FEW or not hasattr(case, "body"):
+        return True
+    return bool(dtypes & set(OWN[name])) if dtypes else name in FULLY
+
+
+class Thinned(BackendConformance):
+    """The suite on several libraries, of which `make test` runs a part on each."""
+
+    opened = ""
+    """The fixture that opens a library."""
+    names = ()
+
+    def pytest_generate_tests(self, metafunc):
+        for argument, cases in (("check", self.checks), ("law", self.properties)):
+            if argument in metafunc.fixturenames:
+                pairs = [(name, case) for name in self.names for case in cases]
+                metafunc.parametrize(
+                    (self.opened, argument),
+                    [
+                        pytest.param(
+                            name,
+                            case,
+                            id=f"{case.name}-{name}",
+                            marks=() if is_quick(name, case) else pytest.mark.whole,
+                        )
+                        for name, case in pairs
+                    ],
+                    indirect=[self.opened],
+                    scope="class",
+                )
+
+
+class TestEveryLibrary(Thinned):
+    opened, names = "eager", tuple(libraries.LIBRARIES)
+
     @pytest.fixture(scope="class")
     @classmethod
     def library(cls, eager):
@@ -58,7 +119,8 @@ class TestCompiledKernels(BackendConformance):
         loader.load()
 
 
-class TestLibrariesThatBuildPrograms(BackendConformance):
+class TestLibrariesThatBuildPrograms(Thinned):
+    opened, names = "graph", tuple(libraries.GRAPHS)
     examples = 4
 
     @pytest.fixture(scope="class")
@@ -88,3 +150,9 @@ def test_a_third_party_comes_by_its_entry_point_and_goes_without_a_trace():
         sources = {row.name: row.source for row in agclip.backends()}
     assert sources["toyarray"] == "agclip-toy"
     assert "toyarray" not in {row.name for row in agclip.backends()}
+
+
+def test_every_check_is_run_on_some_library_by_make_test():
+    eager = [name for name in libraries.LIBRARIES if name != "cupy"]
+    left_out = [c.name for c in fixed_checks() if not any(is_quick(name, c) for name in eager)]
+    assert left_out == []

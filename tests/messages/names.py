@@ -25,9 +25,11 @@ from agclip.cli import main
 from agclip.cli.files.readers import _pt, open_file, transfer  # noqa: F401
 from agclip.cli.files.readers._format import dtype_of  # noqa: F401
 from agclip.config import _now  # noqa: F401
-from agclip.testing import Library  # noqa: F401
+from agclip.testing import (
+    Library,  # noqa: F401
+    _vectors,
+)
 from agclip.testing import _check as check  # noqa: F401
-from agclip.testing import _vectors
 from agclip.testing.checks import errors  # noqa: F401
 from agclip_backends._cuda import driver  # noqa: F401
 from agclip_backends._host import threads
@@ -262,7 +264,9 @@ def cli(line, **files):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     before = {path: path.read_bytes() for path in Path.cwd().iterdir() if path.is_file()}
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    # A mistake is told before the user has waited.
+    trained = mock.patch("agclip.cli.demo.demo.train", raising(AssertionError("it trains")))
+    with trained, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(shlex.split(line))
     kept = {path: path.read_bytes() for path in Path.cwd().iterdir() if path.is_file()}
     assert kept == before, "a command that fails leaves no file and changes none"
@@ -363,6 +367,4 @@ def flushing(library):
 
 
 def refusal(code):
-    return SimpleNamespace(
-        name="a call", error=TypeError, message="", call=lambda *_: eval(code)
-    )
+    return SimpleNamespace(name="a call", error=TypeError, message="", call=lambda *_: eval(code))

@@ -4,8 +4,9 @@
     >>> agclip.clip_by_norm(X, -1)
     ValueError: `clip_norm` must be a number >= 0, or None for no clipping; got -1.0.
 
-"..." in a text stands for words of another library. A call may use the names in `messages.names`, the fixture `registry`, and the modules in `MODULES`;
-where one of these is not installed the case is skipped.
+"..." in a text stands for words of another library. A call may use the names in `messages.names`,
+the fixture `registry`, and the modules in `MODULES`; where one of these is not installed the case
+is skipped.
 """
 
 import re

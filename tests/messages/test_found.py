@@ -1,4 +1,4 @@
-"""No error, no reason and no warning without a case; and the search for them finds what it should."""
+"""No error, no reason and no warning without a case; and the search for them finds one."""
 
 import ast
 import re
