@@ -8,6 +8,7 @@ CUPY   ?= cupy-cuda13x; sys_platform == "linux"
 BACKEND      ?=
 DEMO_ARGS    ?=
 PYTEST_ARGS  ?=
+MUTATION     ?=
 JOBS         ?= 2
 BENCH_ARGS   ?=
 PEERS        ?= peers
@@ -31,7 +32,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint docs bench bench-compare wheel-test clean
+.PHONY: help demo test test-all mutations lint docs bench bench-compare wheel-test clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -46,6 +47,7 @@ help: ## Show this text
 	@echo '  BACKEND       the library of the demo: numpy, torch, jax or cupy (numpy)'
 	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
 	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
+	@echo '  MUTATION      a word in the names of the lines that `mutations` breaks; empty: all'
 	@echo '  JOBS          the processes that share the tests ($(JOBS))'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
@@ -60,6 +62,9 @@ test: lint ## Check the code, then run the tests
 
 test-all: lint ## Check the code, then run every test, the whole matrices included
 	$(pytest) -m 'whole or not whole' $(PYTEST_ARGS)
+
+mutations: $(test_env) ## Break lines one by one in a copy, and fail if the tests do not see it
+	$(BIN)/python tests/mutations.py $(MUTATION)
 
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check
