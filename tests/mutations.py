@@ -194,7 +194,7 @@ MUTATIONS = {
     "documentation: another default": Mutation(
         "| `alpha` | 0.97 |",
         "| `alpha` | 0.98 |",
-        "tests/test_public_api.py",
+        "tests/rules/test_rules_docs.py",
     ),
 }
 
