@@ -23,8 +23,8 @@ torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
 
-# The tests of a file stay in one process: they share what is compiled.
-pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# The tests of a file, or of a class, stay in one process: they share what is compiled.
+pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))
