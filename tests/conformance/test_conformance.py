@@ -1,11 +1,10 @@
 """The conformance suite on every library that is installed here."""
 
-import re
-
 import pytest
 
 import agclip
 import libraries
+import suites
 from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
 from agclip.testing._required import required
@@ -56,15 +55,10 @@ OWN = {
 FULLY = ("numpy", "torch", "cupy", "strict", "jax")
 """The libraries on which `make test` runs what says no dtype; on the others one of each promise."""
 
-FEW = {check.name for check in libraries.one_of_each(fixed_checks())}
-
 
 def is_quick(name, case):
     """Tell whether `make test` runs a check or property on a library."""
-    dtypes = set(re.findall(r"\b(?:b?float|complex|u?int)\d+\b", case.name))
-    if case.name in FEW or not hasattr(case, "body"):
-        return True
-    return bool(dtypes & set(OWN[name])) if dtypes else name in FULLY
+    return suites.is_quick(case, OWN[name], fully=name in FULLY)
 
 
 class Thinned(BackendConformance):
@@ -77,21 +71,18 @@ class Thinned(BackendConformance):
     def pytest_generate_tests(self, metafunc):
         for argument, cases in (("check", self.checks), ("law", self.properties)):
             if argument in metafunc.fixturenames:
-                pairs = [(name, case) for name in self.names for case in cases]
-                metafunc.parametrize(
-                    (self.opened, argument),
-                    [
-                        pytest.param(
-                            name,
-                            case,
-                            id=f"{case.name}-{name}",
-                            marks=() if is_quick(name, case) else pytest.mark.whole,
-                        )
-                        for name, case in pairs
-                    ],
-                    indirect=[self.opened],
-                    scope="class",
-                )
+                cells = [
+                    pytest.param(
+                        name,
+                        case,
+                        id=f"{case.name}-{name}",
+                        marks=() if is_quick(name, case) else pytest.mark.whole,
+                    )
+                    for name in self.names
+                    for case in cases
+                ]
+                names = (self.opened, argument)
+                metafunc.parametrize(names, cells, indirect=[self.opened], scope="class")
 
 
 class TestEveryLibrary(Thinned):
@@ -103,7 +94,8 @@ class TestEveryLibrary(Thinned):
         return eager
 
 
-class TestCompiledKernels(BackendConformance):
+class TestCompiledKernels(suites.Thinned):
+    own = ("float16", "bfloat16", "float64", "complex64")
     examples = 25
 
     @pytest.fixture(scope="class", params=["numpy", "torch"])
