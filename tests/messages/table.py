@@ -43,9 +43,13 @@ class Case(NamedTuple):
 def read(path):
     """Return the cases of a table by their names."""
     found = {}
-    for entry in path.read_text(encoding="utf-8").strip().split("\n\n"):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for start in range(0, len(lines), 3):
+        entry = "\n".join(lines[start : start + 3])
         match = ENTRY.fullmatch(entry)
-        assert match, f"{path.name}: {entry!r} must be a name, a call and an error"
+        assert match, (
+            f"{path.name}, line {start + 1}: must be a name, a call, an error; got {entry}"
+        )
         name, call, error, text = match.groups()
         assert name not in found, f"{path.name}: {name!r} must stand there once"
         found[name] = Case(call, error, text)
