@@ -8,6 +8,7 @@ CUPY   ?= cupy-cuda13x; sys_platform == "linux"
 BACKEND      ?=
 DEMO_ARGS    ?=
 PYTEST_ARGS  ?=
+MUTATION     ?=
 JOBS         ?= 2
 BENCH_ARGS   ?=
 PEERS        ?= peers
@@ -23,8 +24,8 @@ torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
 
-# The tests of a file stay in one process: they share what is compiled.
-pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# The tests of a file, or of a class, stay in one process: they share what is compiled.
+pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))
@@ -32,7 +33,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint docs bench bench-compare gpu wheel-test clean
+.PHONY: help demo test test-all mutations lint docs bench bench-compare gpu wheel-test clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -47,6 +48,7 @@ help: ## Show this text
 	@echo '  BACKEND       the library of the demo: numpy, torch, jax or cupy (numpy)'
 	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
 	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
+	@echo '  MUTATION      a word in the names of the lines that `mutations` breaks; empty: all'
 	@echo '  JOBS          the processes that share the tests ($(JOBS))'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
@@ -62,6 +64,9 @@ test: lint ## Check the code, then run the tests
 
 test-all: lint ## Check the code, then run every test, the whole matrices included
 	$(pytest) -m 'whole or not whole' $(PYTEST_ARGS)
+
+mutations: $(test_env) ## Break lines one by one in a copy, and fail if the tests do not see it
+	$(BIN)/python tests/mutations.py $(MUTATION)
 
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check

@@ -7,13 +7,14 @@ import pytest
 import agclip
 from agclip._backends import kernels, registry
 from agclip._backends.contract import Factor
-from agclip.testing import BackendConformance, Library
+from agclip.testing import Library
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - PyTorch is optional
 
 import fake_cuda  # noqa: E402 - likewise
+import suites  # noqa: E402 - likewise
 from agclip_backends.torch import cuda  # noqa: E402 - likewise
 
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select")
@@ -219,8 +220,10 @@ def test_a_list_takes_one_launch_a_dtype(xp):
     assert watch.calls == ["_foreach_norm", "_foreach_mul"]
 
 
-class TestConformance(BackendConformance):
+class TestConformance(suites.Thinned):
     """The whole of agclip on these functions, with tensors whose values cost something to read."""
+
+    own = ("bfloat16", "float64")
 
     examples = 10
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fake_cuda  # noqa: E402 - PyTorch is optional
 from agclip_backends.torch import cuda  # noqa: E402 - likewise
+from thinned import thinned  # noqa: E402 - after these
 
 CALLS = {
     "clip_by_global_norm": {"clip_norm": 1.0},
@@ -25,6 +26,8 @@ CALLS = {
     "adaptive_grad_clip": {"clipping": 0.5, "unit_axes": "out_in"},
 }
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64")
+PAIRS = [*((x, x) for x in DTYPES), ("float32", "bfloat16")]
+QUICK = (("float32", "bfloat16"), ("complex64", "complex64"))
 NUMBERS = ("clip_norm", "clip_rms", "clip_value_max", "clipping", "loss_scale", "use_norm")
 ENTRIES = {"w": [[3.0, -0.5], [-0.25, 4.0]], "b": [0.25, -2.5, 1.5, 0.75, -0.125]}
 
@@ -73,9 +76,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["new", "in-place"])
-@pytest.mark.parametrize(
-    "dtypes", [(x, x) for x in DTYPES] + [("float32", "bfloat16")], ids="-".join
-)
+@pytest.mark.parametrize("dtypes", thinned(PAIRS, keep=QUICK, ids="-".join))
 @pytest.mark.parametrize(
     ("name", "learnt"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(x)
 )

@@ -294,14 +294,6 @@ def test_what_is_no_log_is_called_what_it_is(binary, log, capsys):
     assert text in capsys.readouterr().err
 
 
-def test_one_large_document_is_refused(log, monkeypatch):
-    monkeypatch.setattr(_source, "DOCUMENT", 1 << 20)
-    with pytest.raises(
-        LogError, match="it is one JSON document of more than 1 MiB; write JSON lin"
-    ):
-        read_log(log("[" + "1," * (1 << 19) + "1]"), None)
-
-
 def test_endless_line_is_passed_over(log, monkeypatch):
     monkeypatch.setattr(_source, "LINE", 1000)
     text = "step: 1 grad_norm: 1.5\n" + "x" * 5000 + " grad_norm: 9\nstep: 2 grad_norm: 2.5\n"

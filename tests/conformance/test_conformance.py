@@ -4,6 +4,7 @@ import pytest
 
 import agclip
 import libraries
+import suites
 from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
 from agclip.testing._required import required
@@ -11,7 +12,7 @@ from agclip.testing._sampling import PROPERTIES
 from agclip_backends._host.loader import loader
 
 
-@pytest.fixture(scope="class", params=libraries.LIBRARIES)
+@pytest.fixture(scope="class")
 def eager(request, need_backend):
     name, opened = libraries.LIBRARIES[request.param]
     need_backend(name)
@@ -19,7 +20,7 @@ def eager(request, need_backend):
         yield library
 
 
-@pytest.fixture(scope="class", params=libraries.GRAPHS)
+@pytest.fixture(scope="class")
 def graph(request, need_backend):
     name, opened = libraries.GRAPHS[request.param]
     need_backend(name)
@@ -35,14 +36,66 @@ def compiler(request, need_backend):
         yield library
 
 
-class TestEveryLibrary(BackendConformance):
+OWN = {
+    "numpy": ("float16", "float32", "float64", "complex64", "complex128"),
+    "numpy-read-only": ("bfloat16",),
+    "torch": ("bfloat16", "float32", "float64", "complex64", "int32"),
+    "torch-requires-grad": ("float16",),
+    "cupy": ("bfloat16", "float32", "float64", "complex64", "int32"),
+    "strict": ("float64", "complex128", "int32", "uint8"),
+    "strict-device2": ("complex64", "int64"),
+    "strict-no-float64": ("float32",),
+    "strict-no-x64": ("float32", "int8"),
+    "third-party": ("float64",),
+    "jax": ("bfloat16",),
+    "dask": ("float32",),
+}
+"""The dtypes that `make test` checks on each library; `make test-all`: every one on each."""
+
+FULLY = ("numpy", "torch", "cupy", "strict", "jax")
+"""The libraries on which `make test` runs what says no dtype; on the others one of each promise."""
+
+
+def is_quick(name, case):
+    """Tell whether `make test` runs a check or property on a library."""
+    return suites.is_quick(case, OWN[name], fully=name in FULLY)
+
+
+class Thinned(BackendConformance):
+    """The suite on several libraries, of which `make test` runs a part on each."""
+
+    opened = ""
+    """The fixture that opens a library."""
+    names = ()
+
+    def pytest_generate_tests(self, metafunc):
+        for argument, cases in (("check", self.checks), ("law", self.properties)):
+            if argument in metafunc.fixturenames:
+                cells = [
+                    pytest.param(
+                        name,
+                        case,
+                        id=f"{case.name}-{name}",
+                        marks=() if is_quick(name, case) else pytest.mark.whole,
+                    )
+                    for name in self.names
+                    for case in cases
+                ]
+                names = (self.opened, argument)
+                metafunc.parametrize(names, cells, indirect=[self.opened], scope="class")
+
+
+class TestEveryLibrary(Thinned):
+    opened, names = "eager", tuple(libraries.LIBRARIES)
+
     @pytest.fixture(scope="class")
     @classmethod
     def library(cls, eager):
         return eager
 
 
-class TestCompiledKernels(BackendConformance):
+class TestCompiledKernels(suites.Thinned):
+    own = ("float16", "bfloat16", "float64", "complex64")
     examples = 25
 
     @pytest.fixture(scope="class", params=["numpy", "torch"])
@@ -58,7 +111,8 @@ class TestCompiledKernels(BackendConformance):
         loader.load()
 
 
-class TestLibrariesThatBuildPrograms(BackendConformance):
+class TestLibrariesThatBuildPrograms(Thinned):
+    opened, names = "graph", tuple(libraries.GRAPHS)
     examples = 4
 
     @pytest.fixture(scope="class")
@@ -88,3 +142,9 @@ def test_a_third_party_comes_by_its_entry_point_and_goes_without_a_trace():
         sources = {row.name: row.source for row in agclip.backends()}
     assert sources["toyarray"] == "agclip-toy"
     assert "toyarray" not in {row.name for row in agclip.backends()}
+
+
+def test_every_check_is_run_on_some_library_by_make_test():
+    eager = [name for name in libraries.LIBRARIES if name != "cupy"]
+    left_out = [c.name for c in fixed_checks() if not any(is_quick(name, c) for name in eager)]
+    assert left_out == []

@@ -85,6 +85,15 @@ def test_a_value_clip_keeps_zeros_under_a_tiny_loss_scale(lib):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("clip", CLIPS)
+def test_a_scale_below_the_range_of_a_device_without_float64_keeps_zeros(clip):
+    strict = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
+    x = strict.asarray([0.0, 0.0], dtype=strict.float32, device=strict.Device("no_x64"))
+    got = CLIPS[clip](x, 1.0, 2.0**-200)
+    assert [float(got[i]) for i in range(2)] == [0.0, 0.0]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("exponent", [-300, -30, -3, 3, 30, 300])
 def test_a_strict_bound_holds_for_any_loss_scale(lib, exponent):
     scale = 10.0**exponent

@@ -262,3 +262,15 @@ def test_torch_compiles_a_rule_whole(case):
     wanted, _, other = rule.update(tree(lib), (), tree(lib))
     assert info.to_host() == other.to_host()
     assert entries(lib, clipped) == entries(lib, wanted)
+
+
+def test_options_that_a_scheduled_rule_does_not_have():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'axis'"):
+        agclip.Scheduled(agclip.ClipByGlobalNorm, lambda _: 1.0, axis=0)
+
+
+def test_a_threshold_may_be_an_array_and_is_checked_where_it_is_used():
+    clipped, _, _ = agclip.ClipByNorm(np.asarray(1.0)).update(np.asarray([4.0]), ())
+    assert clipped.tolist() == [1.0]
+    with pytest.raises(ValueError, match="`clip_norm` must be a number >= 0"):
+        agclip.ClipByNorm(np.asarray(-1.0)).update(np.asarray([4.0]), ())
