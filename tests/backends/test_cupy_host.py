@@ -32,7 +32,7 @@ def adapter(kernels):
     import agclip_backends.cupy.adapter as module
 
     def places(leaves):
-        return [("cpu", [i for i, x in enumerate(leaves) if module._cuda.fits(module._DRIVER, x)])]
+        return [("cpu", [i for i, x in enumerate(leaves) if module.calls.fits(module._DRIVER, x)])]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "cupy", np)
