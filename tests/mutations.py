@@ -134,7 +134,7 @@ MUTATIONS = {
     "configuration: a context ends for nobody else": Mutation(
         "            overlay.closed = True\n",
         "            overlay.closed = False\n",
-        "tests/config/test_config_context.py",
+        "tests/config/test_config_elsewhere.py",
     ),
     "state: other keys are taken": Mutation(
         "if saved and set(saved) - optional != set(layout):",
@@ -181,9 +181,9 @@ MUTATIONS = {
         "        if length < 0:\n",
         "tests/cli/test_cli_file_writing.py",
     ),
-    "command line: what was there is lost": Mutation(
-        "        temporary.unlink(missing_ok=True)\n",
-        "        path.unlink(missing_ok=True)\n",
+    "command line: a link that somebody planted is followed": Mutation(
+        "flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL\n",
+        "flags = os.O_WRONLY | os.O_CREAT\n",
         "tests/cli/test_cli_file_writing.py",
     ),
     "documentation: another number is printed": Mutation(
