@@ -122,11 +122,13 @@ def _agreed(leaves: Sequence[Array], path: Callable[[int], str]) -> Backend:
     while True:
         known = BY_TYPE
         first, *others = (resolve(leaf) for leaf in leaves)
-        if known is BY_TYPE:  # No backend has been registered meanwhile.
+        assert first is not None, "the tree holds arrays only"
+        strange = [other for other in others if other is not None and other != first]
+        # Two of one name: another is being registered, and this call has seen it half-way.
+        if known is BY_TYPE and not any(other.name == first.name for other in strange):
             break
-    assert first is not None, "the tree holds arrays only"
     for odd, other in enumerate(others, start=1):
-        if other is not None and other is not first and other != first:
+        if other is not None and other != first:
             msg = (
                 f"the arrays of one call must come from one library; got {first.name} at "
                 f"{path(0)} and {other.name} at {path(odd)}. Convert one of them first."

@@ -50,7 +50,7 @@ def test_what_is_right_is_kept(kind):
 
 def test_an_error_is_no_less_one_the_second_time(project):
     write(project / "agclip.toml", "threads = 0")
-    for_both = pytest.raises(ValueError, match="`threads` must be a whole number from 1 to 1024")
+    for_both = pytest.raises(ValueError, match="`threads` must be an integer from 1 to 1024")
     with for_both:
         agclip.get_config()
     with for_both:
