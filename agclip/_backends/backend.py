@@ -9,7 +9,7 @@ from typing import Any
 
 from agclip._backends import kernels, powers
 from agclip._backends.batch import Known
-from agclip._backends.contract import Factor, Run
+from agclip._backends.contract import Factor, Fused, Run
 from agclip._numerics.ranges import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends._memory import Memory, of
@@ -44,6 +44,9 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             integer in units of the grid; None to have it formed in standard calls.
         clip: `(xp, leaves, lows, highs, inplace)` → the leaves clipped to two numbers each; None to
             have it done in standard calls.
+        fused: `(leaves, terms, bound, loss_scale, inplace, record)` → a clip by norms, decided and
+            not yet written, as `contract.Decided`; None to have it done by the kernels above and
+            below. It is asked only for whole leaves whose values are not free to read.
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
         sqrt: `(xp, x)` → the correctly rounded square root of float64 x >= 0.
@@ -105,6 +108,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     total: Callable[[Namespace, Sequence[Array]], Scalar] = kernels.total
     exact_sum: Callable[[Namespace, Sequence[Array], DType, Grid], int | None] = kernels.nothing
     clip: Callable[..., Sequence[Array] | None] = kernels.nothing
+    fused: Fused = kernels.nothing
     scale: Callable[[Namespace, Sequence[Array], Factor], Sequence[Array]] = kernels.scale
     scale_: Callable[[Namespace, Sequence[Array], Factor], None] = kernels.scale_
     sqrt: Callable[[Namespace, Array], Array] = kernels.sqrt
