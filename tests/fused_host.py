@@ -40,7 +40,7 @@ using std::fabs;
 
 static void wait(int kind);
 static void __syncthreads() { wait(1); }
-static void __threadfence() {}
+static void fence() {}
 
 static unsigned int atomicAdd(unsigned int *at, unsigned int value) {
     unsigned int before = *at;
@@ -67,6 +67,23 @@ static void save(void *to, Words v) {
     if ((size_t)to % 16) __builtin_trap();
     *(Words *)to = v;
 }
+template <bool once> static void load_if(Words &v, const void *from, bool there) {
+    if (there) v = load(from);
+}
+// Blocks run one after the other: each has its share, as if they took turns.
+static unsigned int take(unsigned int *, unsigned int index) { return index + gridDim.x; }
+static int count_of(bool holds) {
+    static bool held[1024];
+    unsigned t = threadIdx.x;
+    held[t] = holds;
+    wait(2);
+    int count = 0;
+    for (unsigned i = t - t % 32, end = i + 32; i < end; i++) count += held[i];
+    wait(2);
+    return count;
+}
+static void let_the_next_begin() {}
+static void wait_for_the_last() {}
 static double load_shared(const double *from) { return *from; }
 static double widen(float x) { return x; }
 static float narrow(double x) { return (float)x; }
@@ -231,17 +248,13 @@ class HostLibrary:
         made = np.frombuffer(bytes(data), np.int64)
         return made, made.ctypes.data
 
-    def pinned(self, size):
-        made = np.zeros(size, np.uint8)
-        return made, made.ctypes.data
-
     def processors(self, place):
         return self._processors
 
     def function(self, place, name, kinds):
         return name
 
-    def launch(self, place, function, grid, parameters):
+    def launch(self, place, function, grid, parameters, *, follows):
         self.launches.append(function)
         blob = ctypes.string_at(parameters[0], table.SIZE)
         step = ("run", function, grid, blob)
@@ -252,17 +265,11 @@ class HostLibrary:
     def written(self, leaves):
         self.overwritten = [id(leaf) for leaf in leaves]
 
-    def copy(self, place, target, source, size):
-        self.recorded.append(("copy", target, source, size))
-
     def replay(self):
         for step in self.recorded:
             self._perform(step)
 
     def _perform(self, step):
-        if step[0] == "copy":
-            ctypes.memmove(*step[1:])
-            return
         _, name, grid, blob = step
         order = self._random.permutation(grid).astype(np.uint32)
         error = self._library.run(

@@ -37,20 +37,14 @@ class CpuLibrary(TorchLibrary):
     def upload(self, place, data):
         return self.host.upload(place, data)
 
-    def pinned(self, size):
-        return self.host.pinned(size)
-
     def processors(self, place):
         return 3
 
     def function(self, place, name, kinds):
         return name
 
-    def launch(self, place, function, grid, parameters):
-        self.host.launch(place, function, grid, parameters)
-
-    def copy(self, place, target, source, size):
-        self.host.copy(place, target, source, size)
+    def launch(self, place, function, grid, parameters, *, follows):
+        self.host.launch(place, function, grid, parameters, follows=follows)
 
 
 def library():

@@ -80,7 +80,7 @@ def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, h
     spaces = list(room._workspaces.values())
     assert len({w.address for w in spaces}) == 2
     for w in spaces:
-        assert not w.memory.view(np.uint32)[: w.leaves + 1].any()
+        assert not w.memory.view(np.uint32)[: w.leaves + 3].any()
 
 
 @pytest.mark.parametrize(("count", "terms"), [(3, Terms()), (300, Terms()), (120, EACH)])

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,12 @@ _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "lib
 
 
 _NO_CONTEXT = 201
+
+_CONFIG = struct.Struct("=7I4xQQI4x")
+"""CUlaunchConfig: grid, block, shared memory, stream, attributes and their number."""
+
+_EARLY: Any = ctypes.create_string_buffer(struct.pack("=I4xi60x", 6, 1), 72)
+"""A CUlaunchAttribute: programmatic stream serialization, allowed."""
 
 
 class DriverError(RuntimeError):
@@ -39,6 +46,8 @@ def _driver() -> Any:
     library = _first("NVIDIA's driver", _DRIVERS)
     unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
     library.cuLaunchKernel.argtypes = [pointer, *[unsigned] * 7, *[pointer] * 3]
+    with contextlib.suppress(AttributeError):  # drivers of CUDA 11.8 and later
+        library.cuLaunchKernelEx.argtypes = [ctypes.c_char_p, *[pointer] * 3]
     return library
 
 
@@ -78,6 +87,13 @@ def function(module: Any, name: str) -> int:
     return found.value or 0
 
 
+def version() -> int:
+    """Return the version of CUDA that the driver knows, 12030 for 12.3."""
+    found = ctypes.c_int()
+    _check(_driver().cuDriverGetVersion(ctypes.byref(found)), "asking for the version")
+    return found.value
+
+
 def resident(handle: int, threads: int) -> int:
     """Return how many blocks of a kernel a multiprocessor has room for."""
     count = ctypes.c_int()
@@ -88,26 +104,72 @@ def resident(handle: int, threads: int) -> int:
     return count.value
 
 
-def launch(handle: int, grid: int, threads: int, stream: int, parameters: Any, device: int) -> None:
-    """Run a kernel; `parameters` is an array of the addresses of its arguments."""
-    start = _driver().cuLaunchKernel
-    status = start(handle, grid, 1, 1, threads, 1, 1, 0, stream, parameters, None)
+def launch(
+    handle: int,
+    grid: int,
+    threads: int,
+    stream: int,
+    parameters: Any,
+    device: int,
+    *,
+    early: bool = False,
+) -> None:
+    """Run a kernel.
+
+    Args:
+        handle: The kernel.
+        grid: The number of blocks.
+        threads: Their threads.
+        stream: The stream.
+        parameters: An array of the addresses of its arguments.
+        device: Whose context is made current if the thread has none.
+        early: Let it begin when the launch before it allows that; devices of compute capability
+            9.0 or later, and CUDA 12.3 or later if a graph is captured.
+    """
+    start: Any = _driver().cuLaunchKernelEx if early else _driver().cuLaunchKernel
+    given: tuple[Any, ...] = handle, grid, 1, 1, threads, 1, 1, 0, stream, parameters, None
+    if early:
+        attributes = ctypes.addressof(_EARLY)
+        config = _CONFIG.pack(grid, 1, 1, threads, 1, 1, 0, stream, attributes, 1)
+        given = config, handle, parameters, None
+    status = start(*given)
     if status == _NO_CONTEXT:
         _make_current(device)
-        status = start(handle, grid, 1, 1, threads, 1, 1, 0, stream, parameters, None)
+        status = start(*given)
     if status:
         _check(status, "a launch")
 
 
-def copy_to_device(target: int, source: int, size: int, stream: int) -> None:
-    """Copy the host's memory in a stream; it has to stay as it is until then."""
-    status = _driver().cuMemcpyHtoDAsync_v2(
-        ctypes.c_uint64(target),
-        ctypes.c_void_p(source),
-        ctypes.c_size_t(size),
-        ctypes.c_void_p(stream),
-    )
-    _check(status, "a copy to the device")
+def constant(data: bytes) -> int:
+    """Copy data to new memory of the current device, for good, though a graph is captured.
+
+    No allocator of an array library can do it: in a capture it gives memory that is the graph's,
+    which other parts of the graph write to, and a copy would be made whenever the graph runs.
+    """
+    driver, address, stream = _driver(), ctypes.c_uint64(), ctypes.c_void_p()
+    size = ctypes.c_size_t(len(data))
+    with _not_captured():
+        _check(driver.cuMemAlloc_v2(ctypes.byref(address), size), "taking memory")
+        _check(driver.cuStreamCreate(ctypes.byref(stream), 1), "making a stream")
+        try:
+            status = driver.cuMemcpyHtoDAsync_v2(address, ctypes.c_char_p(data), size, stream)
+            _check(status, "a copy to the device")
+            _check(driver.cuStreamSynchronize(stream), "a copy to the device")
+        finally:
+            driver.cuStreamDestroy_v2(stream)
+    return address.value
+
+
+@contextlib.contextmanager
+def _not_captured() -> Iterator[None]:
+    """Let a thread do what a capture elsewhere has no part in."""
+    driver, mode = _driver(), ctypes.c_int(2)  # CU_STREAM_CAPTURE_MODE_RELAXED
+    exchange = driver.cuThreadExchangeStreamCaptureMode
+    _check(exchange(ctypes.byref(mode)), "leaving the capture's mode")
+    try:
+        yield
+    finally:
+        _check(exchange(ctypes.byref(mode)), "returning to the capture's mode")
 
 
 def compile_source(

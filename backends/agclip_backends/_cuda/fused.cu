@@ -1,20 +1,21 @@
 // Before this stand THREADS, CHUNK, INLINE and RECORD: see _fused_source.py, which says what the
 // two launches do.
 
+// Packs of a thread that are under way, and blocks that a multiprocessor has room for at least; of
+// the norms and of the products. On an H200 (driver 580.159, CUDA 13.0, 2026-11-27), 10^8 entries
+// of bfloat16: norms 52.4 us for 4 and 4, 53.5 for 8 and 3, 61.3 for 2 and 5; a clip in place 161.4
+// us for 8 and 3, 163.9 for 4 and 4, 173.8 for 2 and 6.
 #ifndef BATCH
 #define BATCH 4
 #endif
-#ifndef BATCH_SCALE
-#define BATCH_SCALE BATCH
-#endif
-#ifndef READ_HINT  // of the norms: 0 none, 1 not in the first cache, 2 first to be evicted
-#define READ_HINT 0
-#endif
-#ifndef WRITE_HINT  // of the products: 0 none, 2 first to be evicted
-#define WRITE_HINT 0
-#endif
-#ifndef RESIDENT  // blocks of the norms that a multiprocessor has room for at least
+#ifndef RESIDENT
 #define RESIDENT 4
+#endif
+#ifndef BATCH_SCALE
+#define BATCH_SCALE 8
+#endif
+#ifndef RESIDENT_SCALE
+#define RESIDENT_SCALE 3
 #endif
 #ifndef KINDS  // bits of the kinds of leaves that are compiled for
 #define KINDS 15
@@ -22,7 +23,7 @@
 #ifndef ONLY  // the place in KERNELS of the one that is compiled; -1 for all
 #define ONLY -1
 #endif
-#define WAYS 8  // of the search for a chunk's leaf: so many loads are under way at a time
+#define STRIDE (16 * THREADS)  // bytes that a block reads at once
 
 struct Leaf {
     const void *source;
@@ -37,7 +38,7 @@ struct Args {
     const Leaf *table;  // null if the leaves follow below
     double *partial;  // a sum a chunk
     double *sums;  // one a leaf
-    unsigned int *counters;  // of blocks that are done, then of each leaf's chunks that are
+    unsigned int *counters;  // see below
     double *record;  // RECORD words a group, and one for all
     void *norm;  // where the joint norm is written; may be null
     const void *bound_at, *loss_at;  // scalars on the device; null if they follow
@@ -57,6 +58,8 @@ enum { FINITE = 1, LIMITED = 2, ACTIVE = 4, ERASED = 8, AGAIN = 16 };
 enum { ROOT, SCALE, LIMIT, NARROW_PRE, NARROW_REST, WIDE_PRE, WIDE_REST, STATE };
 // What is added up.
 enum { SQUARES, MAGNITUDES, PEAK };
+// Counters: of blocks that are done, of chunks that blocks have taken, of each leaf's that are done.
+enum { BLOCKS, NORMS, PRODUCTS, CHUNKS };
 
 struct Half { unsigned short bits; };
 struct Brain { unsigned short bits; };
@@ -69,26 +72,59 @@ struct alignas(16) Words { unsigned int x, y, z, w; };
 
 __device__ inline Words load(const void *from) {
     Words v;
-#if READ_HINT == 1
-    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-#elif READ_HINT == 2
-    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-#else
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
         : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
-#endif
     return v;
 }
 
 __device__ inline void save(void *to, Words v) {
-#if WRITE_HINT == 2
-    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};"
-        :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-#else
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
         :: "l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+// Likewise, if there is something to be read; else the words stay as they are. Norms leave nothing
+// in the first cache, which is 1.3 us of 54 there (see above); products are slower by it.
+template <bool once> __device__ inline void load_if(Words &v, const void *from, bool there) {
+#if __CUDA_ARCH__ >= 700
+    if (once)
+        asm volatile("{.reg .pred p; setp.ne.s32 p, %5, 0;"
+            " @p ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
+            : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "l"(from), "r"((int)there) : "memory");
+    else
+#endif
+        asm volatile("{.reg .pred p; setp.ne.s32 p, %5, 0;"
+            " @p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+            : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "l"(from), "r"((int)there) : "memory");
+}
+
+// What was written before is there for whoever sees what is written after.
+__device__ inline void fence() {
+#if __CUDA_ARCH__ >= 700
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
+#else
+    __threadfence();
+#endif
+}
+
+// The index of a block's next piece of work, from a counter that begins at zero.
+__device__ inline unsigned int take(unsigned int *counter, unsigned int) {
+    return gridDim.x + atomicAdd(counter, 1u);
+}
+
+// Of a warp's threads, for how many it holds.
+__device__ inline int count_of(bool holds) { return __popc(__ballot_sync(0xffffffffu, holds)); }
+
+// From Hopper on a launch may begin before the one that it follows has ended: when all blocks of
+// that one have let it. What that one writes is there only after the wait.
+__device__ inline void let_the_next_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ inline void wait_for_the_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
@@ -256,20 +292,31 @@ __device__ inline const Leaf *leaves_of(const Args &args) {
 }
 
 // The last leaf from low to high that begins at this chunk or before it: empty ones share theirs
-// with the next.
+// with the next. The threads of a warp look together, each at one of 32 leaves.
 __device__ inline int leaf_of(const Leaf *leaves, int low, int high, unsigned int chunk) {
     while (high - low > 1) {
-        const int step = (high - low + WAYS - 1) / WAYS;
-        int next = low;
-#pragma unroll
-        for (int k = 1; k < WAYS; k++) {
-            const int at = low + k * step;
-            if (at < high && leaves[at].first <= chunk) next = at;
-        }
-        if (next + step < high) high = next + step;
-        low = next;
+        const int step = (high - low + 31) / 32;
+        const int at = low + ((int)threadIdx.x % 32 + 1) * step;
+        low += count_of(at < high && leaves[at].first <= chunk) * step;
+        if (low + step < high) high = low + step;
     }
     return low;
+}
+
+// The same for a chunk after one of this leaf: most often a leaf nearby has it.
+__device__ inline int leaf_after(const Leaf *leaves, int place, int number, unsigned int chunk) {
+    if (place + 1 >= number) return place;
+    const int at = place + 1 + (int)threadIdx.x % 32;
+    const int passed = count_of(at < number && leaves[at].first <= chunk);
+    return passed < 32 ? place + passed : leaf_of(leaves, place + 32, number, chunk);
+}
+
+// The same for a chunk before one of this leaf.
+__device__ inline int leaf_before(const Leaf *leaves, int place, unsigned int chunk) {
+    if (place == 0) return place;
+    const int at = place - (int)threadIdx.x % 32;
+    const int passed = count_of(at >= 0 && leaves[at].first > chunk);
+    return passed < 32 ? place - passed : leaf_of(leaves, 0, place - 31, chunk);
 }
 
 __device__ inline unsigned int chunks_of(const Leaf &leaf) {
@@ -297,18 +344,50 @@ template <int what> __device__ inline double tree(const double *values) {
 }
 
 // The sum of values in memory: a thread takes every THREADS-th, then the tree.
-template <int what>
-__device__ double sum_of_block(const double *values, unsigned int count, double *sums) {
+template <int what, unsigned int ahead>  // loads that are under way at a time
+__device__ inline double sum_of_block(const double *values, unsigned int count, double *sums) {
     double sum = 0;
     unsigned int i = threadIdx.x;
-    for (; count >= 8 * THREADS && i < count - 7 * THREADS; i += 8 * THREADS) {
-        double x[8];
+    for (; i < count; i += ahead * THREADS) {
+        double x[ahead];
 #pragma unroll
-        for (int k = 0; k < 8; k++) x[k] = load_shared(values + i + k * THREADS);
+        for (int k = 0; k < ahead; k++) {
+            x[k] = 0;
+            if (i + k * THREADS < count) x[k] = load_shared(values + i + k * THREADS);
+        }
 #pragma unroll
-        for (int k = 0; k < 8; k++) sum = join<what>(sum, x[k]);
+        for (int k = 0; k < ahead; k++)
+            if (i + k * THREADS < count) sum = join<what>(sum, x[k]);
     }
-    for (; i < count; i += THREADS) sum = join<what>(sum, load_shared(values + i));
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    return threadIdx.x < 32 ? tree<what>(sums) : 0;
+}
+
+// The sum of the leaves' sums, likewise. Empty leaves have a sum of zero, and no chunk whose block
+// would have written it.
+template <int what>
+__device__ double sum_of_leaves(
+    const Leaf *leaves, const double *values, int number, double *sums
+) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < number; i += 4 * THREADS) {
+        bool full[4];
+        double x[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int at = i + k * THREADS;
+            full[k] = at < number && leaves[at].count > 0;
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int at = i + k * THREADS;
+            x[k] = load_shared(values + (at < number ? at : i));
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (full[k]) sum = join<what>(sum, x[k]);
+    }
     sums[threadIdx.x] = sum;
     __syncthreads();
     return threadIdx.x < 32 ? tree<what>(sums) : 0;
@@ -379,6 +458,62 @@ __device__ inline double sum_of_chunk(const Leaf &leaf, unsigned int chunk, doub
     if (is_aligned(entries))
         return sum_of_thread<T, what, scaled, true>(entries, p.count, p.room, scale);
     return sum_of_thread<T, what, scaled, false>(entries, p.count, p.room, scale);
+}
+
+// A whole chunk at a multiple of 16 bytes goes through words of which BATCH are always under way:
+// as one is added up, the next is asked for, at last those of the next such chunk. Null if it is
+// no such chunk.
+__device__ inline const char *whole_chunk(const Leaf &leaf, unsigned int chunk, const void *memory) {
+    const long long start = (long long)(chunk - leaf.first) * CHUNK;
+    if (leaf.count - start < CHUNK || !is_aligned(memory)) return nullptr;
+    const int shift = KINDS == 4 ? 2 : KINDS == 8 ? 3 : KINDS < 4 || leaf.kind < 2 ? 1 : leaf.kind;
+    return (const char *)memory + (start << shift);
+}
+
+template <bool once, int batch>
+__device__ inline void read_first(Words (&words)[batch], const char *from) {
+#pragma unroll
+    for (int j = 0; j < batch; j++) {
+        words[j].x = words[j].y = words[j].z = words[j].w = 0;  // what they were is done with
+        load_if<once>(words[j], from + threadIdx.x * 16 + j * STRIDE, from != nullptr);
+    }
+}
+
+template <class T, int what>
+__device__ inline double sum_of_whole(Words (&words)[BATCH], const char *here, const char *ahead) {
+    const int size = Pack<T>::size, stages = CHUNK / (THREADS * size * BATCH);
+    double sums[size];
+#pragma unroll
+    for (int k = 0; k < size; k++) sums[k] = 0;
+    const bool more = ahead != nullptr;
+#pragma unroll 1
+    for (int stage = 1; stage <= stages; stage++) {
+        here = stage < stages ? here + BATCH * STRIDE : ahead;
+        const bool there = stage < stages || more;
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            Pack<T> pack;
+            pack.words = words[j];
+            add_pack<T, what, false>(sums, pack, 1.0);
+            load_if<true>(words[j], here + threadIdx.x * 16 + j * STRIDE, there);
+        }
+    }
+#pragma unroll
+    for (int width = size / 2; width > 0; width /= 2)
+#pragma unroll
+        for (int k = 0; k < width; k++) sums[k] = join<what>(sums[k], sums[k + width]);
+    return sums[0];
+}
+
+template <class T, int what, bool again>
+__device__ inline double sum_of(
+    const Leaf &leaf, unsigned int chunk, double scale,
+    Words (&words)[BATCH], const char *here, const char *ahead
+) {
+    if (!again && here) return sum_of_whole<T, what>(words, here, ahead);
+    const double sum = sum_of_chunk<T, what, again>(leaf, chunk, scale);
+    if (!again) read_first<true>(words, ahead);
+    return sum;
 }
 
 // From norms and bounds to factors: the arithmetic of `agclip` for float64 scalars, step by step.
@@ -533,93 +668,129 @@ __device__ inline long long state_of(const double *record) {
 // Whether this block is the last to come here; what the others wrote before is there to be read.
 __device__ inline bool is_last(unsigned int *counter, unsigned int all, bool *answer) {
     if (threadIdx.x == 0) {
-        __threadfence();
+        fence();
         *answer = atomicAdd(counter, 1u) == all - 1;
         if (*answer) *counter = 0;
-        __threadfence();
+        fence();
     }
     __syncthreads();
     return *answer;
 }
 
+// The first launch. Chunks are taken as blocks come to them, so that none waits for a slow one at
+// the end. What stands where does not depend on who has written it.
 template <int what, bool again> __device__ void norm(const Args &args) {
     __shared__ double sums[2][THREADS];
     __shared__ double others[THREADS];
     __shared__ int complete[2];  // the leaf whose chunks are all done: it is summed a turn later
+    __shared__ unsigned int taken[2];
     __shared__ bool last;
     __shared__ int flagged;
     double *flag = args.record + RECORD * (args.flags & JOINT ? 1 : args.number);
-    if (again && *flag == 0) return;
+    if (again) {
+        wait_for_the_last();
+        if (*flag == 0) return;
+    }
     const Leaf *leaves = leaves_of(args);
-    if (threadIdx.x == 0) complete[0] = complete[1] = -1, flagged = 0;
+    const unsigned int chunks = args.chunks;
+    unsigned int chunk = blockIdx.x, mine = 0;
+    if (threadIdx.x == 0) {
+        complete[0] = complete[1] = -1, flagged = 0;
+        taken[0] = gridDim.x < chunks ? take(args.counters + NORMS, chunk) : chunks;
+    }
+    Words words[BATCH];
+    const char *here = nullptr;
     int turn = 0, place = 0;
-    unsigned int chunk = blockIdx.x;
+    if (chunk < chunks) {
+        place = leaf_of(leaves, 0, args.number, chunk);
+        if (!again) here = whole_chunk(leaves[place], chunk, leaves[place].source);
+    }
+    read_first<true>(words, here);
     __syncthreads();
-    // One turn more than there are chunks: the last one may have been a leaf's last.
-    for (bool more = true; more; chunk += gridDim.x) {
-        more = chunk < args.chunks;
-        bool counted = more;
-        if (more) {
-            place = leaf_of(leaves, place, args.number, chunk);
-            double scale = 1.0;
-            if (again) {
-                const double *record = args.record + RECORD * (args.flags & JOINT ? 0 : place);
-                counted = (state_of(record) & AGAIN) != 0;
-                scale = record[SCALE];
-            }
-            if (counted) {
-                const Leaf &leaf = leaves[place];
-                double sum = 0;
-                if (is_kind<0>(leaf)) sum = sum_of_chunk<Half, what, again>(leaf, chunk, scale);
-                if (is_kind<1>(leaf)) sum = sum_of_chunk<Brain, what, again>(leaf, chunk, scale);
-                if (is_kind<2>(leaf)) sum = sum_of_chunk<float, what, again>(leaf, chunk, scale);
-                if (is_kind<3>(leaf)) sum = sum_of_chunk<double, what, again>(leaf, chunk, scale);
-                sums[turn][threadIdx.x] = sum;
-            }
+    while (chunk < chunks) {
+        const unsigned int next = taken[turn];
+        const char *ahead = nullptr;
+        unsigned int then = next;
+        int next_place = place;
+        if (next < chunks) {
+            if (threadIdx.x == 0) then = take(args.counters + NORMS, next);
+            next_place = leaf_after(leaves, place, args.number, next);
+            if (!again) ahead = whole_chunk(leaves[next_place], next, leaves[next_place].source);
         }
+        bool counted = true;
+        double scale = 1.0;
+        if (again) {
+            const double *record = args.record + RECORD * (args.flags & JOINT ? 0 : place);
+            counted = (state_of(record) & AGAIN) != 0;
+            scale = record[SCALE];
+        }
+        if (counted) {
+            const Leaf &leaf = leaves[place];
+            double sum = 0;
+            if (is_kind<0>(leaf))
+                sum = sum_of<Half, what, again>(leaf, chunk, scale, words, here, ahead);
+            if (is_kind<1>(leaf))
+                sum = sum_of<Brain, what, again>(leaf, chunk, scale, words, here, ahead);
+            if (is_kind<2>(leaf))
+                sum = sum_of<float, what, again>(leaf, chunk, scale, words, here, ahead);
+            if (is_kind<3>(leaf))
+                sum = sum_of<double, what, again>(leaf, chunk, scale, words, here, ahead);
+            sums[turn][threadIdx.x] = sum;
+        }
+        if (threadIdx.x == 0) taken[1 - turn] = then;
+        here = ahead;
         __syncthreads();
         const int done = complete[1 - turn];
         if (threadIdx.x < 32) {
-            int next = -1;
-            if (counted) {
-                const double sum = tree<what>(sums[turn]);
-                if (threadIdx.x == 0) {
-                    const unsigned int all = chunks_of(leaves[place]);
-                    if (all == 1) args.sums[place] = sum;
-                    else {
-                        args.partial[chunk] = sum;
-                        __threadfence();
-                        unsigned int *counter = args.counters + 1 + place;
-                        if (atomicAdd(counter, 1u) == all - 1) {
-                            *counter = 0;
-                            next = place;
-                            __threadfence();
-                        }
+            int completed = -1;
+            const double sum = counted ? tree<what>(sums[turn]) : 0;
+            if (threadIdx.x == 0) {
+                const unsigned int all = chunks_of(leaves[place]);
+                if (counted && all == 1) args.sums[place] = sum;
+                else if (counted) args.partial[chunk] = sum, mine++;
+                // The others are told once for all of a block's chunks of a leaf: a fence waits.
+                if (mine && (next >= chunks || next_place != place)) {
+                    fence();
+                    unsigned int *counter = args.counters + CHUNKS + place;
+                    if (atomicAdd(counter, mine) == all - mine) {
+                        *counter = 0;
+                        completed = place;
+                        fence();
                     }
+                    mine = 0;
                 }
             }
-            if (threadIdx.x == 0) complete[turn] = next;
+            if (threadIdx.x == 0) complete[turn] = completed;
         }
         if (done >= 0) {
-            const Leaf &leaf = leaves[done];
-            const double *partial = args.partial + leaf.first;
-            const double sum = sum_of_block<what>(partial, chunks_of(leaf), others);
+            const double *partial = args.partial + leaves[done].first;
+            const double sum = sum_of_block<what, 4>(partial, chunks_of(leaves[done]), others);
             if (threadIdx.x == 0) args.sums[done] = sum;
         }
+        chunk = next;
+        place = next_place;
         turn = 1 - turn;
     }
-    if (!is_last(args.counters, gridDim.x, &last)) return;
-    if (args.flags & JOINT) {
-        // Empty leaves have a sum of zero, and no chunk whose block would have written it.
-        double sum = 0;
-        for (int i = threadIdx.x; i < args.number; i += THREADS)
-            if (leaves[i].count > 0) sum = join<what>(sum, load_shared(args.sums + i));
-        others[threadIdx.x] = sum;
+    let_the_next_begin();
+    __syncthreads();
+    const int done = complete[1 - turn];
+    double only = 0;
+    if (done >= 0) {
+        const double *partial = args.partial + leaves[done].first;
+        only = sum_of_block<what, 12>(partial, chunks_of(leaves[done]), others);
+        if (threadIdx.x == 0) args.sums[done] = only;
+    }
+    if (gridDim.x == 1 || args.number == 1) {
+        // The block that has summed the only leaf is the last one that had anything to do.
+        if (gridDim.x > 1 && done < 0) return;
         __syncthreads();
-        if (threadIdx.x < 32) {
-            sum = tree<what>(others);
-            if (threadIdx.x == 0) *flag = finish<what, again>(args, args.record, sum, 0, 1.0);
-        }
+    } else if (!is_last(args.counters + BLOCKS, gridDim.x, &last)) return;
+    if (threadIdx.x == 0) args.counters[NORMS] = args.counters[PRODUCTS] = 0;
+    if (args.flags & JOINT) {
+        double sum = only;
+        if (args.number > 1 || done < 0)
+            sum = sum_of_leaves<what>(leaves, args.sums, args.number, others);
+        if (threadIdx.x == 0) *flag = finish<what, again>(args, args.record, sum, 0, 1.0);
         return;
     }
     for (int i = threadIdx.x; i < args.number; i += THREADS) {
@@ -721,6 +892,30 @@ __device__ inline void map_chunk(const Leaf &leaf, unsigned int chunk, const F &
     else map_rows<T, false>(source + head, target + head, count, room, f);
 }
 
+// A whole chunk through words that are under way, as for the norms.
+template <class T, class F>
+__device__ inline void map_whole(
+    Words (&words)[BATCH_SCALE], const char *here, const char *ahead, T *target, const F &f
+) {
+    const int size = Pack<T>::size, stages = CHUNK / (THREADS * size * BATCH_SCALE);
+    target += threadIdx.x * size;
+    const bool more = ahead != nullptr;
+#pragma unroll 1
+    for (int stage = 1; stage <= stages; stage++) {
+        here = stage < stages ? here + BATCH_SCALE * STRIDE : ahead;
+        const bool there = stage < stages || more;
+#pragma unroll
+        for (int j = 0; j < BATCH_SCALE; j++) {
+            Pack<T> pack;
+            pack.words = words[j];
+            change<T>(pack, f);
+            pack.write(target + j * THREADS * size);
+            load_if<false>(words[j], here + threadIdx.x * 16 + j * STRIDE, there);
+        }
+        target += BATCH_SCALE * THREADS * size;
+    }
+}
+
 // A product with zero would keep NaN.
 template <class T> __device__ inline void erase_chunk(const Leaf &leaf, unsigned int chunk) {
     const Place p = place_of(leaf, chunk);
@@ -728,38 +923,86 @@ template <class T> __device__ inline void erase_chunk(const Leaf &leaf, unsigned
     for (int i = threadIdx.x; i < p.count; i += THREADS) store(target[i], 0);
 }
 
+// True if the words are now those ahead.
 template <class T, class R>
-__device__ inline void scale_chunk(const Leaf &leaf, unsigned int chunk, const double *record) {
-    if (state_of(record) & ERASED) return erase_chunk<T>(leaf, chunk);
+__device__ inline bool scale_chunk(
+    const Leaf &leaf, unsigned int chunk, const double *record,
+    Words (&words)[BATCH_SCALE], const char *here, const char *ahead
+) {
+    Bits64 state;
+    state.value = load_shared(record + STATE);
     const bool wide = sizeof(R) == 8;
     Product<T, R> product;
-    product.pre = as<R>(record[wide ? WIDE_PRE : NARROW_PRE]);
-    product.rest = as<R>(record[wide ? WIDE_REST : NARROW_REST]);
+    product.pre = as<R>(load_shared(record + (wide ? WIDE_PRE : NARROW_PRE)));
+    product.rest = as<R>(load_shared(record + (wide ? WIDE_REST : NARROW_REST)));
+    if (state.bits & ERASED) {
+        erase_chunk<T>(leaf, chunk);
+        return false;
+    }
     // In place a factor of one leaves nothing to do: it changes no bit.
     const bool one = widen(product.pre) == 1.0 && widen(product.rest) == 1.0;
-    if (!one || leaf.source != leaf.target) map_chunk<T>(leaf, chunk, product);
+    if (one && leaf.source == leaf.target) return false;
+    if (here) {
+        T *target = (T *)leaf.target + (long long)(chunk - leaf.first) * CHUNK;
+        map_whole<T>(words, here, ahead, target, product);
+    } else {
+        map_chunk<T>(leaf, chunk, product);
+        read_first<false>(words, ahead);
+    }
+    return true;
+}
+
+__device__ inline const char *whole_pair(const Leaf &leaf, unsigned int chunk) {
+    return is_aligned(leaf.target) ? whole_chunk(leaf, chunk, leaf.source) : nullptr;
 }
 
 #if ONLY < 0 || ONLY == 4
 // From the last chunk back: what was read last is what the caches still hold.
-extern "C" __global__ void __launch_bounds__(THREADS) agclip_product(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_SCALE) agclip_product(
     const __grid_constant__ Args args
 ) {
+    __shared__ unsigned int taken[2];
     const bool joint = args.flags & JOINT;
     const Leaf *leaves = leaves_of(args);
-    const bool idle = joint && !(state_of(args.record) & (ACTIVE | ERASED));
+    const unsigned int chunks = args.chunks;
+    unsigned int index = blockIdx.x;
+    int place = leaf_of(leaves, 0, args.number, chunks - 1 - index), turn = 0;
+    wait_for_the_last();
+    Bits64 state;
+    state.value = load_shared(args.record + STATE);
+    const bool idle = joint && !(state.bits & (ACTIVE | ERASED));
     if (idle && (args.flags & IN_PLACE)) return;
-    int high = args.number;
-    for (unsigned int i = blockIdx.x; i < args.chunks; i += gridDim.x) {
-        const unsigned int chunk = args.chunks - 1 - i;
-        const int place = leaf_of(leaves, 0, high, chunk);
-        high = place + 1;
+    if (threadIdx.x == 0)
+        taken[0] = gridDim.x < chunks ? take(args.counters + PRODUCTS, index) : chunks;
+    Words words[BATCH_SCALE];
+    const char *here = whole_pair(leaves[place], chunks - 1 - index);
+    read_first<false>(words, here);
+    for (;; turn = 1 - turn) {
+        __syncthreads();
+        const unsigned int chunk = chunks - 1 - index, next = taken[turn];
+        const char *ahead = nullptr;
+        int next_place = place;
+        if (next < chunks) {
+            if (threadIdx.x == 0) taken[1 - turn] = take(args.counters + PRODUCTS, next);
+            next_place = leaf_before(leaves, place, chunks - 1 - next);
+            if (joint || next_place == place)
+                ahead = whole_pair(leaves[next_place], chunks - 1 - next);
+        }
         const Leaf &leaf = leaves[place];
         const double *record = args.record + RECORD * (long long)(joint ? 0 : place);
-        if (is_kind<0>(leaf)) scale_chunk<Half, float>(leaf, chunk, record);
-        if (is_kind<1>(leaf)) scale_chunk<Brain, float>(leaf, chunk, record);
-        if (is_kind<2>(leaf)) scale_chunk<float, float>(leaf, chunk, record);
-        if (is_kind<3>(leaf)) scale_chunk<double, double>(leaf, chunk, record);
+        bool ready = false;
+        if (is_kind<0>(leaf))
+            ready = scale_chunk<Half, float>(leaf, chunk, record, words, here, ahead);
+        if (is_kind<1>(leaf))
+            ready = scale_chunk<Brain, float>(leaf, chunk, record, words, here, ahead);
+        if (is_kind<2>(leaf))
+            ready = scale_chunk<float, float>(leaf, chunk, record, words, here, ahead);
+        if (is_kind<3>(leaf))
+            ready = scale_chunk<double, double>(leaf, chunk, record, words, here, ahead);
+        if (next >= chunks) return;
+        here = ready ? ahead : nullptr;
+        index = next;
+        place = next_place;
     }
 }
 
@@ -780,7 +1023,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_within(
     const Leaf *leaves = leaves_of(args);
     int low = 0;
     for (unsigned int chunk = blockIdx.x; chunk < args.chunks; chunk += gridDim.x) {
-        low = leaf_of(leaves, low, args.number, chunk);
+        low = leaf_after(leaves, low, args.number, chunk);
         const Leaf &leaf = leaves[low];
         if (is_kind<0>(leaf)) bound_chunk<Half, float>(args, leaf, chunk);
         if (is_kind<1>(leaf)) bound_chunk<Brain, float>(args, leaf, chunk);

@@ -38,6 +38,11 @@ MOST_TABLES = 64
 """Tables that are kept."""
 
 
+def _words(leaves: int) -> int:
+    """Return the words of 8 bytes that counters take: three, and one a leaf, of 4 bytes each."""
+    return (leaves + 4) // 2
+
+
 class _Workspace(NamedTuple):
     memory: Any
     address: int
@@ -46,7 +51,7 @@ class _Workspace(NamedTuple):
 
     @property
     def partial(self) -> int:
-        return self.address + 8 * ((self.leaves + 2) // 2)
+        return self.address + 8 * _words(self.leaves)
 
 
 class Room:
@@ -60,10 +65,10 @@ class Room:
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._kept: list[Any] = []
-        self._reserve: tuple[Any, int, int] | None = None
+        self._captured: dict[Any, Table] = {}
         self.norm_blocks = 4
         """Blocks of the norms a multiprocessor; 0 for one a chunk."""
-        self.map_blocks = 8
+        self.map_blocks = 3
         """Blocks of the products a multiprocessor; 0 for one a chunk."""
 
     def clip(
@@ -103,9 +108,11 @@ class Room:
         parameters = _POINTER(ctypes.addressof(args))
         self._launch(place, NORMS[terms.order], table, self.norm_blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
-            self._launch(place, _SQUARES_AGAIN, table, self.norm_blocks, parameters)
+            again = _SQUARES_AGAIN
+            self._launch(place, again, table, self.norm_blocks, parameters, follows=True)
         if table.chunks:
-            self._launch(place, "agclip_product", table, self.map_blocks, parameters)
+            product = "agclip_product"
+            self._launch(place, product, table, self.map_blocks, parameters, follows=True)
         library.written(sources if targets is None else targets)
         return clipped
 
@@ -177,7 +184,16 @@ class Room:
             library.written(sources if targets is None else targets)
         return True
 
-    def _launch(self, place: Place, name: str, table: Table, blocks: int, parameters: Any) -> None:
+    def _launch(
+        self,
+        place: Place,
+        name: str,
+        table: Table,
+        blocks: int,
+        parameters: Any,
+        *,
+        follows: bool = False,
+    ) -> None:
         key = (place.device, name, table.kinds)
         function = self._functions.get(key)
         if function is None:
@@ -190,7 +206,7 @@ class Room:
                 processors = self._library.processors(place)
                 self._processors[place.device] = processors
             grid = min(grid, blocks * processors)
-        self._library.launch(place, function, grid or 1, parameters)
+        self._library.launch(place, function, grid or 1, parameters, follows=follows)
 
     def _workspace(self, place: Place, table: Table) -> _Workspace:
         """Return memory whose counters are zero; of this stream, or of one capture, alone."""
@@ -210,7 +226,7 @@ class Room:
         return found
 
     def _new_workspace(self, place: Place, leaves: int, doubles: int) -> _Workspace:
-        memory, address = self._library.zeros(place, (leaves + 2) // 2 + doubles)
+        memory, address = self._library.zeros(place, _words(leaves) + doubles)
         return _Workspace(memory, address, leaves, doubles)
 
     def _table(
@@ -228,9 +244,11 @@ class Room:
                 return None
             goals = found
         long = len(described.counts) > INLINE
-        stream = place.stream if long else 0
+        stream = place.stream if long and not place.capturing else 0
         key = (place.device, stream, described, goals.addresses, weights)
-        table = None if long and place.capturing else self._tables.get(key)
+        # What graphs read stays: it is read whenever they are replayed.
+        tables = self._captured if long and place.capturing else self._tables
+        table = tables.get(key)
         if table is None:
             together = self._library.together
             if not together(place, sources) or overlap(goals):
@@ -238,14 +256,9 @@ class Room:
             if targets is not None and not together(place, targets):
                 return None
             table = self._new_table(place, described, goals, weights)
-            if long and place.capturing:
-                # Its memory is filled by the graph alone.
-                if not self._library.pools_captures:
-                    self._kept.append(table)
-            else:
-                while len(self._tables) >= MOST_TABLES:
-                    self._tables.pop(next(iter(self._tables)), None)
-                self._tables[key] = table
+            while tables is self._tables and len(tables) >= MOST_TABLES:
+                tables.pop(next(iter(tables)), None)
+            tables[key] = table
         return table
 
     def _new_table(
@@ -257,26 +270,6 @@ class Room:
     ) -> Table:
         leaves, chunks, kinds = packed(described, goals, weights)
         number, inplace = len(described.counts), goals.addresses == described.addresses
-        memory, address = (None, 0) if number <= INLINE else self._upload(place, leaves)
+        upload = self._library.upload
+        memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
         return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
-
-    def _upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
-        library = self._library
-        if not place.capturing:
-            if self._reserve is None:
-                memory, address = library.pinned(1 << 20)
-                self._reserve = memory, address, 1 << 20
-            return library.upload(place, data)
-        # A graph reads the host's memory whenever it is replayed; and pinned memory cannot always
-        # be had while one is captured.
-        size = len(data)
-        if self._reserve is None or self._reserve[2] < size:
-            memory, address = library.pinned(max(size, 1 << 20))
-            self._reserve = memory, address, max(size, 1 << 20)
-        memory, source, left = self._reserve
-        self._reserve = memory, source + size, left - size
-        self._kept.append(memory)
-        ctypes.memmove(source, bytes(data), size)
-        room, target = library.doubles(place, size // 8)
-        library.copy(place, target, source, size)
-        return room, target

@@ -85,11 +85,10 @@ class Library(Protocol):
         ...
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
-        """Return a copy on the device, without waiting for it, and its address."""
-        ...
+        """Return a copy on the device and its address.
 
-    def pinned(self, size: int) -> tuple[Any, int]:
-        """Return memory of the host that the device can read, and its address."""
+        Without waiting for it; but while a graph is captured it is no part of that, and stays.
+        """
         ...
 
     def processors(self, place: Place) -> int:
@@ -100,16 +99,22 @@ class Library(Protocol):
         """Return a kernel, compiled for kinds of leaves given as bits."""
         ...
 
-    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
-        """Run a kernel in blocks of THREADS; `parameters` points to the addresses of arguments."""
+    def launch(
+        self, place: Place, function: Any, grid: int, parameters: Any, *, follows: bool
+    ) -> None:
+        """Run a kernel in blocks of THREADS.
+
+        Args:
+            place: Where.
+            function: The kernel.
+            grid: The number of blocks.
+            parameters: An array of the addresses of arguments.
+            follows: Whether it may begin before the launch before it has ended, and waits itself.
+        """
         ...
 
     def written(self, leaves: Sequence[Any]) -> None:
         """Take note that leaves have been overwritten."""
-        ...
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        """Copy pinned memory of the host to the device in the stream."""
         ...
 
 

@@ -29,6 +29,7 @@ class CupyLibrary:
         """Take further options for the compiler, such as "-DBATCH=8"."""
         self._defines = defines
         self._modules: list[Any] = []
+        self._early: dict[int, bool] = {}
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
         kinds, counts = [], []
@@ -74,13 +75,11 @@ class CupyLibrary:
         return made, int(made.data.ptr)
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        if place.capturing:
+            return None, driver.constant(bytes(data))
         # CuPy copies through pinned memory, which it keeps until the copy has been made.
         made = cupy.asarray(np.frombuffer(data, np.int64))
         return made, int(made.data.ptr)
-
-    def pinned(self, size: int) -> tuple[Any, int]:
-        made = cupy.cuda.alloc_pinned_memory(size)
-        return made, int(made.ptr)
 
     def processors(self, place: Place) -> int:
         return int(cupy.cuda.Device(place.device).attributes["MultiProcessorCount"])
@@ -93,14 +92,22 @@ class CupyLibrary:
         self._modules.append(module)
         return int(kernel.kernel.ptr)
 
-    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
-        driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
+    def launch(
+        self, place: Place, function: Any, grid: int, parameters: Any, *, follows: bool
+    ) -> None:
+        early = follows and self._overlaps(place)
+        driver.launch(function, grid, THREADS, place.stream, parameters, place.device, early=early)
+
+    def _overlaps(self, place: Place) -> bool:
+        """Tell whether a launch may begin before the one before it has ended."""
+        found = self._early.get(place.device)
+        if found is None:
+            capability = int(cupy.cuda.Device(place.device).compute_capability)
+            found = self._early[place.device] = capability >= 90 and driver.version() >= 12030
+        return found
 
     def written(self, leaves: Sequence[Any]) -> None:
         pass
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        driver.copy_to_device(target, source, size, place.stream)
 
 
 room = Room(CupyLibrary())

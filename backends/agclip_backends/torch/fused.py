@@ -47,6 +47,7 @@ class TorchLibrary:
         self._every_kind = every_kind
         self._modules: dict[Any, Any] = {}
         self._devices: dict[int, torch.device] = {}
+        self._early: dict[int, bool] = {}
         self.compiled: list[tuple[str, int]] = []
         """The kernels that have been compiled, with the kinds of leaves they are for."""
 
@@ -107,13 +108,11 @@ class TorchLibrary:
         return made, made.data_ptr()
 
     def upload(self, place: Place, data: bytearray) -> tuple[Any, int]:
+        if place.capturing:
+            return None, driver.constant(bytes(data))
         words = torch.from_numpy(np.frombuffer(data, np.int64))
         # The allocator of pinned memory keeps what a copy reads until it has been made.
         made = words.pin_memory().to(self._device(place), non_blocking=True)
-        return made, made.data_ptr()
-
-    def pinned(self, size: int) -> tuple[Any, int]:
-        made = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return made, made.data_ptr()
 
     def processors(self, place: Place) -> int:
@@ -132,8 +131,19 @@ class TorchLibrary:
             self.compiled.append((name, kinds))
         return driver.function(driver.load(image, place.device), name)
 
-    def launch(self, place: Place, function: Any, grid: int, parameters: Any) -> None:
-        driver.launch(function, grid, THREADS, place.stream, parameters, place.device)
+    def launch(
+        self, place: Place, function: Any, grid: int, parameters: Any, *, follows: bool
+    ) -> None:
+        early = follows and self._overlaps(place)
+        driver.launch(function, grid, THREADS, place.stream, parameters, place.device, early=early)
+
+    def _overlaps(self, place: Place) -> bool:
+        """Tell whether a launch may begin before the one before it has ended."""
+        found = self._early.get(place.device)
+        if found is None:
+            capability = torch.cuda.get_device_capability(place.device)
+            found = self._early[place.device] = capability >= (9, 0) and driver.version() >= 12030
+        return found
 
     def written(self, leaves: Sequence[Any]) -> None:
         # Autograd cannot see what the kernels do to tensors that it may have saved.
@@ -142,9 +152,6 @@ class TorchLibrary:
         except TypeError:  # older releases take one tensor
             for leaf in leaves:
                 increment_version(leaf)
-
-    def copy(self, place: Place, target: int, source: int, size: int) -> None:
-        driver.copy_to_device(target, source, size, place.stream)
 
 
 def _dense(leaf: Any) -> bool:
