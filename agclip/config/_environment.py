@@ -14,9 +14,11 @@ FILE = "AGCLIP_CONFIG"
 """Names a file; empty or "none" switches the search for files off."""
 BLOCK = "AGCLIP_BLOCK"
 """Names backends, separated by commas, that are not to be loaded."""
+CACHE = "AGCLIP_CACHE"
+"""Names the directory of kernels that backends have compiled; "none" keeps nothing on disk."""
 
 _SETTINGS = {PREFIX + key.upper(): key for key in KEYS}
-_VARIABLES = (*_SETTINGS, FILE, BLOCK, "AGCLIP_REQUIRE_BACKENDS")
+_VARIABLES = (*_SETTINGS, FILE, BLOCK, CACHE, "AGCLIP_REQUIRE_BACKENDS")
 _said: set[str] = set()
 
 

@@ -11,12 +11,12 @@ import torch
 
 from agclip import Backend
 from agclip._backends import kernels
-from agclip._backends.batch import Known
 from agclip._backends.contract import Factor
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
 from agclip_backends.torch.complex import all_reals
+from agclip_backends.torch.fused import seam
 from agclip_backends.torch.scale import whole
 from agclip_backends.torch.sums import PIECE
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
@@ -27,7 +27,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
-    known = isinstance(leaves, Known)
+    known = tensors.hosted(leaves)
     if not (known and whole(factor)) and any(map(torch.is_complex, leaves)):
         return complex.scale(leaves, factor, functools.partial(_scale, namespace))
     if not known and on_devices(leaves):
@@ -49,10 +49,10 @@ def _scale(
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
-    if not isinstance(leaves, Known) and on_devices(leaves):
+    if not tensors.hosted(leaves) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return
-    if isinstance(leaves, Known) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
+    if tensors.hosted(leaves) and len(leaves) > 1 and factor.narrow[0] is factor.wide[0] is None:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES
@@ -147,6 +147,8 @@ _plain = Backend(
     xp=xp,
     sum_squares=sums.sum_squares,
     total=sums.total,
+    clip=seam.clip,
+    fused=seam.fused,
     scale=_scale,
     abs_max=sums.abs_max,
     power_sums=sums.power_sums,

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from agclip._backends import batch, host_scalars, kernels, powers
-from agclip._backends.batch import Known
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
-from agclip_backends.torch.tensors import BLOCK, access, on_devices
+from agclip_backends.torch.tensors import BLOCK, access, hosted, on_devices
 
 PIECE = 3 << 16
 """Entries that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
@@ -29,7 +28,7 @@ _TINY = 1 << 10
 
 def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
     """Return max |x| of each leaf, NaN if an entry is."""
-    if not isinstance(leaves, Known):
+    if not hosted(leaves):
         return kernels.abs_max(namespace, leaves, wide)
     return [
         torch.stack(
@@ -43,7 +42,7 @@ def sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf."""
-    if not isinstance(leaves, Known):
+    if not hosted(leaves):
         if on_devices(leaves):
             return cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
@@ -56,7 +55,7 @@ def sum_squares(
     if scale != 1.0 or any(kind.family == "complex" for kind in kinds):
         return [single(leaf, scale) for leaf in leaves]
     sizes = [leaf.numel() for leaf in leaves]
-    shared = isinstance(leaves, Known) and not any(kind.name == "bfloat16" for kind in kinds)
+    shared = hosted(leaves) and not any(kind.name == "bfloat16" for kind in kinds)
     large = sum(sizes) > _TINY * len(sizes)
     joined = _joined_by_numpy if shared and large else _joined
     return array_sums.of_leaves(leaves, sizes, joined, single)
@@ -89,7 +88,7 @@ def power_sums(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|/unit)^p of each leaf."""
-    if not isinstance(leaves, Known) and any(access(leaf) != "free" for leaf in leaves):
+    if not hosted(leaves) and any(access(leaf) != "free" for leaf in leaves):
         return powers.power_sums(namespace, leaves, wide, p, scale, unit)
     with torch.no_grad():
         return powers.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)

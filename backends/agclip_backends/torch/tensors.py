@@ -37,7 +37,8 @@ _GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`
 _MEANT = (
     "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
 )
-_is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
+_is_cpu, _is_cuda, _is_nested = map(attrgetter, ("is_cpu", "is_cuda", "is_nested"))
+_get_device = torch.Tensor.get_device
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
@@ -45,10 +46,14 @@ _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 
 def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> Known | None:
-    """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels."""
-    if watched() or is_in_torch_dispatch_mode():
+    """Return dense tensors on the CPU as `Known`, with their addresses for compiled kernels.
+
+    Those of one device of CUDA are known too, but for what would take reading them.
+    """
+    if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
-    if not types <= _TYPES or not all(map(_is_cpu, leaves)):
+    host = all(map(_is_cpu, leaves))
+    if not host and not on_one_device(leaves):
         return None
     dtypes = set(map(_dtype, leaves))
     if not dtypes <= _KINDS.keys():
@@ -64,16 +69,30 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     counts = list(map(_numel, leaves))
     if _not_as_stored(leaves, kinds, addresses, counts):
         return None
+    twice = 1 + any(kind.family == "complex" for kind in kinds)
+    if not host:
+        distinct = inplace and _apart(addresses, counts, dtypes)
+        return Known(leaves, kinds, sum(counts) * twice, "sync", distinct=distinct)
     kernels = loader.kernels()
     if kernels is not None:
         table = _table(leaves, dtypes, addresses, counts)
         if kernels.complete(table, inplace):
             return tables.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
-    entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
+    entries = sum(counts) * twice
     if kernels is None:
         loader.went_without(len(leaves), entries)
     distinct = inplace and _apart(addresses, counts, dtypes)
     return Known(leaves, kinds, entries, "free", distinct=distinct)
+
+
+def on_one_device(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether all tensors are on one device of CUDA."""
+    return all(map(_is_cuda, leaves)) and len(set(map(_get_device, leaves))) == 1
+
+
+def hosted(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether it is known that the values of all leaves can be read for nothing."""
+    return isinstance(leaves, Known) and leaves.access == "free"
 
 
 def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
@@ -240,7 +259,7 @@ def _table(
     return table
 
 
-def _written(leaves: Sequence[torch.Tensor]) -> None:
+def written(leaves: Sequence[torch.Tensor]) -> None:
     """Have autograd notice that tensors were overwritten."""
     try:
         torch.autograd.graph.increment_version(leaves)
@@ -253,7 +272,7 @@ _LIBRARY = tables.Library(
     new=torch.empty_like,
     addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
-    written=_written,
+    written=written,
 )
 
 
