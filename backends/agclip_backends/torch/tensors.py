@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,8 +53,33 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
     host = all(map(_is_cpu, leaves))
-    if not host and not on_one_device(leaves):
+    seen = _seen(leaves, inplace) if host or on_one_device(leaves) else None
+    if seen is None:
         return None
+    kinds, dtypes, addresses, counts = seen
+    entries = sum(counts) * (1 + any(kind.family == "complex" for kind in kinds))
+    kernels = loader.kernels() if host else None
+    if kernels is not None:
+        table = _table(leaves, dtypes, addresses, counts)
+        if kernels.complete(table, inplace):
+            return tables.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
+    elif host:
+        loader.went_without(len(leaves), entries)
+    distinct = inplace and _apart(addresses, counts, dtypes)
+    return Known(leaves, kinds, entries, "free" if host else "sync", distinct=distinct)
+
+
+class _Seen(NamedTuple):
+    """What is known of ordinary tensors."""
+
+    kinds: frozenset[Kind]
+    dtypes: set[torch.dtype]
+    addresses: list[int]
+    counts: list[int]
+
+
+def _seen(leaves: Sequence[torch.Tensor], inplace: bool) -> _Seen | None:
+    """Return what is known of leaves; None if one is not what its memory holds."""
     dtypes = set(map(_dtype, leaves))
     if not dtypes <= _KINDS.keys():
         return None
@@ -69,20 +94,7 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> K
     counts = list(map(_numel, leaves))
     if _not_as_stored(leaves, kinds, addresses, counts):
         return None
-    twice = 1 + any(kind.family == "complex" for kind in kinds)
-    if not host:
-        distinct = inplace and _apart(addresses, counts, dtypes)
-        return Known(leaves, kinds, sum(counts) * twice, "sync", distinct=distinct)
-    kernels = loader.kernels()
-    if kernels is not None:
-        table = _table(leaves, dtypes, addresses, counts)
-        if kernels.complete(table, inplace):
-            return tables.Leaves(leaves, kinds, table, kernels, _LIBRARY, distinct=inplace)
-    entries = sum(counts) * twice
-    if kernels is None:
-        loader.went_without(len(leaves), entries)
-    distinct = inplace and _apart(addresses, counts, dtypes)
-    return Known(leaves, kinds, entries, "free", distinct=distinct)
+    return _Seen(kinds, dtypes, addresses, counts)
 
 
 def on_one_device(leaves: Sequence[torch.Tensor]) -> bool:
