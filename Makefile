@@ -13,6 +13,7 @@ BENCH_ARGS   ?=
 PEERS        ?= peers
 BASE         ?= HEAD~1
 COMPARE_ARGS ?=
+GPU_ARGS     ?=
 
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
@@ -31,7 +32,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint docs bench bench-compare wheel-test clean
+.PHONY: help demo test test-all lint docs bench bench-compare gpu wheel-test clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -51,6 +52,7 @@ help: ## Show this text
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
 	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
 	@echo '  COMPARE_ARGS  more arguments for `bench-compare`'
+	@echo '  GPU_ARGS      more arguments for `gpu`: --budget SECONDS, --only WORDS, --out FOLDER'
 
 demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network with and without clipping, and plot it
 	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
@@ -75,6 +77,9 @@ bench: $(torch) $(VENV)/.extras-$(bench_extras) ## Measure agclip against other 
 
 bench-compare: $(torch) $(VENV)/.extras-bench ## Fail if the last commit is slower than BASE
 	$(BIN)/python -m bench.compare '$(BASE)' $(COMPARE_ARGS)
+
+gpu: $(torch) $(cupy) $(VENV)/.extras-bench ## Check and time the CUDA kernels on this machine's GPU
+	$(BIN)/python -m bench.gpu $(GPU_ARGS)
 
 # The checkout would be imported before the installed package, so nothing runs from within it.
 wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on it elsewhere

@@ -133,7 +133,7 @@ def new_addresses() -> dict[str, float]:
     """What a call costs the host when no table is kept: gradients that are made anew."""
     found = {}
     for count in (20, 300, 1000):
-        sets = [[run.of("f32", 100) for _ in range(count)] for _ in range(6)]
+        sets = [[run.of("f32", 100) for _ in range(count)] for _ in range(12)]
         run.wait()
         times = []
         for leaves in sets:

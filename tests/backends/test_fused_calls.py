@@ -116,3 +116,36 @@ def test_sizes_beyond_32_bits_are_passed_on_whole(room):
     second = _table.LEAF.unpack_from(table.template, 200 + _table.LEAF.size)
     assert first == (1 << 48, 1 << 48, 1 << 41, 0, 2, 1.0)
     assert second == (1 << 50, 1 << 50, 5, 1 << 27, 2, 1.0)
+
+
+def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(room, host):
+    leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
+    room.clip(leaves, None, Terms(), 1.0)
+    host.capturing = True
+    host.recorded.clear()
+    for _ in range(2):
+        room.clip(leaves, None, Terms(), 1.0)
+    host.capturing = False
+    assert host.uploads == 2
+    assert [step[0] for step in host.recorded] == ["run"] * 4
+    for i in range(fused.MOST_TABLES + 1):
+        room.clip([entries("float32", 9, i)], None, Terms(), 1.0)
+    assert len(room._captured) == 1
+
+
+def test_only_a_launch_that_waits_by_itself_may_begin_early(library):
+    class Watched(fused_host.HostLibrary):
+        def launch(self, place, function, grid, parameters, *, follows):
+            early.append((function, follows))
+            super().launch(place, function, grid, parameters, follows=follows)
+
+    early = []
+    room = Room(Watched(library))
+    room.clip([np.ones(5)], None, Terms(), 1.0)
+    room.within([np.ones(5)], None, (0.0,) * 4, (1.0,) * 4)
+    assert early == [
+        ("agclip_norm_2", False),
+        ("agclip_norm_2_again", True),
+        ("agclip_product", True),
+        ("agclip_within", False),
+    ]

@@ -2,9 +2,11 @@
 // two launches do.
 
 // Packs of a thread that are under way, and blocks that a multiprocessor has room for at least; of
-// the norms and of the products. On an H200 (driver 580.159, CUDA 13.0, 2026-11-27), 10^8 entries
-// of bfloat16: norms 52.4 us for 4 and 4, 53.5 for 8 and 3, 61.3 for 2 and 5; a clip in place 161.4
-// us for 8 and 3, 163.9 for 4 and 4, 173.8 for 2 and 6.
+// the norms and of the products. On an H200 (driver 580.159, CUDA 13.0, torch 2.11, 2026-11-27),
+// 10^8 entries of bfloat16 and float32 in us: norms 52.2 and 92.9 for 4 and 4, 53.5 and 94.2 for 8
+// and 3, 61.3 and 96.2 for 2 and 5; a clip in place 158.9 and 304.5 for 8 and 2, 160.0 and 304.0
+// for 8 and 3, 162.6 and 307.7 for 4 and 4; one that leaves all as it is 53.5 for 8 and 2, 54.0
+// for 8 and 3.
 #ifndef BATCH
 #define BATCH 4
 #endif
@@ -15,7 +17,7 @@
 #define BATCH_SCALE 8
 #endif
 #ifndef RESIDENT_SCALE
-#define RESIDENT_SCALE 3
+#define RESIDENT_SCALE 2
 #endif
 #ifndef KINDS  // bits of the kinds of leaves that are compiled for
 #define KINDS 15
@@ -83,7 +85,7 @@ __device__ inline void save(void *to, Words v) {
 }
 
 // Likewise, if there is something to be read; else the words stay as they are. Norms leave nothing
-// in the first cache, which is 1.3 us of 54 there (see above); products are slower by it.
+// in the first cache, which saves 1.3 us of 54 there (see above); products are slower by it.
 template <bool once> __device__ inline void load_if(Words &v, const void *from, bool there) {
 #if __CUDA_ARCH__ >= 700
     if (once)

@@ -92,7 +92,7 @@ class Room:
         self._fresh: dict[int, int] = {}
         self.norm_blocks = 4
         """Blocks of the norms a multiprocessor; 0 for one a chunk."""
-        self.map_blocks = 3
+        self.map_blocks = 2
         """Blocks of the products a multiprocessor; 0 for one a chunk."""
 
     def clip(
