@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fused_host
-from agclip_backends._cuda import fused
+from agclip_backends._cuda import kept
 from agclip_backends._cuda import table as _table
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import INLINE
@@ -61,12 +61,12 @@ def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host):
 
 
 def test_tables_are_not_kept_for_ever(room):
-    for _ in range(fused.MOST_TABLES + 9):
+    for _ in range(kept.MOST_TABLES + 9):
         room.clip([np.ones(3, np.float32)], None, Terms(), 1.0)
-    kept = [np.ones(3, np.float32) for _ in range(fused.MOST_TABLES + 9)]
-    for x in kept:
+    leaves = [np.ones(3, np.float32) for _ in range(kept.MOST_TABLES + 9)]
+    for x in leaves:
         room.clip([x], None, Terms(), 1.0)
-    assert len(room._tables) == fused.MOST_TABLES
+    assert len(room._tables) == kept.MOST_TABLES
 
 
 def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, host):
@@ -128,7 +128,7 @@ def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(room, host
     host.capturing = False
     assert host.uploads == 2
     assert [step[0] for step in host.recorded] == ["run"] * 4
-    for i in range(fused.MOST_TABLES + 1):
+    for i in range(kept.MOST_TABLES + 1):
         room.clip([entries("float32", 9, i)], None, Terms(), 1.0)
     assert len(room._captured) == 1
 

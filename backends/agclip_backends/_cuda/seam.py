@@ -12,7 +12,8 @@ from typing import Any
 
 from agclip import config
 from agclip._backends.contract import Decided, Terms
-from agclip_backends._cuda.fused import Room, UnavailableError
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.kept import UnavailableError
 
 
 class Seam:

@@ -17,6 +17,7 @@ from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
+from agclip_backends.torch.misplaced import misplaced
 from agclip_backends.torch.scale import whole
 from agclip_backends.torch.sums import PIECE
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
@@ -161,7 +162,7 @@ _plain = Backend(
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
-    misplaced=tensors.misplaced,
+    misplaced=misplaced,
     unwritable=_unwritable,
     memory=tensors.memory,
     usable=_usable,

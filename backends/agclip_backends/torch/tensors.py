@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip._backends.batch import Known
 from agclip._backends.dtypes import Kind, kind_named
-from agclip._trees.misplaced import Misplaced
 from agclip._typing import Access
 from agclip_backends import _memory
 from agclip_backends._host import tables
@@ -33,10 +32,6 @@ _KINDS = {
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
 _CODES = {dtype: tables.CODES[kind.name] for dtype, kind in _KINDS.items()}
-_GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
-_MEANT = (
-    "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
-)
 _is_cpu, _is_cuda, _is_nested = map(attrgetter, ("is_cpu", "is_cuda", "is_nested"))
 _get_device = torch.Tensor.get_device
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
@@ -180,34 +175,6 @@ def unserved(x: torch.Tensor) -> str | None:
     if hasattr(type(x), "full_tensor"):
         return "is a DTensor, of which every process holds a part,"
     return f"is a {type(x).__qualname__}, which carries out operations itself,"
-
-
-def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
-    """Return the first parameter, module or optimizer in the place of a gradient.
-
-    Where gradients are recorded that is a `Parameter` that requires grad, and any other leaf of
-    autograd that has its gradient already: one without is an input of a function that is to be
-    differentiated, and so are gradients that have a graph. Elsewhere weights may be what is to be
-    clipped: those that have a gradient are reported as a doubt.
-    """
-    recording = torch.is_grad_enabled()
-    if isinstance(leaves, Known) and (
-        recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
-    ):
-        return None  # `survey` has found that none requires grad, or the first is no parameter
-    asked = not watched()
-    for i, x in enumerate(leaves):
-        if isinstance(x, (torch.nn.Module, torch.optim.Optimizer)):
-            kind = "a module" if isinstance(x, torch.nn.Module) else "an optimizer"
-            return Misplaced(i, f"{kind} ({type(x).__name__})", f"{_GRADIENTS}.", wrong=True)
-        if not isinstance(x, torch.Tensor) or not x.requires_grad:
-            continue
-        trained = asked and x.is_leaf and x.grad is not None
-        if (recording and isinstance(x, torch.nn.Parameter)) or trained:
-            return Misplaced(
-                i, "a parameter, which requires grad,", f"{_GRADIENTS}{_MEANT}", wrong=recording
-            )
-    return None
 
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
