@@ -149,7 +149,9 @@ class Room(Kept):
             with self._lock:
                 # The norms have left a counter at zero for the products that come next. Others go
                 # without: every block has its one chunk then.
-                counted = self._fresh.pop(work.workspace.address, None) == work.number
+                counted = self._fresh.get(work.workspace.address) == work.number
+                if counted:
+                    del self._fresh[work.workspace.address]
                 blocks = self.map_blocks if counted else 0
                 self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
         self.library.written(work.targets)

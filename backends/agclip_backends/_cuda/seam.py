@@ -39,6 +39,9 @@ class Seam:
         library, room = self.room.library, self.room
         if not self._takes(leaves, terms, (bound, loss_scale)):
             return None
+        # Before memory is taken for new ones.
+        if not inplace and library.describe(leaves) is None:
+            return None
         with library.on(leaves):
             targets = None if inplace else [library.like(leaf) for leaf in leaves]
             try:
@@ -69,7 +72,8 @@ class Seam:
         if not self._takes(leaves, None, ()):
             return None
         described = library.describe(leaves)
-        assert described is not None, "the leaves have been described before"
+        if described is None:
+            return None
         bounds: list[set[tuple[float, float]]] = [set(), set(), set(), set()]
         for kind, low, high in zip(described.kinds, lows, highs, strict=True):
             bounds[kind].add((low, high))
@@ -91,7 +95,7 @@ class Seam:
         library = self.room.library
         if self.unavailable is not None or config.current().accelerate == "off":
             return False
-        return library.takes(leaves, terms, scalars) and library.describe(leaves) is not None
+        return library.takes(leaves, terms, scalars)
 
     def _go_without(self, error: UnavailableError) -> None:
         self.unavailable = str(error)
