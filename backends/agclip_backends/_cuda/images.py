@@ -46,18 +46,21 @@ def _path(
 
 def _folder() -> Path | None:
     named = os.environ.get(VARIABLE, "").strip()
-    if named:
-        return None if named.lower() == "none" else Path(named) / "cuda"
+    if named.lower() == "none":
+        return None
+    try:
+        return Path(named).expanduser() / "cuda" if named else _users() / "agclip" / "cuda"
+    except RuntimeError:  # there is no home
+        return None
+
+
+def _users() -> Path:
+    """Return the user's cache directory."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
     else:
         base = os.environ.get("XDG_CACHE_HOME")
-    if base and Path(base).is_absolute():
-        return Path(base) / "agclip" / "cuda"
-    try:
-        return Path.home() / ".cache" / "agclip" / "cuda"
-    except RuntimeError:  # there is no home
-        return None
+    return Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
 
 
 def _read(path: Path) -> bytes | None:
