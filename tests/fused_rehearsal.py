@@ -73,9 +73,17 @@ def _survey(leaves, types, inplace):
 @contextlib.contextmanager
 def device(seam):
     """Have CPU tensors taken for those of a device, and clipped through a seam if there is one."""
-    there = {name: getattr(cuda, name) for name in ("sum_squares", "scale", "scale_", "total")}
+    own = agclip.get_backend("torch")
+    there = {name: getattr(cuda, name) for name in ("sum_squares", "scale_", "total")}
+
+    def scale(xp, leaves, factor):
+        # Complex leaves are taken apart before.
+        way = own.scale if any(map(torch.is_complex, leaves)) else cuda.scale
+        return way(xp, leaves, factor)
+
     made = dataclasses.replace(
-        agclip.get_backend("torch"),
+        own,
+        scale=scale,
         access=lambda x: "sync" if tensors.access(x) == "free" else tensors.access(x),
         keeps_bits=lambda _: True,
         survey=_survey,
