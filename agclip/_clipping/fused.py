@@ -24,9 +24,10 @@ _EACH = (
 
 
 def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
-    """Return a clip that the backend has decided on; None if it leaves it to the program."""
-    if not call.simple:
-        return None
+    """Return a clip that the backend has decided on; None if it leaves it to the program.
+
+    It is for calls that are `StaticArgs.simple` alone, and so is `norms`.
+    """
     plan = call.plan
     terms = Terms(plan.joint, plan.order, plan.nonfinite, _shrink(call, inputs), plan.weights)
     return call.backend.fused(
@@ -46,8 +47,7 @@ def _shrink(call: StaticArgs, inputs: Inputs) -> tuple[float, float, float, floa
 def norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]] | None:
     """Return the norm of all leaves, and with `Plan.record` those of each; None likewise."""
     plan = call.plan
-    if not call.simple or not plan.joint:
-        return None
+    assert plan.joint, "there is one norm of all leaves"
     # In place, but never written: so no memory is taken for new leaves.
     decided = call.backend.fused(
         inputs.arrays,

@@ -109,7 +109,7 @@ def program(
     call: StaticArgs, inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return what `Outcome` holds, from the arrays: a pure function."""
-    decided = fused.clip(call, inputs)
+    decided = fused.clip(call, inputs) if call.simple else None
     if decided is not None:
         made = [decided] if call.inplace else decided.new()
         return made, [] if decided.norm is None else [decided.norm], decided.details, None
@@ -143,7 +143,7 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
 
 
 def _norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]]:
-    found = fused.norms(call, inputs)
+    found = fused.norms(call, inputs) if call.simple else None
     if found is not None:
         return found
     return reported(call, measure(call, inputs), inputs)

@@ -9,7 +9,9 @@ from typing import Any
 import cupy
 import numpy as np
 
+from agclip._backends.batch import Known
 from agclip._backends.contract import Details, Terms
+from agclip._backends.dtypes import kind_of
 from agclip_backends._cuda import driver
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
@@ -17,6 +19,7 @@ from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import KINDS as _NAMES
 from agclip_backends._cuda.source import THREADS
 from agclip_backends._cuda.table import Described, Place
+from agclip_backends._memory import apart
 from agclip_backends.cupy import devices
 
 _KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
@@ -136,6 +139,20 @@ class CupyLibrary:
 
     def like(self, leaf: Any) -> Any:
         return cupy.empty_like(leaf)
+
+
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
+    """Return dense arrays on one device as `Known`: what each would be asked for is asked once."""
+    if types != {cupy.ndarray} or len({leaf.data.device_id for leaf in leaves}) > 1:
+        return None
+    described = room.library.describe(leaves)
+    if described is None:
+        return None
+    kinds = frozenset(kind_of(dtype) for dtype in {leaf.dtype for leaf in leaves})
+    addresses, counts = described[:2]
+    ends = [address + leaf.nbytes for address, leaf in zip(addresses, leaves, strict=True)]
+    distinct = inplace and apart(addresses, ends)
+    return Known(leaves, kinds, sum(counts), "sync", distinct=distinct)
 
 
 room = Room(CupyLibrary())
