@@ -17,13 +17,13 @@ def library(tmp_path_factory):
 
 
 @pytest.fixture
-def host(library):
+def host_library(library):
     return fused_host.HostLibrary(library)
 
 
 @pytest.fixture
-def room(host):
-    return Room(host)
+def room(host_library):
+    return Room(host_library)
 
 
 @pytest.fixture(params=[*fused_cases.NARROW, "float64"])

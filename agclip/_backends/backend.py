@@ -61,7 +61,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
             then nothing has to be picked for leaves that may be within the bound.
         survey: `(leaves, types, inplace)` → the leaves, of these types, as `Known`, if all are
-            ordinary arrays, on one device, and can be overwritten if `inplace`; None, and each leaf is
+            ordinary arrays, on one device, that can be overwritten if `inplace`; None, and each is
             asked for itself. Those that it knows are not asked for `refuse`, `unwritable` and
             `access`.
         refuse: `(x)` → why an object of this library is no dense array, or None.

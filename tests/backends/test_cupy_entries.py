@@ -33,7 +33,7 @@ def namespace(monkeypatch, entries):
 
     monkeypatch.setattr(module, "cupy", np)
     monkeypatch.setattr(module, "xp", agclip.get_backend("numpy").xp)
-    monkeypatch.setattr(module, "_cupy_entries", entries)
+    monkeypatch.setattr(module, "entries", entries)
     return module
 
 

@@ -32,14 +32,14 @@ def adapter(kernels):
     import agclip_backends.cupy.adapter as module
 
     def places(leaves):
-        return [("cpu", [i for i, x in enumerate(leaves) if module._cuda.fits(module._DRIVER, x)])]
+        return [("cpu", [i for i, x in enumerate(leaves) if module.calls.fits(module._DRIVER, x)])]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "cupy", np)
         patch.setattr(module, "_DRIVER", cuda_host.HostDriver(kernels))
         patch.setattr(module, "_places", places)
         patch.setattr(module, "on", lambda _: contextlib.nullcontext())
-        patch.setattr(module, "_cupy_entries", cuda_host.HostEntries(kernels))
+        patch.setattr(module, "entries", cuda_host.HostEntries(kernels))
         patch.setattr(module, "_empty_like", np.empty_like)
         patch.setattr(module, "BLOCK", 64)
         yield module
