@@ -17,13 +17,13 @@ def library(tmp_path_factory):
 
 
 @pytest.fixture
-def host(library):
+def host_library(library):
     return fused_host.HostLibrary(library)
 
 
 @pytest.fixture
-def room(host):
-    return Room(host)
+def room(host_library):
+    return Room(host_library)
 
 
 @pytest.fixture(params=[*fused_cases.NARROW, "float64"])
@@ -34,3 +34,18 @@ def dtype(request):
 @pytest.fixture(params=fused_cases.NARROW)
 def narrow(request):
     return fused_cases.dtype_named(request.param)
+
+
+@pytest.fixture(scope="module")
+def seam(library):
+    """The kernels as fields of a backend, on CPU tensors."""
+    return pytest.importorskip("fused_rehearsal", reason="PyTorch is not installed").seam(library)
+
+
+@pytest.fixture
+def seam_host(seam):
+    """What the seam has launched in a test."""
+    host = seam.room.library.host
+    host.launches.clear()
+    host.recorded.clear()
+    return host

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 
+import agclip
+import fake_cuda
 import fused_host
+from agclip._backends import kernels, powers, registry
+from agclip._backends.batch import Known
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.table import Place
+from agclip_backends.torch import cuda, tensors
 from agclip_backends.torch.fused import TorchLibrary
 
 
@@ -31,6 +41,12 @@ class CpuLibrary(TorchLibrary):
         kind = {torch.float32: 2, torch.float64: 3}.get(x.dtype)
         return None if kind is None or x.ndim else (x.data_ptr(), kind)
 
+    def _here(self, leaves):
+        return True
+
+    def on(self, leaves):
+        return contextlib.nullcontext()
+
     def _device(self, place):
         return torch.device("cpu")
 
@@ -45,6 +61,48 @@ class CpuLibrary(TorchLibrary):
 
     def launch(self, place, function, grid, parameters, *, follows):
         self.host.launch(place, function, grid, parameters, follows=follows)
+
+
+def _survey(leaves, types, inplace):
+    found = tensors.survey(leaves, types, inplace)
+    if found is None:
+        return None
+    return Known(found, found.kinds, found.entries, "sync", distinct=found.distinct)
+
+
+@contextlib.contextmanager
+def device(seam):
+    """Have CPU tensors taken for those of a device, and clipped through a seam if there is one."""
+    own = agclip.get_backend("torch")
+    there = {name: getattr(cuda, name) for name in ("sum_squares", "scale_", "total")}
+
+    def scale(xp, leaves, factor):
+        # Complex leaves are taken apart before.
+        way = own.scale if any(map(torch.is_complex, leaves)) else cuda.scale
+        return way(xp, leaves, factor)
+
+    made = dataclasses.replace(
+        own,
+        scale=scale,
+        access=lambda x: "sync" if tensors.access(x) == "free" else tensors.access(x),
+        keeps_bits=lambda _: True,
+        survey=_survey,
+        branch=kernels.select,
+        abs_max=kernels.abs_max,
+        power_sums=powers.power_sums,
+        clip=kernels.nothing if seam is None else seam.clip,
+        fused=kernels.nothing if seam is None else seam.fused,
+        **there,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._registered, "torch", made)
+        with fake_cuda._no_types_known():
+            yield
+
+
+def seam(library):
+    """The seam of kernels that have been compiled for the host."""
+    return Seam(Room(CpuLibrary(fused_host.HostLibrary(library))))
 
 
 def library():

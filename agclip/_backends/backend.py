@@ -101,6 +101,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     run: contract.Run = kernels.run
     clip: contract.Clip = kernels.nothing
     survey: contract.Survey = kernels.nothing
+    fused: contract.Fused = kernels.nothing
     access: Callable[[Array], Access] = kernels.access
     replays: Callable[[], bool] = kernels.replays
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits

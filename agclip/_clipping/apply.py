@@ -7,7 +7,7 @@ from typing import Any
 
 from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Factor
+from agclip._backends.contract import Decided, Factor
 from agclip._backends.dtypes import kind_of
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
@@ -94,8 +94,15 @@ def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
     )
 
 
-def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) -> None:
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
+    if isinstance(made[0], Decided):
+        made[0].overwrite()
+    else:
+        _overwrite(call, arrays, made)
+
+
+def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     backend = call.backend
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):

@@ -48,6 +48,10 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
+    if loss_scale is None and leaves.access() == "sync":
+        done = _at_once(leaves, low, high, inplace=inplace)
+        if done is not None:
+            return done
     backend = leaves.backend
     with backend.context():
         groups = value_bounds.grouped(leaves)
@@ -69,6 +73,27 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
         ends = Ends(groups.spread(lows), groups.spread(highs), loss_scale)
         new = backend.run(program, (way,), (leaves.arrays, ends))
     if inplace and foreign:
+        leaves.overwrite(new)
+    return new
+
+
+def _at_once(leaves: Leaves, low: Any, high: Any, *, inplace: bool) -> Sequence[Array] | None:
+    """Have the backend clip to two numbers, where an array of a number is a launch of its own."""
+    kinds = set(leaves.kinds)
+    if any(kind.family != "real" or kind.stored for kind in kinds):
+        return None
+    ends = []
+    for bound, infinity in ((low, -math.inf), (high, math.inf)):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, numbers.Real)):
+            return None
+        end = {
+            kind: value_bounds.rounded(infinity if bound is None else bound, kind) for kind in kinds
+        }
+        ends.append([end[kind] for kind in leaves.kinds])
+    backend, foreign = leaves.backend, leaves.originals is not None
+    lows, highs = ends
+    new = backend.clip(backend.xp, leaves.arrays, lows, highs, inplace and not foreign)
+    if new is not None and inplace and foreign:
         leaves.overwrite(new)
     return new
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
-from agclip._clipping import arguments
+from agclip._backends.contract import Details
+from agclip._clipping import arguments, fused
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import decisions
 from agclip._clipping.limits import limits
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
-from agclip._clipping.record import Details, details, reported
+from agclip._clipping.record import details, reported
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._typing import Array, Scalar, Tree
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
     bound: Scalar | None
     """The bound as it was checked."""
     results: Sequence[Any] = ()
-    """The new leaves; in place the decisions on the groups."""
+    """The new leaves; in place the decisions on the groups, or the one that a backend made."""
     norms: Sequence[Array] = ()
     """The norm before clipping, if there is but one."""
     record: Details | None = None
@@ -108,6 +109,10 @@ def program(
     call: StaticArgs, inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return what `Outcome` holds, from the arrays: a pure function."""
+    decided = fused.clip(call, inputs) if call.simple else None
+    if decided is not None:
+        made = [decided] if call.inplace else decided.new()
+        return made, [] if decided.norm is None else [decided.norm], decided.details, None
     plain = inputs.use_norm is None
     found = measured(call, inputs.arrays) if plain else measure(call, inputs)
     return finish(call, found, inputs)
@@ -144,6 +149,9 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
 
 
 def _norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]]:
+    found = fused.norms(call, inputs) if call.simple else None
+    if found is not None:
+        return found
     return reported(call, measure(call, inputs), inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -66,6 +67,8 @@ class StaticArgs(NamedTuple):
     """Whether the leaves are parts of arrays: the caller alone knows the norm."""
     inplace: bool = False
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
+    simple: bool = False
+    """Whether `Backend.fused` may be asked: see there."""
 
     @property
     def m(self) -> Namespace:
@@ -93,11 +96,12 @@ class Inputs(NamedTuple):
 def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
     """Return the static part of a call on leaves: here alone it is decided what scalars are."""
     backend, loss_scale, use_norm = leaves.backend, inputs.loss_scale, inputs.use_norm
+    access = leaves.access()
     free = (
         type(inputs.bound) is float
         and (loss_scale is None or type(loss_scale) is float)
         and (use_norm is None or type(use_norm) is float)
-        and leaves.access() == "free"
+        and access == "free"
     )
     along = plan.axes is not None
     return StaticArgs(
@@ -109,4 +113,18 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         sharded=inputs.use_norm is not None and backend.partial(inputs.arrays) is not None,
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
+        simple=access == "sync" and inputs.use_norm is None and _simple(plan),
+    )
+
+
+def _simple(plan: Plan) -> bool:
+    """Tell whether a plan is one that `Backend.fused` has the terms for."""
+    return (
+        plan.axes is None
+        and not plan.per_example
+        and plan.limits is None
+        and plan.nonfinite != "error"
+        and plan.order in (1.0, 2.0, math.inf)
+        # The largest of all entries is the same in whatever order they are looked at.
+        and not (plan.reproducible and plan.order != math.inf)
     )

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Details
 from agclip._clipping.measure import settle, value_of, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Scalar
-
-
-class Details(NamedTuple):
-    """0-d arrays of the leaves' library: nothing here has been read."""
-
-    norm: Array
-    """The norm of all leaves before clipping, without the loss scale."""
-    leaf_norms: list[Array]
-    """The norm of each leaf, likewise."""
-    scale: Array
-    """The smallest number a group has been multiplied by, the loss scale aside."""
-    clipped: Array
-    """Whether a finite group exceeded its bound."""
-    nonfinite: Array
-    """Whether a group held a NaN or an infinity."""
 
 
 def details(

@@ -60,6 +60,10 @@ class Groups(NamedTuple):
         return [values[k] for k in self.group]
 
 
+_LOWEST = {"float16": -13}
+"""The exponents of the smallest normal numbers, as `frexp` has them; -125 if not among these."""
+
+
 def grouped(leaves: Leaves) -> Groups:
     """Group leaves by dtype and device."""
     backend, arrays = leaves.backend, leaves.arrays
@@ -130,15 +134,29 @@ def _numbers(name: str, bound: Any, leaves: Leaves, groups: Groups) -> list[Arra
 
 def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
-    # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
-    value = int(bound) if isinstance(bound, numbers.Integral) else _checks.as_float(bound)
-    if abs(value) < math.inf or not kind.infinite:
-        value = min(max(value, kind.lowest), kind.largest)
-    value = float(value) if kind.family == "real" else int(value)
+    value = _in_range(bound, kind)
     wide = kind.family == "real" and devices.compiled_around(backend, leaf)
     dtype = backend.wide(backend.xp, leaf) if wide else leaf.dtype
     made = devices.constant(backend, value, dtype, leaf)
     return kernels.cast(backend.xp, made, leaf.dtype)
+
+
+def _in_range(bound: Any, kind: Kind) -> float:
+    """Return a bound as a number in the range of a kind: a float, or an int for integers."""
+    # Not as it is: a narrow scalar of NumPy's overflows when it is compared with a wide number.
+    value = int(bound) if isinstance(bound, numbers.Integral) else _checks.as_float(bound)
+    if abs(value) < math.inf or not kind.infinite:
+        value = min(max(value, kind.lowest), kind.largest)
+    return float(value) if kind.family == "real" else int(value)
+
+
+def rounded(bound: Any, kind: Kind) -> float:
+    """Return a bound as the nearest number of a real kind, a float; ties go to the even one."""
+    value = _in_range(bound, kind)
+    if value == 0 or math.isinf(value) or kind.precision == 53:
+        return value
+    exponent = max(math.frexp(value)[1], _LOWEST.get(kind.name, -125)) - kind.precision
+    return math.ldexp(round(math.ldexp(value, -exponent)), exponent)
 
 
 def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:

@@ -14,9 +14,11 @@ from agclip.config._settings import KEYS, Layer, Setting
 PREFIX = "AGCLIP_"
 FILE = "AGCLIP_CONFIG"
 """Names a file; empty or "none" switches the search for files off."""
+CACHE = "AGCLIP_CACHE"
+"""Names the directory of kernels that backends have compiled; "none" keeps nothing on disk."""
 
 _SETTINGS = {PREFIX + key.upper(): key for key in KEYS}
-_VARIABLES = (*_SETTINGS, FILE, entry_points.BLOCK, "AGCLIP_REQUIRE_BACKENDS")
+_VARIABLES = (*_SETTINGS, FILE, entry_points.BLOCK, CACHE, "AGCLIP_REQUIRE_BACKENDS")
 _said: set[str] = set()
 
 

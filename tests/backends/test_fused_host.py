@@ -55,14 +55,14 @@ def test_a_joint_clip_has_the_bits_of_numpys(room, narrow, bound, offset):
 
 
 @pytest.mark.parametrize("bound", [1.5, 1e9])
-def test_leaves_of_all_dtypes_go_together(room, host, bound):
+def test_leaves_of_all_dtypes_go_together(room, host_library, bound):
     names = [*NARROW, "float64"]
     leaves = [
         moved(entries(dtype_named(name), n, n), i % 5)
         for i, (n, name) in enumerate(itertools.product(SIZES, names))
     ]
     agrees(room, leaves, bound, exact=False)
-    assert host.launches == ["agclip_norm_2", "agclip_norm_2_again", "agclip_product"] * 2
+    assert host_library.launches == ["agclip_norm_2", "agclip_norm_2_again", "agclip_product"] * 2
 
 
 def test_complex_leaves_are_twice_as_many_numbers(room):
@@ -73,9 +73,9 @@ def test_complex_leaves_are_twice_as_many_numbers(room):
     assert x.tobytes() == wanted[0].tobytes()
 
 
-def test_two_launches_are_enough(room, host, narrow):
+def test_two_launches_are_enough(room, host_library, narrow):
     room.clip([entries(narrow, 100) for _ in range(200)], None, Terms(), 1.0)
-    assert host.launches == ["agclip_norm_2", "agclip_product"]
+    assert host_library.launches == ["agclip_norm_2", "agclip_product"]
 
 
 def test_nothing_beyond_a_leaf_is_written(room, dtype):
@@ -154,7 +154,7 @@ def test_all_numbers_of_half_types_are_rounded_as_numpys_are(room, name):
     agrees(room, [x], float(np.linalg.norm(x.astype(float))) * 0.7)
 
 
-def test_each_leaf_has_its_own_norm(room, host, narrow):
+def test_each_leaf_has_its_own_norm(room, host_library, narrow):
     leaves = [entries(narrow, n, n) for n in SIZES] * 20
     leaves = [x.copy() for x in leaves]
     weights = tuple(0.5 + i % 7 for i in range(len(leaves)))
@@ -162,7 +162,7 @@ def test_each_leaf_has_its_own_norm(room, host, narrow):
     done = room.clip(leaves, None, EACH._replace(weights=weights), 0.25)
     assert sum(differing(x, y) for x, y in zip(leaves, wanted, strict=True)) == 0
     assert done.norm is None
-    assert host.launches == ["agclip_norm_2", "agclip_product"]
+    assert host_library.launches == ["agclip_norm_2", "agclip_product"]
     limited = [bool(state(done, i) & LIMITED) for i in range(len(SIZES))]
     assert limited == [n > 1 for n in SIZES] or limited[2:] == [True] * (len(SIZES) - 2)
 
@@ -201,14 +201,14 @@ def test_norms_of_the_other_orders(room, narrow, order, value):
 
 
 @pytest.mark.parametrize("order", [1.0, 3.0])
-def test_orders_that_are_not_covered_are_left_alone(room, host, order):
+def test_orders_that_are_not_covered_are_left_alone(room, host_library, order):
     x = np.ones(3)
     assert room.clip([x], None, Terms(order=order), 0.5) is None
-    assert host.launches == []
+    assert host_library.launches == []
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3])
-def test_entries_are_bounded_in_one_launch(room, host, dtype, offset):
+def test_entries_are_bounded_in_one_launch(room, host_library, dtype, offset):
     low, high = (float(np.asarray(x).astype(dtype)) for x in (-0.3, 0.7))
     leaves = [moved(entries(dtype, n, n), offset) for n in SIZES]
     leaves[3][:4] = np.nan, np.inf, -np.inf, -0.0
@@ -218,4 +218,4 @@ def test_entries_are_bounded_in_one_launch(room, host, dtype, offset):
     assert room.within(leaves, None, (low,) * 4, (high,) * 4)
     for found in (leaves, targets):
         assert sum(differing(x, y) for x, y in zip(found, wanted, strict=True)) == 0
-    assert host.launches == ["agclip_within"] * 2
+    assert host_library.launches == ["agclip_within"] * 2

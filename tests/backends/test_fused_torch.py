@@ -82,7 +82,7 @@ def test_a_product_saved_before_a_clip_is_not_used_after_it(torch_room):
     ],
 )
 def test_which_tensors_the_kernels_take(torch_room, made, taken):
-    described = torch_room._library.describe([torch.ones(3), made()])
+    described = torch_room.library.describe([torch.ones(3), made()])
     assert (described is not None) == taken
 
 

@@ -71,10 +71,11 @@ def _make_current(device: int) -> None:
 def load(image: bytes, device: int) -> Any:
     """Load a compiled module into the current context, that of the device."""
     module = ctypes.c_void_p()
-    status = _driver().cuModuleLoadData(ctypes.byref(module), image)
-    if status == _NO_CONTEXT:
-        _make_current(device)
+    with not_captured():
         status = _driver().cuModuleLoadData(ctypes.byref(module), image)
+        if status == _NO_CONTEXT:
+            _make_current(device)
+            status = _driver().cuModuleLoadData(ctypes.byref(module), image)
     _check(status, "loading the kernels")
     return module
 
@@ -148,7 +149,7 @@ def constant(data: bytes) -> int:
     """
     driver, address, stream = _driver(), ctypes.c_uint64(), ctypes.c_void_p()
     size = ctypes.c_size_t(len(data))
-    with _not_captured():
+    with not_captured():
         _check(driver.cuMemAlloc_v2(ctypes.byref(address), size), "taking memory")
         _check(driver.cuStreamCreate(ctypes.byref(stream), 1), "making a stream")
         try:
@@ -161,7 +162,7 @@ def constant(data: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _not_captured() -> Iterator[None]:
+def not_captured() -> Iterator[None]:
     """Let a thread do what a capture elsewhere has no part in."""
     driver, mode = _driver(), ctypes.c_int(2)  # CU_STREAM_CAPTURE_MODE_RELAXED
     exchange = driver.cuThreadExchangeStreamCaptureMode
@@ -170,6 +171,14 @@ def _not_captured() -> Iterator[None]:
         yield
     finally:
         _check(exchange(ctypes.byref(mode)), "returning to the capture's mode")
+
+
+def compiler_version(major: int) -> tuple[int, int]:
+    """Return the version of NVRTC."""
+    first, second = ctypes.c_int(), ctypes.c_int()
+    nvrtc = _nvrtc(major)
+    nvrtc.nvrtcVersion(ctypes.byref(first), ctypes.byref(second))
+    return first.value, second.value
 
 
 def compile_source(

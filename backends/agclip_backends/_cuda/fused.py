@@ -13,59 +13,50 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip_backends._cuda.fused_source import INLINE, NORMS, RECORD
+from agclip._backends.contract import Terms
+from agclip_backends._cuda.fused_source import NORMS, RECORD
+from agclip_backends._cuda.kept import Kept, Workspace
 from agclip_backends._cuda.table import (
     Clipped,
-    Described,
     Library,
     Numbers,
     Place,
     Table,
-    Terms,
     bound_arguments,
     clip_arguments,
-    overlap,
-    packed,
-    template,
+    once,
+    report_arguments,
 )
 
 _POINTER = ctypes.c_void_p * 1
-_SQUARES_AGAIN = "agclip_norm_2_again"
-_PER_THREAD = 2
-"""The handle of the default stream of the calling thread, whichever that is."""
-
-MOST_TABLES = 64
-"""Tables that are kept."""
+_SQUARES_AGAIN, _REPORT = "agclip_norm_2_again", "agclip_report"
+_EVERY = 15
+"""All kinds of leaves, as bits."""
 
 
-def _words(leaves: int) -> int:
-    """Return the words of 8 bytes that counters take: three, and one a leaf, of 4 bytes each."""
-    return (leaves + 4) // 2
+class Work(NamedTuple):
+    """A clip whose norms and decisions have been launched, and whose products have not."""
+
+    place: Place
+    table: Table
+    args: Any
+    workspace: Workspace
+    number: int
+    """Of the launch of the norms: those of another one may come before the products."""
+    clipped: Clipped
+    targets: Sequence[Any]
 
 
-class _Workspace(NamedTuple):
-    memory: Any
-    address: int
-    leaves: int
-    doubles: int
-
-    @property
-    def partial(self) -> int:
-        return self.address + 8 * _words(self.leaves)
-
-
-class Room:
+class Room(Kept):
     """The kernels for the arrays of one library."""
 
     def __init__(self, library: Library) -> None:
         """Begin with nothing kept."""
-        self._library = library
-        self._tables: dict[Any, Table] = {}
-        self._workspaces: dict[Any, _Workspace] = {}
-        self._functions: dict[Any, Any] = {}
-        self._processors: dict[int, int] = {}
+        super().__init__(library)
         self._kept: list[Any] = []
-        self._captured: dict[Any, Table] = {}
+        self._lock = threading.Lock()
+        self._launched = 0
+        self._fresh: dict[int, int] = {}
         self.norm_blocks = 4
         """Blocks of the norms a multiprocessor; 0 for one a chunk."""
         self.map_blocks = 2
@@ -91,7 +82,36 @@ class Room:
         Returns:
             The norm and the decisions; None, and nothing done, if the kernels do not take the call.
         """
-        library = self._library
+        work = self.decide(sources, targets, terms, bound, loss_scale)
+        if work is None:
+            return None
+        self.apply(work)
+        return work.clipped
+
+    def decide(
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any] | None,
+        terms: Terms,
+        bound: Any,
+        loss_scale: Any = None,
+        *,
+        record: bool = False,
+    ) -> Work | None:
+        """Launch the first part of a clip: the arguments are those of `clip`.
+
+        Args:
+            sources: The leaves.
+            targets: Where the products are going to be written.
+            terms: What is done.
+            bound: The bound.
+            loss_scale: The loss scale.
+            record: Whether `Clipped.details` are wanted.
+
+        Raises:
+            UnavailableError: If a kernel cannot be compiled or loaded; nothing has been done then.
+        """
+        library = self.library
         described = library.describe(sources) if sources else None
         if described is None or terms.order not in NORMS:
             return None
@@ -101,26 +121,83 @@ class Room:
         table = self._table(place, described, sources, targets, terms.weights)
         if table is None or (terms.order == 1 and table.kinds & 8):
             return None
-        made = self._arguments(place, table, terms, bound, loss_scale)
+        writing: Table | None = table
+        if targets is None and (single := once(described)) is not described:
+            writing = self._table(place, single, sources, None, terms.weights)
+        if writing is None:
+            return None
+        made = self._numbers(place, table, terms, bound, loss_scale)
         if made is None:
             return None
-        args, clipped = made
-        parameters = _POINTER(ctypes.addressof(args))
-        self._launch(place, NORMS[terms.order], table, self.norm_blocks, parameters)
-        if table.kinds & 8 and terms.order == 2:
-            again = _SQUARES_AGAIN
-            self._launch(place, again, table, self.norm_blocks, parameters, follows=True)
-        if table.chunks:
-            product = "agclip_product"
-            self._launch(place, product, table, self.map_blocks, parameters, follows=True)
-        library.written(sources if targets is None else targets)
-        return clipped
+        numbers, workspace, clipped = made
+        self._function(place, "agclip_product", writing.kinds)
+        # Between these launches nobody else may use the workspace of the stream.
+        with self._lock:
+            self._norms(place, table, terms, numbers)
+            if record:
+                clipped = self._reported(place, table, terms, numbers, described.kinds, clipped)
+            self._launched += 1
+            self._fresh[workspace.address] = number = self._launched
+        args = clip_arguments(writing, terms, numbers)
+        return Work(place, writing, args, workspace, number, clipped, targets or sources)
 
-    def _arguments(
+    def apply(self, work: Work) -> None:
+        """Launch the second part: write the products."""
+        place, table = work.place, work.table
+        if table.chunks:
+            parameters = _POINTER(ctypes.addressof(work.args))
+            with self._lock:
+                # The norms have left a counter at zero for the products that come next. Others go
+                # without: every block has its one chunk then.
+                counted = self._fresh.get(work.workspace.address) == work.number
+                if counted:
+                    del self._fresh[work.workspace.address]
+                blocks = self.map_blocks if counted else 0
+                self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
+        self.library.written(work.targets)
+
+    def _norms(self, place: Place, table: Table, terms: Terms, numbers: Numbers) -> None:
+        args = clip_arguments(table, terms, numbers)
+        parameters, blocks = _POINTER(ctypes.addressof(args)), self.norm_blocks
+        self._launch(place, NORMS[terms.order], table, blocks, parameters)
+        if table.kinds & 8 and terms.order == 2:
+            self._launch(place, _SQUARES_AGAIN, table, blocks, parameters, follows=True)
+
+    def _reported(
+        self,
+        place: Place,
+        table: Table,
+        terms: Terms,
+        numbers: Numbers,
+        kinds: Sequence[int],
+        clipped: Clipped,
+    ) -> Clipped:
+        """Return a clip with its details, which one more launch writes."""
+        library, count = self.library, table.number
+        others, others_at = None, 0
+        if table.kinds & 8 and terms.order == 2:
+            # Sums of squares of float64 are those of entries times a power of two, which other
+            # groups of the same leaves have another one of: these are measured by themselves.
+            groups = count if terms.joint else 1
+            others, others_at = library.doubles(place, RECORD * groups + 1)
+            alone = numbers._replace(record=others_at, norm=0, bound_at=0, bound=float("inf"))
+            alone = alone._replace(loss_at=0, loss=1.0, divided=False)
+            self._norms(place, table, Terms(joint=not terms.joint), alone)
+        report, report_at = library.doubles(place, 3 + count + (count + 1) // 2)
+        told = numbers._replace(norm=report_at, partial=others_at)
+        args = report_arguments(table, terms, told)
+        function = self._function(place, _REPORT, _EVERY)
+        parameters = _POINTER(ctypes.addressof(args))
+        library.launch(place, function, 1, parameters, follows=False)
+        if place.capturing and not library.pools_captures:
+            self._kept.append((others, report))
+        return clipped._replace(details=library.details(report, kinds))
+
+    def _numbers(
         self, place: Place, table: Table, terms: Terms, bound: Any, loss_scale: Any
-    ) -> tuple[Any, Clipped] | None:
+    ) -> tuple[Numbers, Workspace, Clipped] | None:
         """Return what the kernels are told, and where they write it down."""
-        library = self._library
+        library = self.library
         at = [(0, 0), (0, 0)]
         for i, x in enumerate((bound, loss_scale)):
             if x is not None and not isinstance(x, float):
@@ -149,7 +226,7 @@ class Room:
         if place.capturing and not library.pools_captures:
             # A graph writes there whenever it is replayed.
             self._kept.append((workspace, record, norm))
-        return clip_arguments(table, terms, numbers), Clipped(norm, record)
+        return numbers, workspace, Clipped(norm, record)
 
     def within(
         self,
@@ -169,11 +246,13 @@ class Room:
         Returns:
             Whether it has been done.
         """
-        library = self._library
+        library = self.library
         described = library.describe(sources) if sources else None
         place = None if described is None else library.place(sources)
         if described is None or place is None:
             return False
+        if targets is None:
+            described = once(described)
         table = self._table(place, described, sources, targets, None)
         if table is None:
             return False
@@ -183,93 +262,3 @@ class Room:
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
             library.written(sources if targets is None else targets)
         return True
-
-    def _launch(
-        self,
-        place: Place,
-        name: str,
-        table: Table,
-        blocks: int,
-        parameters: Any,
-        *,
-        follows: bool = False,
-    ) -> None:
-        key = (place.device, name, table.kinds)
-        function = self._functions.get(key)
-        if function is None:
-            function = self._library.function(place, name, table.kinds)
-            self._functions[key] = function
-        grid = table.chunks
-        if blocks:
-            processors = self._processors.get(place.device)
-            if processors is None:
-                processors = self._library.processors(place)
-                self._processors[place.device] = processors
-            grid = min(grid, blocks * processors)
-        self._library.launch(place, function, grid or 1, parameters, follows=follows)
-
-    def _workspace(self, place: Place, table: Table) -> _Workspace:
-        """Return memory whose counters are zero; of this stream, or of one capture, alone."""
-        number, doubles = table.number, table.chunks + table.number
-        if place.capturing:
-            return self._new_workspace(place, number, doubles)
-        key: Any = (place.device, place.stream)
-        if place.stream == _PER_THREAD:
-            key = (*key, threading.get_ident())
-        found = self._workspaces.get(key)
-        if found is None or found.leaves < number or found.doubles < doubles:
-            old = (0, 0) if found is None else (found.leaves, found.doubles)
-            found = self._new_workspace(
-                place, max(1023, 2 * number, old[0]), max(8192, doubles + doubles // 2, old[1])
-            )
-            self._workspaces[key] = found
-        return found
-
-    def _new_workspace(self, place: Place, leaves: int, doubles: int) -> _Workspace:
-        memory, address = self._library.zeros(place, _words(leaves) + doubles)
-        return _Workspace(memory, address, leaves, doubles)
-
-    def _table(
-        self,
-        place: Place,
-        described: Described,
-        sources: Sequence[Any],
-        targets: Sequence[Any] | None,
-        weights: tuple[float, ...] | None,
-    ) -> Table | None:
-        goals = described
-        if targets is not None:
-            found = self._library.describe(targets)
-            if found is None or found[1:] != described[1:]:
-                return None
-            goals = found
-        long = len(described.counts) > INLINE
-        stream = place.stream if long and not place.capturing else 0
-        key = (place.device, stream, described, goals.addresses, weights)
-        # What graphs read stays: it is read whenever they are replayed.
-        tables = self._captured if long and place.capturing else self._tables
-        table = tables.get(key)
-        if table is None:
-            together = self._library.together
-            if not together(place, sources) or overlap(goals):
-                return None
-            if targets is not None and not together(place, targets):
-                return None
-            table = self._new_table(place, described, goals, weights)
-            while tables is self._tables and len(tables) >= MOST_TABLES:
-                tables.pop(next(iter(tables)), None)
-            tables[key] = table
-        return table
-
-    def _new_table(
-        self,
-        place: Place,
-        described: Described,
-        goals: Described,
-        weights: tuple[float, ...] | None,
-    ) -> Table:
-        leaves, chunks, kinds = packed(described, goals, weights)
-        number, inplace = len(described.counts), goals.addresses == described.addresses
-        upload = self._library.upload
-        memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
-        return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)

@@ -15,8 +15,11 @@ a sum of squares has left the range; then it reads the entries again, times a po
 Compilers may be told to flush subnormal float32 numbers to zero (CuPy 14 adds `-ftz=true` to what
 it is given): arithmetic, comparisons and conversions of float32 are spelled out in PTX for that.
 
-The source, `fused.cu`, needs no header, and little enough of CUDA to be compiled as C++ for the
-host as well.
+Where a record is asked for, one more launch of a single block writes all that it shows, into one
+array of which the parts of the record are views.
+
+The source, `fused.cu` and `report.cu`, needs no header, and little enough of CUDA to be compiled as
+C++ for the host as well.
 """
 
 from __future__ import annotations
@@ -40,12 +43,26 @@ FINITE, LIMITED, ACTIVE, ERASED, AGAIN = 1, 2, 4, 8, 16
 
 _SIZES = {"THREADS": THREADS, "CHUNK": CHUNK, "INLINE": INLINE, "RECORD": RECORD}
 
-SOURCE = "".join(f"#define {name} {value}\n" for name, value in _SIZES.items()) + resources.files(
-    "agclip_backends._cuda"
-).joinpath("fused.cu").read_text(encoding="utf-8")
+_FILES = ("fused.cu", "report.cu")
+
+SOURCE = "".join(
+    [
+        *(f"#define {name} {value}\n" for name, value in _SIZES.items()),
+        *(
+            resources.files("agclip_backends._cuda").joinpath(name).read_text(encoding="utf-8")
+            for name in _FILES
+        ),
+    ]
+)
 
 NORMS = {2.0: "agclip_norm_2", 1.0: "agclip_norm_1", float("inf"): "agclip_norm_inf"}
 """The kernel of the first launch, by the order of the norm."""
 
-KERNELS = (*NORMS.values(), "agclip_norm_2_again", "agclip_product", "agclip_within")
+KERNELS = (
+    *NORMS.values(),
+    "agclip_norm_2_again",
+    "agclip_product",
+    "agclip_within",
+    "agclip_report",
+)
 """All kernels; a kernel's place is what the source knows as ONLY."""

@@ -9,8 +9,10 @@ import ctypes
 import itertools
 import struct
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from agclip._backends.contract import Details, Terms
 from agclip_backends._cuda.fused_source import (
     DIVIDED,
     IN_PLACE,
@@ -28,6 +30,7 @@ SIZE = 200 + INLINE * LEAF.size
 _COUNTS = struct.Struct("=iI")  # leaves, chunks
 _VARYING = struct.Struct("=7Q14d")
 _FLAGS = struct.Struct("=4i")
+_ORDER, _LOW = struct.Struct("=d"), 112
 _POLICIES = {"propagate": 0, "error": 0, "zero": ZERO, "skip": SKIP}
 _Args: Any = ctypes.c_char * SIZE
 
@@ -117,19 +120,27 @@ class Library(Protocol):
         """Take note that leaves have been overwritten."""
         ...
 
+    def details(self, report: Any, kinds: Sequence[int]) -> Details:
+        """Return the parts of a report, of which `report.cu` says where they are, as 0-d views."""
+        ...
 
-class Terms(NamedTuple):
-    """What a clip does, apart from its numbers."""
+    def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
+        """Tell whether nobody but the device has to know what is done to leaves.
 
-    joint: bool = True
-    """One norm over all leaves; otherwise each leaf on its own."""
-    order: float = 2.0
-    policy: str = "propagate"
-    """What becomes of a group that is not finite: "propagate", "zero" or "skip"."""
-    shrink: tuple[float, float, float, float] | None = None
-    """Factor on the bound for a strict one, by the kind of leaf; None for a plain bound."""
-    weights: tuple[float, ...] | None = None
-    """For each leaf what the bound is multiplied by, where each leaf is a group."""
+        Args:
+            leaves: The leaves.
+            terms: Of a clip by norms; None for one by entries.
+            scalars: The bound and the loss scale.
+        """
+        ...
+
+    def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
+        """Return a context in which the first leaf's device is current."""
+        ...
+
+    def like(self, leaf: Any) -> Any:
+        """Return a new array with the dtype, shape and strides of a leaf, its entries unset."""
+        ...
 
 
 class Clipped(NamedTuple):
@@ -139,6 +150,8 @@ class Clipped(NamedTuple):
     """The joint norm before clipping, 0-d, float64 if a leaf is, else float32; None for others."""
     record: Any
     """RECORD numbers of float64 a group; the source names them."""
+    details: Details | None = None
+    """What a caller is shown, if asked for."""
 
 
 class Table(NamedTuple):
@@ -216,6 +229,32 @@ def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     _VARYING.pack_into(args, 8, *numbers[:9], *shrink, *(0.0,) * 8)
     _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, table.kind)
     return args
+
+
+def report_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
+    """Return the argument of the kernel that reports: those of the clip, and the order."""
+    args = clip_arguments(table, terms, numbers)
+    _ORDER.pack_into(args, _LOW, terms.order)
+    return args
+
+
+def once(described: Described) -> Described:
+    """Return leaves with those emptied that are another one's memory; others as they are.
+
+    What lies in the same memory is written once, but counts as often as it is there.
+    """
+    if len(set(described.addresses)) == len(described.addresses):
+        return described
+    seen: set[tuple[int, int, int]] = set()
+    counts = list(described.counts)
+    for i, row in enumerate(zip(*described, strict=True)):
+        if row in seen:
+            counts[i] = 0
+        elif row[1]:
+            seen.add(row)
+    return (
+        described if tuple(counts) == described.counts else described._replace(counts=tuple(counts))
+    )
 
 
 def bound_arguments(table: Table, lows: Sequence[float], highs: Sequence[float]) -> Any:

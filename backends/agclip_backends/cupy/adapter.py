@@ -19,6 +19,7 @@ from agclip_backends._probe import kept
 from agclip_backends.cupy import entries
 from agclip_backends.cupy import namespace as xp
 from agclip_backends.cupy.devices import at, on, run, to_device
+from agclip_backends.cupy.fused import seam, survey
 
 BLOCK = 1 << 24
 """Entries of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
@@ -190,9 +191,12 @@ backend = Backend(
     power_sums=_there(adapters.power_sums),
     sums=_there(adapters.sums),
     total=_total,
+    clip=seam.clip,
+    fused=seam.fused,
     scale=_scale,
     scale_=_scale_in_place,
     keeps_bits=lambda _: True,
+    survey=survey,
     unwritable=_unwritable,
     named_device=_named_device,
     at=at,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cupy
 import numpy as np
 
+from agclip._backends.batch import Known
+from agclip._backends.contract import Details, Terms
+from agclip._backends.dtypes import kind_of
 from agclip_backends._cuda import driver
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
+from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import KINDS as _NAMES
 from agclip_backends._cuda.source import THREADS
 from agclip_backends._cuda.table import Described, Place
+from agclip_backends._memory import apart
+from agclip_backends.cupy import devices
 
 _KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
 _TWICE = (np.dtype("complex64"), np.dtype("complex128"))
@@ -88,7 +95,8 @@ class CupyLibrary:
         defines = (*self._defines, f"-DONLY={KERNELS.index(name)}", f"-DKINDS={kinds}")
         options = ("--std=c++17", "--fmad=false", *defines)
         module = cupy.RawModule(code=SOURCE, options=options)
-        kernel = module.get_function(name)
+        with driver.not_captured():
+            kernel = module.get_function(name)
         self._modules.append(module)
         return int(kernel.kernel.ptr)
 
@@ -109,5 +117,43 @@ class CupyLibrary:
     def written(self, leaves: Sequence[Any]) -> None:
         pass
 
+    def details(self, report: Any, kinds: Sequence[int]) -> Details:
+        count, singles, facts = len(kinds), report.view(np.float32), report.view(np.bool_)
+        norms = [
+            report[3 + i] if kind == 3 else singles[2 * (3 + count) + i]
+            for i, kind in enumerate(kinds)
+        ]
+        norm = report[0] if 3 in kinds else singles[5]
+        return Details(norm, norms, report[1], facts[16], facts[17])
+
+    def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
+        given = [x for x in scalars if x is not None and type(x) is not float]
+        if cupy.cuda.runtime.is_hip or {*map(type, leaves), *map(type, given)} != {cupy.ndarray}:
+            return False
+        # Magnitudes of complex numbers are none of their parts.
+        by_parts = terms is None or terms.order != 2
+        return not (by_parts and any(leaf.dtype in _TWICE for leaf in leaves))
+
+    def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
+        return devices.on(leaves[0].device)
+
+    def like(self, leaf: Any) -> Any:
+        return cupy.empty_like(leaf)
+
+
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
+    """Return dense arrays on one device as `Known`: what each would be asked for is asked once."""
+    if types != {cupy.ndarray} or len({leaf.data.device_id for leaf in leaves}) > 1:
+        return None
+    described = room.library.describe(leaves)
+    if described is None:
+        return None
+    kinds = frozenset(kind_of(dtype) for dtype in {leaf.dtype for leaf in leaves})
+    addresses, counts = described[:2]
+    ends = [address + leaf.nbytes for address, leaf in zip(addresses, leaves, strict=True)]
+    distinct = inplace and apart(addresses, ends)
+    return Known(leaves, kinds, sum(counts), "sync", distinct=distinct)
+
 
 room = Room(CupyLibrary())
+seam = Seam(room)

@@ -10,11 +10,13 @@ import array_api_compat.torch as xp
 import torch
 
 from agclip import adapters
-from agclip.adapters import Backend, Factor, LeafBatch, exact_sum
+from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import complex, cuda, scale, sums, tensors
 from agclip_backends.torch.complex import all_reals
+from agclip_backends.torch.fused import seam
+from agclip_backends.torch.misplaced import misplaced
 from agclip_backends.torch.scale import whole
 from agclip_backends.torch.sums import PIECE
 from agclip_backends.torch.tensors import BLOCK, access, on_devices
@@ -25,7 +27,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 def _scale(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
-    surveyed = isinstance(leaves, LeafBatch)
+    surveyed = tensors.hosted(leaves)
     if surveyed and whole(factor):
         return _scale_surveyed(namespace, leaves, factor)
     if any(map(torch.is_complex, leaves)):
@@ -55,11 +57,11 @@ def _scale_surveyed(
 
 
 def _scale_in_place(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
-    if not isinstance(leaves, LeafBatch) and on_devices(leaves):
+    if not tensors.hosted(leaves) and on_devices(leaves):
         cuda.scale_(xp, leaves, factor)
         return
     one_step = factor.narrow[0] is factor.wide[0] is None
-    if isinstance(leaves, LeafBatch) and len(leaves) > 1 and one_step:
+    if tensors.hosted(leaves) and len(leaves) > 1 and one_step:
         for dtype in {leaf.dtype for leaf in leaves} - {torch.float16, torch.bfloat16}:
             alike = list(all_reals([leaf for leaf in leaves if leaf.dtype == dtype]))
             double = dtype in _DOUBLES
@@ -155,6 +157,8 @@ _plain = Backend(
     sum_squares=sums.sum_squares,
     total=sums.total,
     exact_sum=functools.partial(exact_sum, size=BLOCK),
+    clip=seam.clip,
+    fused=seam.fused,
     scale=_scale,
     abs_max=sums.abs_max,
     power_sums=sums.power_sums,
@@ -167,7 +171,7 @@ _plain = Backend(
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
     refuse=_refuse,
-    misplaced=tensors.misplaced,
+    misplaced=misplaced,
     unwritable=_unwritable,
     memory=tensors.memory,
     usable=_usable,

@@ -8,21 +8,28 @@ compiled by the NVRTC that comes with it and launched through the driver: see `_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.graph import increment_version
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip_backends._cuda import driver
+from agclip._backends.contract import Details, Terms
+from agclip_backends._cuda import driver, images
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
+from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import THREADS
 from agclip_backends._cuda.table import Described, Place
+from agclip_backends.torch import tensors
 
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _TWICE = {torch.complex64: 2, torch.complex128: 3}
 _REAL = {2: torch.float32, 3: torch.float64}
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_is_cuda, _requires_grad = map(attrgetter, ("is_cuda", "requires_grad"))
 _contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
 _count, _negated = torch.Tensor.numel, torch.Tensor.is_neg
 
@@ -126,7 +133,7 @@ class TorchLibrary:
         image = self._modules.get(key)
         if image is None:
             major = int((torch.version.cuda or "12").partition(".")[0])
-            image = driver.compile_source(SOURCE, (*OPTIONS, *defines), capability, major)
+            image = images.compiled(SOURCE, (*OPTIONS, *defines), capability, major)
             self._modules[key] = image
             self.compiled.append((name, kinds))
         return driver.function(driver.load(image, place.device), name)
@@ -147,11 +154,44 @@ class TorchLibrary:
 
     def written(self, leaves: Sequence[Any]) -> None:
         # Autograd cannot see what the kernels do to tensors that it may have saved.
-        try:
-            increment_version(leaves)
-        except TypeError:  # older releases take one tensor
-            for leaf in leaves:
-                increment_version(leaf)
+        tensors.written(leaves)
+
+    def details(self, report: Any, kinds: Sequence[int]) -> Details:
+        count, singles = len(kinds), report.view(torch.float32)
+        begin = 2 * (3 + count)
+        norms = singles[begin : begin + count].unbind()
+        double = 3 in kinds
+        if double:
+            pairs = zip(norms, report[3 : 3 + count].unbind(), kinds, strict=True)
+            norms = [wide if kind == 3 else narrow for narrow, wide, kind in pairs]
+        clipped, nonfinite = report.view(torch.uint8)[16:18].view(torch.bool).unbind()
+        norm = report[0] if double else singles[5]
+        return Details(norm, list(norms), report[1], clipped, nonfinite)
+
+    def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
+        if tensors.watched() or is_in_torch_dispatch_mode():
+            return False
+        given = [x for x in scalars if x is not None and type(x) is not float]
+        if not {*map(type, leaves), *map(type, given)} <= {*_PLAIN} or not self._here(leaves):
+            return False
+        if torch.is_grad_enabled() and any(map(_requires_grad, (*leaves, *given))):
+            return False
+        # Magnitudes of complex numbers are none of their parts.
+        by_parts = terms is None or terms.order != 2
+        return not (by_parts and any(map(torch.is_complex, leaves)))
+
+    def _here(self, leaves: Sequence[Any]) -> bool:
+        """Tell whether leaves are on devices of CUDA; those of ROCm go by the same name."""
+        return torch.version.hip is None and all(map(_is_cuda, leaves))
+
+    def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
+        index = leaves[0].get_device()
+        if torch.cuda.current_device() == index:
+            return nullcontext()
+        return torch.cuda.device(index)
+
+    def like(self, leaf: Any) -> Any:
+        return torch.empty_like(leaf)
 
 
 def _dense(leaf: Any) -> bool:
@@ -169,3 +209,4 @@ def _dense(leaf: Any) -> bool:
 
 
 room = Room(TorchLibrary())
+seam = Seam(room)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from agclip import adapters
-from agclip.adapters import LeafBatch, kind_named
+from agclip.adapters import kind_named
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
-from agclip_backends.torch.tensors import BLOCK, access, on_devices
+from agclip_backends.torch.tensors import BLOCK, access, hosted, on_devices
 
 PIECE = 3 << 16
 """Elements that are widened at a time, by all threads: 1.5 MiB of float64, which stay in cache.
@@ -30,7 +30,7 @@ _TINY = 1 << 10
 
 def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
     """Return max |x| of each leaf, NaN if an element is."""
-    if not isinstance(leaves, LeafBatch):
+    if not hosted(leaves):
         return adapters.abs_max(namespace, leaves, wide)
     return [
         torch.stack(
@@ -44,7 +44,7 @@ def sum_squares(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf."""
-    if not isinstance(leaves, LeafBatch):
+    if not hosted(leaves):
         if on_devices(leaves):
             return cuda.sum_squares(namespace, leaves, wide, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
@@ -56,7 +56,7 @@ def sum_squares(
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
     large = adapters.elements(leaves) > _TINY * len(leaves)
-    shared = isinstance(leaves, LeafBatch) and _BFLOAT16 not in leaves.kinds
+    shared = hosted(leaves) and _BFLOAT16 not in leaves.kinds
     joined = _joined_by_numpy if shared and large else _joined
     return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
@@ -88,7 +88,7 @@ def power_sums(
     namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|/unit)^p of each leaf."""
-    if not isinstance(leaves, LeafBatch) and any(access(leaf) != "free" for leaf in leaves):
+    if not hosted(leaves) and any(access(leaf) != "free" for leaf in leaves):
         return adapters.power_sums(namespace, leaves, wide, p, scale, unit)
     with torch.no_grad():
         return adapters.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip.adapters import Access, Kind, LeafBatch, Misplaced, kind_named
+from agclip.adapters import Access, Kind, LeafBatch, kind_named
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
@@ -32,11 +32,8 @@ _KINDS = {
 _COMPLEX = {kind for kind in _KINDS.values() if kind.family == "complex"}
 _kind = _KINDS.__getitem__
 _CODES = {dtype: tables.CODES[kind.name] for dtype, kind in _KINDS.items()}
-_GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
-_MEANT = (
-    "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
-)
-_is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
+_is_cpu, _is_cuda, _is_nested = map(attrgetter, ("is_cpu", "is_cuda", "is_nested"))
+_get_device = torch.Tensor.get_device
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
@@ -44,11 +41,45 @@ _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
 
 
 def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> LeafBatch | None:
-    """Return dense tensors on the CPU as a batch, with their addresses for compiled kernels."""
-    if watched() or is_in_torch_dispatch_mode():
+    """Return dense tensors on the CPU as a batch, with their addresses for compiled kernels.
+
+    Those of one device of CUDA are known too, but for what would take reading them.
+    """
+    if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
-    if not types <= _TYPES or not all(map(_is_cpu, leaves)):
+    host = all(map(_is_cpu, leaves))
+    seen = _seen(leaves, inplace) if host or on_one_device(leaves) else None
+    if seen is None:
         return None
+    kinds, column, each, addresses, sizes = seen
+    counts = tables.counts(sizes, column)
+    kernels = loader.kernels() if host else None
+    if kernels is not None:
+        table = _table(addresses, counts, each)
+        if kernels.complete(table, inplace):
+            return tables.Leaves(
+                leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace
+            )
+    batch = LeafBatch(leaves, column, counts, kinds=kinds, access="free" if host else "sync")
+    if host and kernels is None:
+        loader.went_without(len(leaves), batch.elements)
+    batch.distinct = inplace and _apart(addresses, sizes, set(each))
+    return batch
+
+
+class _Seen(NamedTuple):
+    """What is known of ordinary tensors."""
+
+    kinds: frozenset[Kind]
+    column: list[Kind]
+    """Of each leaf."""
+    dtypes: list[torch.dtype]
+    addresses: list[int]
+    sizes: list[int]
+
+
+def _seen(leaves: Sequence[torch.Tensor], inplace: bool) -> _Seen | None:
+    """Return what is known of leaves; None if one is not what its memory holds."""
     each = list(map(_dtype, leaves))
     dtypes = set(each)
     if not dtypes <= _KINDS.keys():
@@ -65,18 +96,17 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
     sizes = list(map(_numel, leaves))
     if _not_as_stored(leaves, kinds, addresses, sizes):
         return None
-    kernels = loader.kernels()
-    if kernels is not None:
-        table = _table(addresses, tables.counts(sizes, column), each)
-        if kernels.complete(table, inplace):
-            return tables.Leaves(
-                leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace
-            )
-    batch = LeafBatch(leaves, column, tables.counts(sizes, column), kinds=kinds)
-    if kernels is None:
-        loader.went_without(len(leaves), batch.elements)
-    batch.distinct = inplace and _apart(addresses, sizes, dtypes)
-    return batch
+    return _Seen(kinds, column, each, addresses, sizes)
+
+
+def on_one_device(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether all tensors are on one device of CUDA."""
+    return all(map(_is_cuda, leaves)) and len(set(map(_get_device, leaves))) == 1
+
+
+def hosted(leaves: Sequence[torch.Tensor]) -> bool:
+    """Tell whether it is known that the values of all leaves can be read for nothing."""
+    return isinstance(leaves, LeafBatch) and leaves.access == "free"
 
 
 def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
@@ -154,34 +184,6 @@ def unserved(x: torch.Tensor) -> str | None:
     return f"is a {type(x).__qualname__}, which carries out operations itself,"
 
 
-def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
-    """Return the first parameter, module or optimizer in the place of a gradient.
-
-    Where gradients are recorded that is a `Parameter` that requires grad, and any other leaf of
-    autograd that has its gradient already: one without is an input of a function that is to be
-    differentiated, and so are gradients that have a graph. Elsewhere weights may be what is to be
-    clipped: those that have a gradient are reported as a doubt.
-    """
-    recording = torch.is_grad_enabled()
-    if isinstance(leaves, LeafBatch) and (
-        recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
-    ):
-        return None  # `survey` has found that none requires grad, or the first is no parameter
-    asked = not watched()
-    for i, x in enumerate(leaves):
-        if isinstance(x, (torch.nn.Module, torch.optim.Optimizer)):
-            kind = "a module" if isinstance(x, torch.nn.Module) else "an optimizer"
-            return Misplaced(i, f"{kind} ({type(x).__name__})", f"{_GRADIENTS}.", wrong=True)
-        if not isinstance(x, torch.Tensor) or not x.requires_grad:
-            continue
-        trained = asked and x.is_leaf and x.grad is not None
-        if (recording and isinstance(x, torch.nn.Parameter)) or trained:
-            return Misplaced(
-                i, "a parameter, which requires grad,", f"{_GRADIENTS}{_MEANT}", wrong=recording
-            )
-    return None
-
-
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     """Tell whether the elements can be read, and overwritten, behind autograd's back."""
     if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
@@ -229,7 +231,7 @@ def _table(addresses: list[int], counts: list[int], dtypes: list[torch.dtype]) -
     return table
 
 
-def _written(leaves: Sequence[torch.Tensor]) -> None:
+def written(leaves: Sequence[torch.Tensor]) -> None:
     """Have autograd notice that tensors were overwritten."""
     try:
         torch.autograd.graph.increment_version(leaves)
@@ -242,7 +244,7 @@ _LIBRARY = tables.Library(
     new=torch.empty_like,
     addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
-    written=_written,
+    written=written,
 )
 
 

@@ -1,0 +1,62 @@
+"""Clips that a backend does as a whole, in few launches: what it is asked for.
+
+The plan is told in the terms of `_backends.contract`. Where the backend answers with None, the
+general program does the same kernel by kernel.
+"""
+
+from __future__ import annotations
+
+import math
+
+from agclip._backends import batch
+from agclip._backends.contract import Decided, Terms
+from agclip._backends.dtypes import kind_named
+from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._numerics.coefficient import strict_shrink
+from agclip._typing import Array
+
+_EACH = (
+    strict_shrink([kind_named("float16")], "float64"),
+    strict_shrink([kind_named("bfloat16")], "float64"),
+    strict_shrink([kind_named("float32")], "float64"),
+    strict_shrink([kind_named("float64")], "float64"),
+)
+
+
+def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
+    """Return a clip that the backend has decided on; None if it leaves it to the program.
+
+    It is for calls that are `StaticArgs.simple` alone, and so is `norms`.
+    """
+    plan = call.plan
+    terms = Terms(plan.joint, plan.order, plan.nonfinite, _shrink(call, inputs), plan.weights)
+    return call.backend.fused(
+        inputs.arrays, terms, inputs.bound, inputs.loss_scale, call.inplace, plan.record
+    )
+
+
+def _shrink(call: StaticArgs, inputs: Inputs) -> tuple[float, float, float, float] | None:
+    if not call.plan.strict:
+        return None
+    if not call.plan.joint:
+        return _EACH
+    shrink = strict_shrink(batch.kinds(inputs.arrays), "float64")
+    return (shrink, shrink, shrink, shrink)
+
+
+def norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]] | None:
+    """Return the norm of all leaves, and with `Plan.record` those of each; None likewise."""
+    plan = call.plan
+    assert plan.joint, "there is one norm of all leaves"
+    # In place, but never written: so no memory is taken for new leaves.
+    decided = call.backend.fused(
+        inputs.arrays,
+        Terms(order=plan.order, policy="skip"),
+        math.inf,
+        inputs.loss_scale,
+        True,
+        plan.record,
+    )
+    if decided is None or decided.norm is None:
+        return None
+    return decided.norm, [] if decided.details is None else decided.details.leaf_norms

@@ -1,0 +1,160 @@
+"""What is kept between calls of the fused kernels: functions, tables of leaves and workspaces."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from agclip_backends._cuda.fused_source import INLINE
+from agclip_backends._cuda.table import (
+    Described,
+    Library,
+    Place,
+    Table,
+    once,
+    overlap,
+    packed,
+    template,
+)
+
+_PER_THREAD = 2
+"""The handle of the default stream of the calling thread, whichever that is."""
+
+MOST_TABLES = 64
+"""Tables that are kept."""
+
+
+def _words(leaves: int) -> int:
+    """Return the words of 8 bytes that counters take: three, and one a leaf, of 4 bytes each."""
+    return (leaves + 4) // 2
+
+
+class UnavailableError(RuntimeError):
+    """A kernel cannot be compiled or loaded here."""
+
+
+class Workspace(NamedTuple):
+    """Memory for counters and sums."""
+
+    memory: Any
+    address: int
+    leaves: int
+    doubles: int
+
+    @property
+    def partial(self) -> int:
+        """Return the address of the sums."""
+        return self.address + 8 * _words(self.leaves)
+
+
+class Kept:
+    """What is kept for the arrays of one library, and launches that make use of it."""
+
+    def __init__(self, library: Library) -> None:
+        """Begin with nothing kept."""
+        self.library = library
+        self._tables: dict[Any, Table] = {}
+        self._workspaces: dict[Any, Workspace] = {}
+        self._functions: dict[Any, Any] = {}
+        self._processors: dict[int, int] = {}
+        self._captured: dict[Any, Table] = {}
+
+    def _launch(
+        self,
+        place: Place,
+        name: str,
+        table: Table,
+        blocks: int,
+        parameters: Any,
+        *,
+        follows: bool = False,
+    ) -> None:
+        function = self._function(place, name, table.kinds)
+        grid = table.chunks
+        if blocks:
+            processors = self._processors.get(place.device)
+            if processors is None:
+                processors = self.library.processors(place)
+                self._processors[place.device] = processors
+            grid = min(grid, blocks * processors)
+        self.library.launch(place, function, grid or 1, parameters, follows=follows)
+
+    def _function(self, place: Place, name: str, kinds: int) -> Any:
+        key = (place.device, name, kinds)
+        function = self._functions.get(key)
+        if function is None:
+            try:
+                function = self.library.function(place, name, kinds)
+            except Exception as error:
+                # Compilers and loaders of several libraries fail in ways of their own.
+                message = f"{type(error).__name__}: {error}"
+                raise UnavailableError(message) from error
+            self._functions[key] = function
+        return function
+
+    def _workspace(self, place: Place, table: Table) -> Workspace:
+        """Return memory whose counters are zero; of this stream, or of one capture, alone."""
+        number, doubles = table.number, table.chunks + table.number
+        if place.capturing:
+            return self._new_workspace(place, number, doubles)
+        key: Any = (place.device, place.stream)
+        if place.stream == _PER_THREAD:
+            key = (*key, threading.get_ident())
+        found = self._workspaces.get(key)
+        if found is None or found.leaves < number or found.doubles < doubles:
+            old = (0, 0) if found is None else (found.leaves, found.doubles)
+            found = self._new_workspace(
+                place, max(1023, 2 * number, old[0]), max(8192, doubles + doubles // 2, old[1])
+            )
+            self._workspaces[key] = found
+        return found
+
+    def _new_workspace(self, place: Place, leaves: int, doubles: int) -> Workspace:
+        memory, address = self.library.zeros(place, _words(leaves) + doubles)
+        return Workspace(memory, address, leaves, doubles)
+
+    def _table(
+        self,
+        place: Place,
+        described: Described,
+        sources: Sequence[Any],
+        targets: Sequence[Any] | None,
+        weights: tuple[float, ...] | None,
+    ) -> Table | None:
+        goals = described
+        if targets is not None:
+            found = self.library.describe(targets)
+            if found is None or found[1:] != described[1:]:
+                return None
+            goals = found
+        long = len(described.counts) > INLINE
+        stream = place.stream if long and not place.capturing else 0
+        key = (place.device, stream, described, goals.addresses, weights)
+        # What graphs read stays: it is read whenever they are replayed.
+        tables = self._captured if long and place.capturing else self._tables
+        table = tables.get(key)
+        if table is None:
+            together = self.library.together
+            if not together(place, sources) or overlap(once(goals)):
+                return None
+            if targets is not None and not together(place, targets):
+                return None
+            table = self._new_table(place, described, goals, weights)
+            while tables is self._tables and len(tables) >= MOST_TABLES:
+                tables.pop(next(iter(tables)), None)
+            tables[key] = table
+        return table
+
+    def _new_table(
+        self,
+        place: Place,
+        described: Described,
+        goals: Described,
+        weights: tuple[float, ...] | None,
+    ) -> Table:
+        leaves, chunks, kinds = packed(described, goals, weights)
+        number, inplace = len(described.counts), goals.addresses == described.addresses
+        upload = self.library.upload
+        memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
+        return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)

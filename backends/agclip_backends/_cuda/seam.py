@@ -1,0 +1,107 @@
+"""What a backend offers of the fused CUDA kernels: `Backend.fused` and `Backend.clip`.
+
+Everything the kernels do not take is left to the general program, and so is everything if they
+cannot be compiled or loaded here: that is said once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from agclip import config
+from agclip._backends.contract import Decided, Terms
+from agclip_backends._cuda.fused import Room
+from agclip_backends._cuda.kept import UnavailableError
+
+
+class Seam:
+    """The fused kernels for the arrays of one library, as fields of a backend."""
+
+    def __init__(self, room: Room) -> None:
+        """Take the kernels of a library."""
+        self.room = room
+        self.unavailable: str | None = None
+        """Why the kernels cannot be used here, once it has been found out."""
+
+    def fused(
+        self,
+        leaves: Sequence[Any],
+        terms: Terms,
+        bound: Any,
+        loss_scale: Any,
+        inplace: bool,
+        record: bool,
+        /,
+    ) -> Decided | None:
+        """Decide on a clip: see `agclip._backends.contract.Fused`."""
+        library, room = self.room.library, self.room
+        if not self._takes(leaves, terms, (bound, loss_scale)):
+            return None
+        # Before memory is taken for new ones.
+        if not inplace and library.describe(leaves) is None:
+            return None
+        with library.on(leaves):
+            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            try:
+                work = room.decide(leaves, targets, terms, bound, loss_scale, record=record)
+            except UnavailableError as error:
+                self._go_without(error)
+                return None
+        if work is None:
+            return None
+
+        def apply() -> None:
+            with library.on(leaves):
+                room.apply(work)
+
+        def new() -> list[Any]:
+            assert targets is not None, "the leaves are not overwritten"
+            apply()
+            return targets
+
+        return Decided(work.clipped.norm, work.clipped.details, new, apply)
+
+    def clip(
+        self, _: Any, leaves: Sequence[Any], lows: Sequence[float], highs: Sequence[float],
+        inplace: bool, /,
+    ) -> Sequence[Any] | None:  # fmt: skip
+        """Clip entries to two numbers a leaf: see `Backend.clip`."""
+        library, room = self.room.library, self.room
+        if not self._takes(leaves, None, ()):
+            return None
+        described = library.describe(leaves)
+        if described is None:
+            return None
+        bounds: list[set[tuple[float, float]]] = [set(), set(), set(), set()]
+        for kind, low, high in zip(described.kinds, lows, highs, strict=True):
+            bounds[kind].add((low, high))
+        if any(len(pairs) > 1 for pairs in bounds):
+            return None
+        pairs = [min(found, default=(0.0, 0.0)) for found in bounds]
+        with library.on(leaves):
+            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            try:
+                done = room.within(leaves, targets, *zip(*pairs, strict=True))
+            except UnavailableError as error:
+                self._go_without(error)
+                return None
+        if not done:
+            return None
+        return leaves if targets is None else targets
+
+    def _takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
+        library = self.room.library
+        if self.unavailable is not None or config.current().accelerate == "off":
+            return False
+        return library.takes(leaves, terms, scalars)
+
+    def _go_without(self, error: UnavailableError) -> None:
+        self.unavailable = str(error)
+        warnings.warn(
+            f"agclip's CUDA kernels cannot be compiled or loaded here, so calls of the array "
+            f"library answer in their place: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,79 @@
+"""What CuPy's side of the fused kernels tells of arrays, shown on arrays that pretend to be CuPy's.
+
+`backends/test_fused_gpu.py` runs the kernels where there is a GPU.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from agclip._backends.contract import Terms
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+
+
+def leaf(address, shape=(4, 6), dtype="float32", device=0, order="C"):
+    x = np.zeros(shape, dtype, order=order)
+    return SimpleNamespace(
+        dtype=x.dtype,
+        size=x.size,
+        nbytes=x.nbytes,
+        data=SimpleNamespace(ptr=address, device_id=device),
+        _c_contiguous=x.flags.c_contiguous,
+        _f_contiguous=x.flags.f_contiguous,
+    )
+
+
+def surveyed(leaves, types=None, *, inplace=True):
+    from agclip_backends.cupy.fused import survey
+
+    return survey(leaves, {cupy.ndarray} if types is None else types, inplace)
+
+
+def test_dense_arrays_of_one_device_are_known_at_once():
+    found = surveyed([leaf(0x1000), leaf(0x2000, (5,), "complex128"), leaf(0, (0, 3))])
+    assert {kind.name for kind in found.kinds} == {"float32", "complex128"}
+    assert (found.entries, found.access, found.distinct) == (34, "sync", True)
+
+
+def test_arrays_that_share_memory_are_asked_for_it():
+    assert not surveyed([leaf(0x1000), leaf(0x1010)]).distinct
+    assert not surveyed([leaf(0x1000), leaf(0x2000)], inplace=False).distinct
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        [leaf(0x1000), leaf(0x2000, device=1)],
+        [leaf(0x1000), leaf(0x2000, dtype="int32")],
+        [leaf(0x1000), SimpleNamespace(**{**vars(leaf(1)), "_c_contiguous": False})],
+    ],
+    ids=["two devices", "integers", "gaps"],
+)
+def test_others_are_asked_one_by_one(leaves):
+    assert surveyed(leaves) is None
+    assert surveyed(leaves[:1], {np.ndarray}) is None
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_the_parts_of_a_report_are_where_the_source_puts_them(double):
+    from agclip_backends.cupy.fused import CupyLibrary
+
+    report = np.zeros(3 + 3 + 2)
+    report[:2] = 7.5, 0.25
+    report.view(np.bool_)[16:18] = True, False
+    report.view(np.float32)[5] = 7.0
+    report[3:6] = 1.5, 2.5, 3.5
+    report.view(np.float32)[12:15] = 1.0, 2.0, 3.0
+    kinds = (2, 3, 0) if double else (2, 1, 0)
+    found = CupyLibrary().details(report, kinds)
+    assert found.norm == (7.5 if double else 7.0)
+    assert found.leaf_norms == ([1.0, 2.5, 3.0] if double else [1.0, 2.0, 3.0])
+    assert (found.scale, found.clipped, found.nonfinite) == (0.25, True, False)
+
+
+def test_arrays_of_others_are_left_alone():
+    from agclip_backends.cupy.fused import CupyLibrary
+
+    assert not CupyLibrary().takes([np.ones(3)], Terms(), (0.5, None))
