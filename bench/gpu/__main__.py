@@ -44,7 +44,7 @@ def compile_all() -> str:
     capability = torch.cuda.get_device_capability()
     pool = concurrent.futures.ThreadPoolExecutor(len(KERNELS))
     jobs = {name: pool.submit(compile_one, name, EVERY, capability) for name in KERNELS}
-    library: Any = run.room._library
+    library: Any = run.room.library
     for name, job in jobs.items():
         library._modules[capability, name, EVERY] = job.result(timeout=60)
     return f"{len(jobs)} kernels"

@@ -47,7 +47,7 @@ def falling(name: str, start: float) -> Iterator[float]:
 
 def norm_alone(here: Room, leaves: Sequence[torch.Tensor]) -> Callable[[], None]:
     """The first of the two launches by itself."""
-    library = here._library
+    library = here.library
     described, place = library.describe(leaves), library.place(leaves)
     assert described is not None
     assert place is not None

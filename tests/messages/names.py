@@ -368,3 +368,8 @@ def flushing(library):
 
 def refusal(code):
     return SimpleNamespace(name="a call", error=TypeError, message="", call=lambda *_: eval(code))
+
+
+def no_compiler(*_):
+    msg = "no compiler"
+    raise OSError(msg)

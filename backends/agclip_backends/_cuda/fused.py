@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends.contract import Terms
+from agclip.adapters import Terms
 from agclip_backends._cuda.fused_source import NORMS, RECORD
 from agclip_backends._cuda.kept import Kept, Workspace
 from agclip_backends._cuda.table import (

@@ -88,8 +88,8 @@ class Kept:
                 function = self.library.function(place, name, kinds)
             except Exception as error:
                 # Compilers and loaders of several libraries fail in ways of their own.
-                message = f"{type(error).__name__}: {error}"
-                raise UnavailableError(message) from error
+                msg = f"{name} cannot be made: {type(error).__name__}: {error}"
+                raise UnavailableError(msg) from error
             self._functions[key] = function
         return function
 

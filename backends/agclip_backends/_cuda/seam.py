@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from agclip import config
-from agclip._backends.contract import Decided, Terms
+from agclip.adapters import Decided, Terms, settings
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.kept import UnavailableError
 
@@ -93,7 +92,7 @@ class Seam:
 
     def _takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
         library = self.room.library
-        if self.unavailable is not None or config.current().accelerate == "off":
+        if self.unavailable is not None or settings().accelerate == "off":
             return False
         return library.takes(leaves, terms, scalars)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from agclip._backends.contract import Details, Terms
+from agclip.adapters import Details, Terms
 from agclip_backends._cuda.fused_source import (
     DIVIDED,
     IN_PLACE,

@@ -9,9 +9,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from agclip._backends.batch import Known
-from agclip._backends.contract import Details, Terms
-from agclip._backends.dtypes import kind_of
+from agclip.adapters import Details, LeafBatch, Terms, kind_of
 from agclip_backends._cuda import driver
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
@@ -141,18 +139,19 @@ class CupyLibrary:
         return cupy.empty_like(leaf)
 
 
-def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> Known | None:
-    """Return dense arrays on one device as `Known`: what each would be asked for is asked once."""
+def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:
+    """Return dense arrays on one device as a batch: what each would be asked for is asked once."""
     if types != {cupy.ndarray} or len({leaf.data.device_id for leaf in leaves}) > 1:
         return None
     described = room.library.describe(leaves)
     if described is None:
         return None
-    kinds = frozenset(kind_of(dtype) for dtype in {leaf.dtype for leaf in leaves})
+    kinds = {leaf.dtype: kind_of(leaf.dtype) for leaf in leaves}
     addresses, counts = described[:2]
     ends = [address + leaf.nbytes for address, leaf in zip(addresses, leaves, strict=True)]
     distinct = inplace and apart(addresses, ends)
-    return Known(leaves, kinds, sum(counts), "sync", distinct=distinct)
+    column = [kinds[leaf.dtype] for leaf in leaves]
+    return LeafBatch(leaves, column, counts, access="sync", distinct=distinct)
 
 
 room = Room(CupyLibrary())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from agclip._backends.contract import Details, Terms
+from agclip.adapters import Details, Terms
 from agclip_backends._cuda import driver, images
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from agclip._backends.batch import Known
-from agclip._trees.misplaced import Misplaced
+from agclip.adapters import LeafBatch, Misplaced
 from agclip_backends.torch.tensors import watched
 
 _GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
@@ -26,7 +25,7 @@ def misplaced(leaves: Sequence[Any], types: set[type]) -> Misplaced | None:
     clipped: those that have a gradient are reported as a doubt.
     """
     recording = torch.is_grad_enabled()
-    if isinstance(leaves, Known) and (
+    if isinstance(leaves, LeafBatch) and (
         recording or (types == {torch.Tensor} and not leaves[0].requires_grad)
     ):
         return None  # `survey` has found that none requires grad, or the first is no parameter

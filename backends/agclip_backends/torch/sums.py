@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from agclip import adapters
-from agclip.adapters import kind_named
+from agclip.adapters import LeafBatch, kind_named
 from agclip_backends._host import array_sums
 from agclip_backends.torch import cuda
 from agclip_backends.torch.tensors import BLOCK, access, hosted, on_devices
@@ -56,7 +56,7 @@ def sum_squares(
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
     large = adapters.elements(leaves) > _TINY * len(leaves)
-    shared = hosted(leaves) and _BFLOAT16 not in leaves.kinds
+    shared = isinstance(leaves, LeafBatch) and hosted(leaves) and _BFLOAT16 not in leaves.kinds
     joined = _joined_by_numpy if shared and large else _joined
     return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
