@@ -12,12 +12,9 @@ from agclip._backends.contract import (
     At,
     Branch,
     Clip,
-    Decided,
-    Details,
     ExactSum,
     Factor,
     FindMisplaced,
-    Fused,
     Misplaced,
     Places,
     PowerSums,
@@ -28,11 +25,11 @@ from agclip._backends.contract import (
     Sums,
     SumSquares,
     Survey,
-    Terms,
     Total,
 )
 from agclip._backends.dtypes import Kind, kind_named, kind_of
 from agclip._backends.exact_sums import exact_sum
+from agclip._backends.fused import Decided, Details, Fused, Terms
 from agclip._backends.host_scalars import total as float_total
 from agclip._backends.kernels import (
     abs_max,

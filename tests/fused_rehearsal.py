@@ -14,7 +14,7 @@ import agclip
 import fake_cuda
 import fused_host
 from agclip._backends import kernels, powers, registry
-from agclip._backends.batch import Known
+from agclip._backends.batch import LeafBatch
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.table import Place
@@ -67,7 +67,7 @@ def _survey(leaves, types, inplace):
     found = tensors.survey(leaves, types, inplace)
     if found is None:
         return None
-    return Known(found, found.kinds, found.entries, "sync", distinct=found.distinct)
+    return LeafBatch(found, found.column, found.counts, access="sync", distinct=found.distinct)
 
 
 @contextlib.contextmanager

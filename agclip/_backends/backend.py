@@ -9,6 +9,7 @@ from typing import Any
 
 from agclip._backends import contract, kernels, powers
 from agclip._backends.exact_sums import exact_sum
+from agclip._backends.fused import Fused
 from agclip._typing import Access, Array, Device, DType, Namespace
 from agclip_backends import _memory
 
@@ -52,6 +53,9 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             are ordinary arrays that can be read, and overwritten if `inplace`; None to have each
             leaf asked by itself. Leaves of a batch are not asked for `refuse`, `unwritable` and
             `access`.
+        fused: `(leaves, terms, bound, loss_scale, inplace, record)` → a clip by norms, decided and
+            not yet written, as a `Decided`; None to have it done kernel by kernel. It is asked only
+            for whole leaves whose values are not free to read.
         access: `(x)` → what reading the value of x costs: "free"; "graph", free but arithmetic must
             stay in arrays, because the library records or compiles it; "sync", a synchronisation
             or a computation; "never", there is no value yet.
@@ -101,7 +105,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     run: contract.Run = kernels.run
     clip: contract.Clip = kernels.nothing
     survey: contract.Survey = kernels.nothing
-    fused: contract.Fused = kernels.nothing
+    fused: Fused = kernels.nothing
     access: Callable[[Array], Access] = kernels.access
     replays: Callable[[], bool] = kernels.replays
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits

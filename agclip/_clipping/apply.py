@@ -7,8 +7,9 @@ from typing import Any
 
 from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Decided, Factor
+from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of
+from agclip._backends.fused import Decided
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
 from agclip._numerics.coefficient import Decision

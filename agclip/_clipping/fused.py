@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 from agclip._backends import batch
-from agclip._backends.contract import Decided, Terms
 from agclip._backends.dtypes import kind_named
+from agclip._backends.fused import Decided, Terms
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import strict_shrink
 from agclip._typing import Array

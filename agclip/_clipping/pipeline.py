@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
-from agclip._backends.contract import Details
+from agclip._backends.fused import Details
 from agclip._clipping import arguments, fused
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import decisions

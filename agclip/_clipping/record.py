@@ -8,7 +8,7 @@ from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Details
+from agclip._backends.fused import Details
 from agclip._clipping.measure import settle, value_of, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Details
+from agclip._backends.fused import Details
 from agclip._clipping import by_value, pipeline
 from agclip._clipping.plan import Plan
 from agclip._trees.distinct import deduplicated

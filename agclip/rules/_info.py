@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from agclip._backends import devices, kernels, registry
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Details
+from agclip._backends.fused import Details
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.rules import _paths

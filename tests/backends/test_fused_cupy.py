@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agclip._backends.contract import Terms
+from agclip._backends.fused import Terms
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -34,7 +34,7 @@ def surveyed(leaves, types=None, *, inplace=True):
 def test_dense_arrays_of_one_device_are_known_at_once():
     found = surveyed([leaf(0x1000), leaf(0x2000, (5,), "complex128"), leaf(0, (0, 3))])
     assert {kind.name for kind in found.kinds} == {"float32", "complex128"}
-    assert (found.entries, found.access, found.distinct) == (34, "sync", True)
+    assert (found.elements, found.access, found.distinct) == (34, "sync", True)
 
 
 def test_arrays_that_share_memory_are_asked_for_it():

@@ -1,0 +1,81 @@
+"""The contract of clips by norms in few launches: what a backend is told, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from agclip._typing import Array, NonFinite, Scalar
+
+
+class Terms(NamedTuple):
+    """What a clip by norms does, apart from its numbers."""
+
+    joint: bool = True
+    """One norm over all leaves; otherwise each leaf on its own."""
+    order: float = 2.0
+    policy: NonFinite = "propagate"
+    """What becomes of a group that is not finite: "propagate", "zero" or "skip"."""
+    shrink: tuple[float, float, float, float] | None = None
+    """Factor on the bound for a strict one, for leaves of float16, bfloat16, float32 and float64,
+    the parts of complex ones included; the first one where all leaves are one group. None for a
+    plain bound."""
+    weights: tuple[float, ...] | None = None
+    """For each leaf what the bound is multiplied by, where each leaf is a group."""
+
+
+class Details(NamedTuple):
+    """What a clip has done: 0-d arrays of the leaves' library, of which none has been read."""
+
+    norm: Array
+    """The norm of all leaves before clipping, without the loss scale."""
+    leaf_norms: list[Array]
+    """The norm of each leaf, likewise."""
+    scale: Array
+    """The smallest number a group has been multiplied by, the loss scale aside."""
+    clipped: Array
+    """Whether a finite group exceeded its bound."""
+    nonfinite: Array
+    """Whether a group held a NaN or an infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A clip that a backend has measured and decided: no leaf has been written yet."""
+
+    norm: Array | None
+    """The norm of all leaves before clipping, without the loss scale, 0-d, in the widest of float32
+    and the leaves' real dtypes; None where each leaf is a group."""
+    details: Details | None
+    """What has been done, if a record was asked for."""
+    new: Callable[[], list[Array]]
+    """`()` → new leaves; called once, and only if the leaves are not to be overwritten."""
+    overwrite: Callable[[], None]
+    """`()` → None, the leaves overwritten, memory that is among them twice once; likewise."""
+
+
+class Fused(Protocol):
+    """How a backend clips by norms in few launches, where it can."""
+
+    def __call__(
+        self,
+        leaves: Sequence[Array],
+        terms: Terms,
+        bound: Scalar,
+        loss_scale: Scalar | None,
+        inplace: bool,
+        record: bool,
+        /,
+    ) -> Decided | None:
+        """Return the decision on a clip; None, and nothing done, to have it made kernel by kernel.
+
+        Args:
+            leaves: The leaves, at least one; their values are not free to read.
+            terms: What is done.
+            bound: A float >= 0, or a 0-d array; negative entries count as 0.
+            loss_scale: What the leaves come in multiplied by, likewise; None for one.
+            inplace: Whether the leaves are going to be overwritten.
+            record: Whether `Decided.details` are wanted.
+        """
+        ...
