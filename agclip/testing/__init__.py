@@ -20,13 +20,13 @@ __all__ = ["BackendConformance", "Library", "Outcome", "Report", "check_backend"
 def __getattr__(name: str) -> Any:
     if name == "BackendConformance":
         try:
-            from agclip.testing import _conformance
+            from agclip.testing._conformance import BackendConformance
         except ModuleNotFoundError as error:
             msg = (
                 f"BackendConformance must have pytest and Hypothesis; got: {error}. Run: pip "
                 f"install pytest hypothesis"
             )
             raise ModuleNotFoundError(msg, name=error.name) from error
-        return _conformance.BackendConformance
+        return BackendConformance
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

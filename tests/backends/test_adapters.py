@@ -15,7 +15,7 @@ import agclip
 import agclip_backends
 import arrays
 from agclip import adapters
-from agclip._backends import contract
+from agclip._backends import contract, fused
 from agclip._backends.backend import Backend
 
 SOURCES = sorted(Path(agclip_backends.__file__).parent.rglob("*.py"))
@@ -141,7 +141,8 @@ def test_only_accelerations_and_questions_have_no_program_as_a_default():
 
 
 def test_protocols_are_what_the_record_is_made_of():
-    made = {n for n, kind in vars(contract).items() if getattr(kind, "_is_protocol", False)}
+    names = vars(contract) | vars(fused)
+    made = {n for n, kind in names.items() if getattr(kind, "_is_protocol", False)}
     assert made - {"Protocol"} == {kind.__name__ for kind in TYPES.values()}
 
 

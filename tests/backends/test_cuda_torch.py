@@ -17,6 +17,9 @@ import fake_cuda  # noqa: E402 - likewise
 import suites  # noqa: E402 - likewise
 from agclip_backends.torch import cuda  # noqa: E402 - likewise
 
+# PyTorch says so once in a process when it is first asked to tell of waits.
+pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+
 READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

@@ -12,6 +12,9 @@ from thinned import thinned
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+# PyTorch says so once in a process when it is first asked to tell of waits.
+pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+
 
 @pytest.fixture
 def gpu(monkeypatch):

@@ -31,7 +31,12 @@ from agclip.testing import (
 )
 from agclip.testing import _check as check  # noqa: F401
 from agclip.testing.checks import errors  # noqa: F401
-from agclip_backends._cuda import driver  # noqa: F401
+from agclip_backends._cuda import (
+    driver,  # noqa: F401
+)
+from agclip_backends._cuda import (
+    kept as kept_kernels,  # noqa: F401
+)
 from agclip_backends._host import threads
 
 NAN, INF = float("nan"), float("inf")
