@@ -31,7 +31,8 @@ def run(
     weights: Sequence[Array] = ()
     if leaves.arrays:
         others = gather_like(leaves, params, "params")
-        others.require_whole()
+        for each in (leaves, others):
+            each.require_whole()
         weights = others.arrays
     plan = plan._replace(limits=of_parameters)
     extra = (weights, floor)
