@@ -15,6 +15,7 @@ from agclip._backends.contract import (
     ExactSum,
     Factor,
     FindMisplaced,
+    Grid,
     Misplaced,
     Places,
     PowerSums,
@@ -48,7 +49,6 @@ from agclip._backends.kernels import (
 )
 from agclip._backends.powers import power_sums, power_sums_in_pieces
 from agclip._backends.powers import whole as accurate_sum
-from agclip._numerics.ranges import Grid
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
 from agclip_backends._memory import Memory

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agclip._backends.batch import LeafBatch
-from agclip._numerics.ranges import Grid
 from agclip._typing import Array, DType, Namespace, Scalar
 from agclip_backends._memory import Memory
 
@@ -25,6 +24,18 @@ Elementwise = Callable[[Array], Sequence[Array]]
 
 Thunk = Callable[[], Sequence[Array]]
 """One side of a conditional. Both return as many arrays, of the same shapes and dtypes."""
+
+
+class Grid(NamedTuple):
+    """What the entries of a reproducible norm are measured with: see `_numerics.exact`."""
+
+    scale: Scalar
+    """t, which entries are multiplied by."""
+    unit: Scalar
+    """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
+    order: int
+    bits: int
+    """D: the number of bits below the unit that are kept."""
 
 
 class Factor(NamedTuple):

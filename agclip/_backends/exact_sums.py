@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agclip._backends import kernels
-from agclip._numerics.ranges import Grid
+from agclip._backends.contract import Grid
 from agclip._typing import Array, DType, Namespace
 
 BLOCK = 1 << 21

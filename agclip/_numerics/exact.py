@@ -22,9 +22,10 @@ from collections.abc import Sequence
 
 from agclip._backends import batch, devices, host_scalars, powers
 from agclip._backends.backend import Backend
+from agclip._backends.contract import Grid
 from agclip._backends.exact_sums import cut, halves_added, sums_of_parts
 from agclip._numerics import axis_sums
-from agclip._numerics.ranges import RANGES, Grid, Norm
+from agclip._numerics.ranges import RANGES, Norm
 from agclip._typing import Array, DType, Namespace, Scalar
 
 # Widths of the parts in bits, by D, for up to 2**32 elements at once.

@@ -19,18 +19,6 @@ class Norm(NamedTuple):
     """A bound on the relative error of a root that the rounding test has to look at; else 0."""
 
 
-class Grid(NamedTuple):
-    """What the entries of a reproducible norm are measured with: see `_numerics.exact`."""
-
-    scale: Scalar
-    """t, which entries are multiplied by."""
-    unit: Scalar
-    """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
-    order: int
-    bits: int
-    """D: the number of bits below the unit that are kept."""
-
-
 class Range(NamedTuple):
     """Where a sum of squares can be trusted, and how to scale the entries where it cannot.
 
