@@ -66,8 +66,8 @@ MUTATIONS = {
         "tests/config/test_config_foreign.py",
     ),
     "loss scale: not divided by within the bound": Mutation(
-        "active = limited if loss_scale is None else limited | m.logical_not(limited)",
-        "active = limited",
+        "applies = exceeds if loss_scale is None else exceeds | m.logical_not(exceeds)",
+        "applies = exceeds",
         "tests/functions/test_loss_scale_range.py",
     ),
     "loss scale: an infinite factor": Mutation(
@@ -87,8 +87,8 @@ MUTATIONS = {
         f"{STRICT}::test_half_types_are_never_above_in_their_normal_range",
     ),
     "non-finite: `skip` scales": Mutation(
-        'limited = clipped if terms.policy == "skip" else over | m.logical_not(finite)',
-        "limited = over | m.logical_not(finite)",
+        'exceeds = clipped if terms.policy == "skip" else over | m.logical_not(finite)',
+        "exceeds = over | m.logical_not(finite)",
         f"{CHECK} -k 'clip_per_example and skip and numpy'",
     ),
     "non-finite: `propagate` leaves numbers": Mutation(

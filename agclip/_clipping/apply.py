@@ -42,7 +42,7 @@ def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) ->
 
 def _apply_known(call: StaticArgs, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
     xp = call.backend.xp
-    if not decision.active:
+    if not decision.applies:
         return members
     if call.plan.nonfinite == "zero" and not decision.finite:
         return [xp.zeros_like(leaf) for leaf in members]
@@ -51,7 +51,7 @@ def _apply_known(call: StaticArgs, members: Sequence[Array], decision: Decision)
 
 def _flat(decision: Decision) -> list[Scalar]:
     factor = decision.factor
-    return [decision.active, decision.finite, *factor.narrow, *factor.wide]
+    return [decision.applies, decision.finite, *factor.narrow, *factor.wide]
 
 
 def _applier(call: StaticArgs) -> Any:
@@ -59,7 +59,7 @@ def _applier(call: StaticArgs) -> Any:
     backend, xp = call.backend, call.backend.xp
 
     def applied(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
-        active, finite, *parts = scalars
+        applies, finite, *parts = scalars
         factor = Factor(narrow=(parts[0], parts[1]), wide=(parts[2], parts[3]))
 
         def scaled() -> Sequence[Array]:
@@ -69,13 +69,13 @@ def _applier(call: StaticArgs) -> Any:
             return new
 
         def picked() -> Sequence[Array]:
-            if not active.ndim:
+            if not applies.ndim:
                 return scaled()
-            return [xp.where(active, a, b) for a, b in zip(scaled(), members, strict=True)]
+            return [xp.where(applies, a, b) for a, b in zip(scaled(), members, strict=True)]
 
         if _multiplied_anyway(call, members):
             return scaled()
-        anywhere = xp.any(active) if active.ndim else active
+        anywhere = xp.any(applies) if applies.ndim else applies
         return backend.branch(xp, anywhere, picked, lambda: list(members))
 
     return applied
@@ -107,7 +107,7 @@ def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decisio
     backend = call.backend
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
-        if _known_idle(call, decision.active):
+        if _known_idle(call, decision.applies):
             continue
         members = unwritten(batch.chosen(arrays, group))
         if not members:
@@ -121,18 +121,18 @@ def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decisio
             devices.map_devices(backend, members, _flat(decision), _overwriter(call))
 
 
-def _known_idle(call: StaticArgs, active: Scalar) -> bool:
+def _known_idle(call: StaticArgs, applies: Scalar) -> bool:
     if call.host:
-        return not active
-    free = call.backend.access(active) in ("free", "graph")
-    return free and not bool(call.backend.xp.any(active))
+        return not applies
+    free = call.backend.access(applies) in ("free", "graph")
+    return free and not bool(call.backend.xp.any(applies))
 
 
 def _overwriter(call: StaticArgs) -> Any:
     xp = call.backend.xp
 
     def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
-        active, finite, *parts = scalars
+        applies, finite, *parts = scalars
         factor = Factor((parts[0], parts[1]), (parts[2], parts[3]))
         # A factor of one changes no real number, but infinite and NaN complex ones.
         plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
@@ -140,7 +140,7 @@ def _overwriter(call: StaticArgs) -> Any:
         for leaf in members:
             if kind_of(leaf.dtype).family == "complex":
                 (new,) = call.backend.scale(xp, [leaf], factor)
-                kernels.write(leaf, xp.where(active, new, leaf))
+                kernels.write(leaf, xp.where(applies, new, leaf))
         if call.plan.nonfinite == "zero":
             for leaf in members:
                 kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))
@@ -159,7 +159,7 @@ def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> li
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
     # Integers of 32 bits would be summed in 64, which a device may lack.
-    count = xp.sum(xp.astype(decision.limited, call.wide(arrays)))
+    count = xp.sum(xp.astype(decision.exceeds, call.wide(arrays)))
     return [*sums, xp.astype(count, xp.int32)]
 
 

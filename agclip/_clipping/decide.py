@@ -9,7 +9,7 @@ from agclip._backends import batch, devices, host_scalars
 from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._clipping.measure import all_axes, surely_reported
 from agclip._clipping.plan import StaticArgs
-from agclip._numerics.coefficient import Decision, Terms, decide, strict_shrink
+from agclip._numerics.coefficient import Decision, DecisionOptions, decide, strict_shrink
 from agclip._numerics.ranges import Norm
 from agclip._numerics.rounding import certain_range, same_float32, settle_axis_norm, settle_norm
 from agclip._typing import Array, NonFinite, Scalar
@@ -98,8 +98,10 @@ def _decision(
     return decide(xp, settled, limit, loss_scale, terms), settled
 
 
-def _terms(kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite) -> Terms:
-    return Terms(
+def _terms(
+    kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite
+) -> DecisionOptions:
+    return DecisionOptions(
         wide=wide,
         narrow=all(narrower(kind, wide) for kind in kinds),
         shrink=strict_shrink(kinds, wide) if strict else 1.0,

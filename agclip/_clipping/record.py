@@ -39,8 +39,8 @@ def details(
     if call.host:
         return _on_host(call, arrays, made, whole, single, loss_scale)
     finite = [decision.finite for decision in made]
-    over = [call.backend.at(one.limited, _both, one.limited, one.finite) for one in made]
-    factors = [call.backend.at(one.limited, _coefficient, call, one, loss_scale) for one in made]
+    over = [call.backend.at(one.exceeds, _both, one.exceeds, one.finite) for one in made]
+    factors = [call.backend.at(one.exceeds, _coefficient, call, one, loss_scale) for one in made]
     return Details(
         norm=value_of(call, arrays, whole, loss_scale),
         leaf_norms=values_of(call, arrays, single, loss_scale),
@@ -61,9 +61,9 @@ def _on_host(
     """Return the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
     for decision in made:
-        factor = _coefficient(call, decision, loss_scale) if decision.limited else 1.0
+        factor = _coefficient(call, decision, loss_scale) if decision.exceeds else 1.0
         least = factor if factor < least or factor != factor else least
-        clipped = clipped or (decision.limited and decision.finite)
+        clipped = clipped or (decision.exceeds and decision.finite)
         nonfinite = nonfinite or not decision.finite
     backend = call.backend
     device = backend.device(arrays[0])
@@ -139,7 +139,7 @@ def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None
     # The power of two comes last: beside it the other two are of ordinary size.
     coefficient = rest if loss_scale is None else rest * loss_scale
     coefficient = coefficient if pre is None else pre * coefficient
-    coefficient = m.where(decision.limited, coefficient, 1.0)
+    coefficient = m.where(decision.exceeds, coefficient, 1.0)
     if call.plan.nonfinite == "zero":
         coefficient = m.where(decision.finite, coefficient, 0.0)
     return coefficient

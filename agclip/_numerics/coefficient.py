@@ -21,10 +21,10 @@ _LARGEST = {name: kind_named(name).largest for name in RANGES}
 class Decision(NamedTuple):
     """What happens to a group, or to each slice of a leaf."""
 
-    limited: Scalar
+    exceeds: Scalar
     """Whether the group exceeds its bound, or is not finite and the policy acts on that."""
-    active: Scalar
-    """Whether anything is multiplied: the group is limited, or there is a loss scale."""
+    applies: Scalar
+    """Whether anything is multiplied: the limit is exceeded, or there is a loss scale."""
     factor: Factor
     finite: Scalar
     """Whether the norm was finite."""
@@ -32,7 +32,7 @@ class Decision(NamedTuple):
     """What the root was compared with."""
 
 
-class Terms(NamedTuple):
+class DecisionOptions(NamedTuple):
     """What a decision depends on besides its numbers."""
 
     wide: str
@@ -46,7 +46,7 @@ class Terms(NamedTuple):
 
 
 def decide(
-    m: Namespace, norm: Norm, bound: Scalar, loss_scale: Scalar | None, terms: Terms
+    m: Namespace, norm: Norm, bound: Scalar, loss_scale: Scalar | None, terms: DecisionOptions
 ) -> Decision:
     """Compare a norm with its bound, and return the coefficient of the group.
 
@@ -69,13 +69,13 @@ def decide(
     pre, rest = _quotient(m, bound, loss_scale, scale, root, clipped, terms)
     if terms.policy in ("propagate", "error"):
         rest = m.where(finite, rest, math.nan)
-    limited = clipped if terms.policy == "skip" else over | m.logical_not(finite)
-    active = limited if loss_scale is None else limited | m.logical_not(limited)
+    exceeds = clipped if terms.policy == "skip" else over | m.logical_not(finite)
+    applies = exceeds if loss_scale is None else exceeds | m.logical_not(exceeds)
     factor = _factor(m, pre, rest, terms.wide, divided=loss_scale is not None)
-    return Decision(limited, active, factor, finite, limit)
+    return Decision(exceeds, applies, factor, finite, limit)
 
 
-def _decide_floats(root: float, finite: bool, bound: float, terms: Terms) -> Decision:
+def _decide_floats(root: float, finite: bool, bound: float, terms: DecisionOptions) -> Decision:
     """Return what `decide` does of a norm without a scale, in float64 without a loss scale.
 
     The case of almost every call on the host: a function call for each operation would be most of
@@ -88,16 +88,16 @@ def _decide_floats(root: float, finite: bool, bound: float, terms: Terms) -> Dec
         rest = bound / root * terms.shrink
     elif not finite and terms.policy in ("propagate", "error"):
         rest = math.nan
-    limited = over and finite if terms.policy == "skip" else over or not finite
+    exceeds = over and finite if terms.policy == "skip" else over or not finite
     power = 1.0
     for end, smaller in _TINY_FLOAT32:
         power = smaller if rest < end else power
     narrow = (None, rest) if power == 1.0 else (power, rest / power)
-    return Decision(limited, limited, Factor(narrow=narrow, wide=(None, rest)), finite, limit)
+    return Decision(exceeds, exceeds, Factor(narrow=narrow, wide=(None, rest)), finite, limit)
 
 
 def _limit(
-    m: Namespace, bound: Scalar, loss_scale: Scalar | None, scale: Scalar, terms: Terms
+    m: Namespace, bound: Scalar, loss_scale: Scalar | None, scale: Scalar, terms: DecisionOptions
 ) -> Scalar:
     """Return c·L·scale, with which the root is compared."""
     # A strict bound holds for the exact norm, which may lie a little above the computed one.
@@ -137,7 +137,7 @@ def _quotient(
     scale: Scalar,
     root: Scalar,
     clipped: Scalar,
-    terms: Terms,
+    terms: DecisionOptions,
 ) -> tuple[Scalar | None, Scalar]:
     """Return c·scale/root, or 1/L where nothing is clipped, as a power of two times a number.
 
