@@ -122,7 +122,7 @@ def test_what_is_no_count_is_an_error(place, value, limits, error, must):
 
 @pytest.mark.parametrize(("value", "limits"), [(0, (0,)), (4, (1, 4)), (np.int64(3), ())])
 def test_a_count_is_an_integer_within_limits(place, value, limits):
-    _checks.count(place.at, value, *limits)
+    assert _checks.count(place.at, value, *limits) is None
 
 
 @pytest.mark.parametrize("value", [0, 1, "no", None, np.bool_(True)], ids=repr)

@@ -113,7 +113,7 @@ class CupyLibrary:
         return found
 
     def written(self, leaves: Sequence[Any]) -> None:
-        pass
+        """Do nothing: CuPy keeps no count of the versions of an array."""
 
     def details(self, report: Any, kinds: Sequence[int]) -> Details:
         count, singles, facts = len(kinds), report.view(np.float32), report.view(np.bool_)
