@@ -1,0 +1,10 @@
+"""agclip where PyTorch clips: `torch.nn.utils`' functions with norms that are right."""
+
+from agclip.integrations.torch.clip_grad import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
