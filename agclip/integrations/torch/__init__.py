@@ -1,5 +1,6 @@
 """agclip where PyTorch clips: `torch.nn.utils`' functions with norms that are right."""
 
+from agclip.integrations.torch._installed import install, installed, is_installed, uninstall
 from agclip.integrations.torch.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -7,4 +8,13 @@ from agclip.integrations.torch.clip_grad import (
     get_total_norm,
 )
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
+    "install",
+    "installed",
+    "is_installed",
+    "uninstall",
+]
