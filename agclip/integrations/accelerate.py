@@ -19,13 +19,13 @@ def clip_gradients(
     What `accelerator.clip_grad_norm_(module.parameters(), 1.0)` is for a norm. While gradients are
     being accumulated it does nothing; else it unscales them where they are scaled, so it is called
     once before each step. Paths are the names of the module's parameters.
-    `accelerator.register_for_checkpointing(clipper)` saves the state of the rule along with the rest.
+    `accelerator.register_for_checkpointing(clipper)` saves the state of the rule with the rest.
 
     Args:
         accelerator: The accelerator.
         module: The module, prepared or not.
         clipper: The rule with its state.
-        optimizer: The optimizer whose gradients are unscaled, where there are several; None for all.
+        optimizer: The optimizer whose gradients are unscaled, of several; None for all.
 
     Returns:
         A record of what has been done; None while gradients are being accumulated, or if no

@@ -26,11 +26,11 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
         gradient_clip_rule = agclip.ZClip()
     ```
 
-    It stands before `LightningModule`, and clips where `Trainer(gradient_clip_val=...)` would: before
-    each step of an optimizer, after the gradients have been accumulated and unscaled. Each optimizer
-    has a memory of its own, which is saved in the checkpoint under the key "agclip". The norm before
-    clipping is logged as `grad_2.0_norm_total`, as Lightning's `grad_norm` calls it; of several
-    optimizers with "/0", "/1" behind. Paths are the names of the module's parameters.
+    It stands before `LightningModule`, and clips where `Trainer(gradient_clip_val=...)` would:
+    before each step of an optimizer, when the gradients have been accumulated and unscaled. Each
+    optimizer has a memory of its own, which is saved in the checkpoint under the key "agclip". The
+    norm before clipping is logged as `grad_2.0_norm_total`, as Lightning's `grad_norm` calls it; of
+    several optimizers with "/0", "/1" behind. Paths are the names of the module's parameters.
 
     In manual optimization call it from the hook before the step:
 
@@ -85,7 +85,7 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
                 f"{type(optimizer).__name__}."
             )
             raise ValueError(msg)
-        rule = getattr(self, "gradient_clip_rule", None)
+        rule: Any = getattr(self, "gradient_clip_rule", None)
         check_rule("gradient_clip_rule", rule)
         clipper = self._clippers(rule, len(optimizers))[index]
         info = clip(clipper, named(self, optimizer))
@@ -139,8 +139,8 @@ def clip_gradients(fabric: Any, module: Any, optimizer: Any, clipper: Clipper) -
 
     What `fabric.clip_gradients(module, optimizer, max_norm=1.0)` is for a norm: it unscales the
     gradients where they are scaled, so it is called once before each step. Paths are the names of
-    the module's parameters. `fabric.save(path, {"clipper": clipper, ...})` and `fabric.load` take the
-    clipper as they take an optimizer.
+    the module's parameters. `fabric.save(path, {"clipper": clipper, ...})` and `fabric.load` take
+    the clipper as they take an optimizer.
 
     Args:
         fabric: The Fabric.

@@ -21,8 +21,8 @@ class ClipGradients(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
     )
     ```
 
-    The trainer logs the norm before clipping as `grad_norm`, which it measures itself. Paths are the
-    names of the model's parameters. The state of the rule is saved in the checkpoint's
+    The trainer logs the norm before clipping as `grad_norm`, which it measures itself. Paths are
+    the names of the model's parameters. The state of the rule is saved in the checkpoint's
     `trainer_state.json`, and `trainer.train(resume_from_checkpoint=...)` goes on with it.
 
     Attributes:
