@@ -172,9 +172,7 @@ def _by_value():
 
 def on_fabric(**options):
     fabric = lightning.Fabric(accelerator="cpu", devices=1, **options)
-    net, optimizer = fabric.setup(
-        (made := Net()), torch.optim.SGD(made.parameters(), lr=1.0)
-    )
+    net, optimizer = fabric.setup((made := Net()), torch.optim.SGD(made.parameters(), lr=1.0))
     net.mark_forward_method("training_step")
     return fabric, net, optimizer
 
