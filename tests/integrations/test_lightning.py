@@ -1,4 +1,4 @@
-"""Lightning's Trainer and Fabric, as they are installed, on a model of two parameters that trains."""
+"""Lightning's Trainer and Fabric, as installed, on a model of two parameters that trains."""
 
 import copy
 import warnings

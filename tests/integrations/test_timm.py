@@ -1,7 +1,7 @@
 """timm's clipping, as it is installed, in a loop that trains a model of two parameters.
 
-timm cannot be imported without a torchvision of the build that PyTorch is of. What clips needs none,
-so its package is entered by the folder, and nothing but these modules is run.
+timm cannot be imported without a torchvision of the build that PyTorch is of. What clips needs
+none, so its package is entered by the folder, and nothing but these modules is run.
 """
 
 import importlib
