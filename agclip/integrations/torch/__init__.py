@@ -1,5 +1,8 @@
 """agclip where PyTorch clips: `torch.nn.utils`' functions with norms that are right."""
 
+import torch
+
+from agclip._backends import registry
 from agclip.integrations.torch._installed import install, installed, is_installed, uninstall
 from agclip.integrations.torch.clip_grad import (
     clip_grad_norm_,
@@ -18,3 +21,7 @@ __all__ = [
     "is_installed",
     "uninstall",
 ]
+
+# Compiled code looks tensors up in a table that it cannot enter them in: a later call outside of it
+# would, and what is compiled would be compiled anew.
+registry.resolve(torch.empty(0))

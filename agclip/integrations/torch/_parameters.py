@@ -99,6 +99,15 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
     Raises:
         TypeError: If it is nothing of the kind, or holds something that is no tensor.
     """
+    found = _found(given, name)
+    if not found.given:
+        # PyTorch's words for a generator, by which programs filter them.
+        kind = "generator" if isinstance(given, Iterator) else "iterable"
+        tell_caller(f"`{name}` is an empty {kind}, no gradient clipping will occur.")
+    return found
+
+
+def _found(given: Any, name: str) -> Parameters:
     if isinstance(given, torch.Tensor):
         return Parameters(name, [given], None)
     if isinstance(given, torch.nn.Module):
@@ -110,10 +119,6 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
     if isinstance(given, str) or not isinstance(given, Iterable):
         _reject(given, name, "")
     found = list(given)
-    if not found:
-        # PyTorch's words for a generator, by which programs filter them.
-        kind = "generator" if isinstance(given, Iterator) else "iterable"
-        tell_caller(f"`{name}` is an empty {kind}, no gradient clipping will occur.")
     first = found[0] if found else None
     if isinstance(first, Mapping):
         return _of_groups(found, name)
@@ -137,7 +142,7 @@ def _of_groups(groups: Iterable[Any], name: str) -> Parameters:
     for i, group in enumerate(groups):
         if not isinstance(group, Mapping) or "params" not in group:
             _reject(group, name, f" at {name}[{i}]")
-        of_group = parameters_of(group["params"], f"{name}[{i}]['params']")
+        of_group = _found(group["params"], f"{name}[{i}]['params']")
         found += of_group.given
         # Optimizers know the names of what `named_parameters()` gave them (PyTorch 2.6).
         names += group.get("param_names") or of_group.names or []

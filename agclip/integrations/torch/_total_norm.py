@@ -41,6 +41,7 @@ class _WithEps(NamedTuple):
         return [m.where(matters, bound * (ratio / (ratio + _EPS)), bound)], None
 
 
+@torch.no_grad()
 def clip(
     grads: Tree, max_norm: Any, order: float = 2.0, *, given: Any = None, error: bool = False
 ) -> torch.Tensor:
@@ -61,6 +62,7 @@ def clip(
     return outcome.norms[0]
 
 
+@torch.no_grad()
 def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
     """Return the total norm of tensors."""
     leaves = gather(tensors, "tensors", listed=True)

@@ -12,7 +12,6 @@ from agclip.integrations.torch import _total_norm
 from agclip.integrations.torch._parameters import number, order, parameters_of
 
 
-@torch.no_grad()
 def clip_grad_norm_(
     parameters: Any,
     max_norm: Any,
@@ -72,7 +71,6 @@ def clip_grad_norm_(
     return _total_norm.clip(grads, number(max_norm), p, error=error)
 
 
-@torch.no_grad()
 def clip_grads_with_norm_(
     parameters: Any, max_norm: Any, total_norm: Any, foreach: bool | None = None
 ) -> None:
@@ -111,7 +109,6 @@ def clip_grads_with_norm_(
         _total_norm.clip(grads, number(max_norm), given=number(total_norm))
 
 
-@torch.no_grad()
 def get_total_norm(
     tensors: Any,
     norm_type: Any = 2.0,
@@ -155,7 +152,6 @@ def get_total_norm(
     return _total_norm.measure(found, p, error=error) if found else torch.tensor(0.0)
 
 
-@torch.no_grad()
 def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = None) -> None:
     """Clip every element of the gradients of parameters into [-clip_value, clip_value], in place.
 
@@ -186,7 +182,10 @@ def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = No
     grads = parameters_of(parameters).gradients()
     if not grads:
         return
-    leaves = gather(grads, "parameters", families=("real", "integer"), listed=True, inplace=True)
-    bound = arguments.threshold("clip_value", number(clip_value), leaves)
-    by_value.clip(leaves, None if bound is None else -bound, bound, None, inplace=True)
+    with torch.no_grad():
+        leaves = gather(
+            grads, "parameters", families=("real", "integer"), listed=True, inplace=True
+        )
+        bound = arguments.threshold("clip_value", number(clip_value), leaves)
+        by_value.clip(leaves, None if bound is None else -bound, bound, None, inplace=True)
 
