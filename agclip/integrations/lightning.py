@@ -169,8 +169,8 @@ def _require_whole(strategy: Any) -> None:
         if base.__name__ in _SHARDING:
             msg = (
                 f"`strategy` must leave each process whole gradients for a rule to clip; got "
-                f"{type(strategy).__name__}, which shards them. Use DDP, or what this strategy has "
-                f"itself: Trainer(gradient_clip_val=...), fabric.clip_gradients()."
+                f"{type(strategy).__name__}, which shards them. Use DDP, or what the strategy "
+                f"itself has to clip."
             )
             raise NotImplementedError(msg)
 

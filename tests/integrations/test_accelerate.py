@@ -1,6 +1,5 @@
 """Accelerate, as it is installed, in a loop that trains a model of two parameters."""
 
-import warnings
 from importlib.util import find_spec
 from unittest import mock
 
@@ -10,11 +9,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 if find_spec("accelerate") is None:
     pytest.skip("accelerate is not installed", allow_module_level=True)
 
-with warnings.catch_warnings():
-    # What it and its own dependencies use that is deprecated, at import.
-    warnings.simplefilter("ignore")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState
+from accelerate import Accelerator  # noqa: E402
+from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
 import agclip  # noqa: E402
 from agclip._clipping import by_value  # noqa: E402

@@ -1,6 +1,7 @@
 """Lightning's Trainer and Fabric, as installed, on a model of two parameters that trains."""
 
 import copy
+import importlib
 import warnings
 from importlib.util import find_spec
 from unittest import mock
@@ -11,13 +12,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 if find_spec("lightning") is None:
     pytest.skip("lightning is not installed", allow_module_level=True)
 
-with warnings.catch_warnings():
-    # Lightning's and torchmetrics' own use of what is deprecated, at import.
-    warnings.simplefilter("ignore")
-    import lightning
-    from lightning.fabric.plugins import MixedPrecision as FabricMixed
-    from lightning.pytorch.plugins import MixedPrecision
-    from lightning.pytorch.utilities import grad_norm
+import lightning  # noqa: E402
+from lightning.fabric.plugins import MixedPrecision as FabricMixed  # noqa: E402
+from lightning.pytorch.plugins import MixedPrecision  # noqa: E402
+from lightning.pytorch.utilities import grad_norm  # noqa: E402
 
 import agclip  # noqa: E402
 from agclip.integrations.lightning import ClipGradients, clip_gradients  # noqa: E402
@@ -25,6 +23,8 @@ from agclip.integrations.torch import installed  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*GPU available|.*litlogger|.*tensorboardX"),
+    # It tells of more workers than the data needs, where there are more cores.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     # It asks torch for the tree spec under a name that is deprecated.
     pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)`"),
 ]
@@ -240,6 +240,46 @@ def test_paths_are_the_names_of_parameters():
     net.gradient_clip_rule = agclip.PerGroup({"w": agclip.ClipByNorm(2.0), "*": None})
     fit(net, 1.0)
     assert net.w.tolist() == pytest.approx([-1.2, -1.6])
+
+
+@pytest.mark.parametrize("package", ["lightning", "pytorch_lightning"])
+def test_the_mixin_is_for_both_packages(package):
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    base = importlib.import_module(package).LightningModule
+    assert ClipGradients not in base.__mro__
+    net = type("Net", (ClipGradients, base), {})()
+    net.on_save_checkpoint(saved := {})
+    net.on_load_checkpoint(saved)
+    assert saved == {}
+
+
+def test_the_trainer_and_the_rule_do_not_both_clip():
+    with pytest.raises(ValueError, match="`gradient_clip_val` must be None"):
+        fit(Ruled(), 1.0, gradient_clip_val=1.0)
+
+
+def test_gradients_that_are_still_scaled_are_refused():
+    class Early(Manual):
+        def on_before_optimizer_step(self, optimizer):
+            pass
+
+        def training_step(self, batch):
+            self.manual_backward(Net.training_step(self, batch))
+            self.configure_gradient_clipping(self.optimizers())
+
+    with pytest.raises(RuntimeError, match="on_before_optimizer_step"):
+        fit(Early(), 1.0, plugins=[mixed()])
+
+
+def test_an_optimizer_that_unscales_in_its_step_is_refused():
+    class Fused(Ruled):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
+
+    with pytest.raises(RuntimeError, match="fused=True"):
+        fit(Fused(), 1.0, plugins=[mixed()])
+    fit(net := Fused(), 1.0)
+    assert net.w.tolist() == pytest.approx([-0.6, -0.8])
 
 
 def test_a_rule_without_a_way_in_place_clips_too():

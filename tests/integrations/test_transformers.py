@@ -1,7 +1,6 @@
 """Transformers' Trainer, as it is installed, on a model of two parameters that trains."""
 
 import json
-import warnings
 from importlib.util import find_spec
 
 import pytest
@@ -11,10 +10,7 @@ for name in ("accelerate", "transformers"):
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed", allow_module_level=True)
 
-with warnings.catch_warnings():
-    # What they and their own dependencies use that is deprecated, at import.
-    warnings.simplefilter("ignore")
-    from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments  # noqa: E402
 
 import agclip  # noqa: E402
 from agclip.integrations.torch import installed  # noqa: E402

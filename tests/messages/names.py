@@ -38,6 +38,13 @@ from agclip_backends._cuda import (
     kept as kept_kernels,  # noqa: F401
 )
 from agclip_backends._host import threads
+from messages.trainers import (
+    accelerator,  # noqa: F401
+    covered,  # noqa: F401
+    lightning_net,  # noqa: F401
+    strategy,  # noqa: F401
+    training,  # noqa: F401
+)
 
 NAN, INF = float("nan"), float("inf")
 X = np.asarray([3.0, 4.0], dtype=np.float32)
@@ -358,18 +365,6 @@ def twice():
         for _ in range(2):
             opened.writestr("w.npy", npy())
     return made.getvalue()
-
-
-# --- what is installed in the place of other functions -----------------------------------------
-
-
-def covered(drop_in):
-    """Take functions back while something else stands in the place of one."""
-    drop_in.install()
-    try:
-        return patched(drop_in.uninstall, "torch.nn.utils.clip_grad_norm_", len)
-    finally:
-        drop_in.uninstall()
 
 
 # --- the conformance suite ---------------------------------------------------------------------

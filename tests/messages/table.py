@@ -17,7 +17,10 @@ from typing import NamedTuple
 FOLDER = Path(__file__).parent
 MODULES = {
     "torch": "torch",
-    "drop_in": "agclip.integrations.torch",
+    "torch_clip": "agclip.integrations.torch",
+    "in_accelerate": "agclip.integrations.accelerate",
+    "in_lightning": "agclip.integrations.lightning",
+    "in_transformers": "agclip.integrations.transformers",
     "jax": "jax",
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",
