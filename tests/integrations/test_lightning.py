@@ -21,14 +21,6 @@ import agclip  # noqa: E402
 from agclip.integrations.lightning import ClipGradients, clip_gradients  # noqa: E402
 from agclip.integrations.torch import installed  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*GPU available|.*litlogger|.*tensorboardX"),
-    # It tells of more workers than the data needs, where there are more cores.
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # It asks torch for the tree spec under a name that is deprecated.
-    pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)`"),
-]
-
 GRAD = (3.0, 4.0)
 
 
