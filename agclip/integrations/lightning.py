@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agclip.integrations.torch._named import clip, named, unwrapped
+from agclip.integrations.torch._named import clip, is_scaled, named, unscale, unwrapped
 from agclip.rules import Clipper, Rule
 from agclip.rules._info import ClipInfo
 from agclip.rules._rule import check_rule
@@ -65,7 +65,7 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
         Raises:
             TypeError: If `gradient_clip_rule` is no rule.
             ValueError: If the trainer clips too, or the optimizer is not one of the trainer's.
-            RuntimeError: If the gradients are still multiplied by a loss scale.
+            RuntimeError: If the gradients are multiplied by a loss scale, in manual optimization.
             NotImplementedError: If the strategy leaves each process a part of the gradients.
         """
         if gradient_clip_val is not None:
@@ -76,7 +76,7 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
             raise ValueError(msg)
         _require_whole(self.trainer.strategy)
         optimizer = unwrapped(optimizer)
-        _require_unscaled(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
+        _unscale(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
         optimizers = self.trainer.optimizers
         index = next((i for i, known in enumerate(optimizers) if known is optimizer), None)
         if index is None:
@@ -137,9 +137,9 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
 def clip_gradients(fabric: Any, module: Any, optimizer: Any, clipper: Clipper) -> ClipInfo | None:
     """Clip the gradients of an optimizer by a rule, in a loop of Lightning Fabric.
 
-    What `fabric.clip_gradients(module, optimizer, max_norm=1.0)` is for a norm: it unscales the
-    gradients where they are scaled, so it is called once before each step. Paths are the names of
-    the module's parameters. `fabric.save(path, {"clipper": clipper, ...})` and `fabric.load` take
+    What `fabric.clip_gradients(module, optimizer, max_norm=1.0)` is for a norm: it is called before
+    each step, and unscales the gradients where they are scaled. Paths are the names of the module's
+    parameters. `fabric.save(path, {"clipper": clipper, ...})` and `fabric.load` take
     the clipper as they take an optimizer.
 
     Args:
@@ -152,12 +152,11 @@ def clip_gradients(fabric: Any, module: Any, optimizer: Any, clipper: Clipper) -
         A record of what has been done; None if no parameter has a gradient.
 
     Raises:
-        NotImplementedError: If the strategy leaves each process a part of the gradients, or the
-            optimizer unscales gradients itself.
+        NotImplementedError: If the strategy leaves each process a part of the gradients.
     """
     _require_whole(fabric.strategy)
     optimizer = unwrapped(optimizer)
-    fabric.strategy.precision.unscale_gradients(optimizer)
+    unscale(optimizer, getattr(fabric.strategy.precision, "scaler", None))
     # What Fabric has set up has the module itself as an attribute: its names are without a prefix.
     original = getattr(module, "_original_module", module)
     return clip(clipper, named(original, optimizer))
@@ -175,19 +174,15 @@ def _require_whole(strategy: Any) -> None:
             raise NotImplementedError(msg)
 
 
-def _require_unscaled(optimizer: Any, scaler: Any) -> None:
-    """Raise if the gradients are still multiplied by the loss scale of a `GradScaler`."""
-    if scaler is None or not scaler.is_enabled():
-        return
+def _unscale(optimizer: Any, scaler: Any) -> None:
+    """Divide gradients by the loss scale, where Lightning leaves that to a fused optimizer's step.
+
+    Raises:
+        RuntimeError: If Lightning will divide them later.
+    """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
-        msg = (
-            f"`optimizer` must leave it to Lightning to unscale gradients before they are clipped; "
-            f"got {type(optimizer).__name__}, which does so in its step. Make it without "
-            f"fused=True, or train in bfloat16."
-        )
-        raise RuntimeError(msg)
-    state = scaler._per_optimizer_states.get(id(optimizer))
-    if state is None or state["stage"].name == "READY":
+        unscale(optimizer, scaler)
+    elif is_scaled(optimizer, scaler):
         msg = (
             "`optimizer` must have gradients that are unscaled; got scaled ones. In manual "
             "optimization clip in the hook on_before_optimizer_step, not in training_step."

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers.trainer_callback import ExportableState, TrainerCallback
 
-from agclip.integrations.torch._named import clip
+from agclip.integrations.torch._named import clip, unscale, unwrapped
 from agclip.rules import Clipper, Rule
 
 
@@ -90,17 +90,20 @@ class ClipGradients(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
             self.clipper.load_state_dict(saved["attributes"]["clipper"])
 
     def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, *, model: Any, **kwargs: Any
+        self, args: Any, state: Any, control: Any, *, model: Any, optimizer: Any, **kwargs: Any
     ) -> None:
-        """Clip the gradients, which are accumulated and unscaled by now.
+        """Clip the gradients, which are accumulated by now.
 
         Args:
             args: The arguments of the training.
             state: The state of the trainer.
             control: What the trainer does next.
             model: The model.
+            optimizer: The optimizer that is to take the step.
             kwargs: All else that the trainer has.
         """
+        # Transformers measures the norm, and has unscaled the gradients for it, from 5.3 on only.
+        unscale(unwrapped(optimizer), getattr(optimizer, "scaler", None))
         clip(self.clipper, dict(model.named_parameters()))
 
     def state(self) -> dict[str, Any]:

@@ -162,9 +162,11 @@ def _by_value():
     return by_value.clip
 
 
-def on_fabric(**options):
+def on_fabric(*, fused=False, **options):
     fabric = lightning.Fabric(accelerator="cpu", devices=1, **options)
-    net, optimizer = fabric.setup((made := Net()), torch.optim.SGD(made.parameters(), lr=1.0))
+    net, optimizer = fabric.setup(
+        (made := Net()), torch.optim.SGD(made.parameters(), lr=1.0, fused=fused)
+    )
     net.mark_forward_method("training_step")
     return fabric, net, optimizer
 
@@ -263,15 +265,15 @@ def test_gradients_that_are_still_scaled_are_refused():
         fit(Early(), 1.0, plugins=[mixed()])
 
 
-def test_an_optimizer_that_unscales_in_its_step_is_refused():
+@pytest.mark.parametrize("options", [{}, {"plugins": [mixed()]}], ids=["float32", "scaled"])
+def test_an_optimizer_that_unscales_in_its_step_is_clipped_too(options):
     class Fused(Ruled):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
 
-    with pytest.raises(RuntimeError, match="fused=True"):
-        fit(Fused(), 1.0, plugins=[mixed()])
-    fit(net := Fused(), 1.0)
-    assert net.w.tolist() == pytest.approx([-0.6, -0.8])
+    trainer = fit(net := Fused(), 2.0, 0.1, **options)
+    assert net.w.tolist() == pytest.approx([-0.9, -1.2], rel=1e-3)
+    assert norm(trainer) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_a_rule_without_a_way_in_place_clips_too():
@@ -381,9 +383,12 @@ def test_a_rule_clips_in_a_loop_of_fabric():
     assert net.w.tolist() == pytest.approx([-0.9, -1.2])
 
 
-def test_fabric_unscales_before_a_rule_clips():
+@pytest.mark.parametrize("fused", [False, True])
+def test_fabric_unscales_before_a_rule_clips(fused):
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    fabric, net, optimizer = on_fabric(plugins=[FabricMixed("16-mixed", "cpu", scaler=scaler)])
+    fabric, net, optimizer = on_fabric(
+        fused=fused, plugins=[FabricMixed("16-mixed", "cpu", scaler=scaler)]
+    )
     clipper = agclip.Clipper(agclip.ClipByGlobalNorm(1.0), inplace=True)
     (info,) = loop(fabric, net, optimizer, clipper, (2.0,))
     assert float(info.norm) == pytest.approx(10.0)

@@ -115,6 +115,18 @@ def test_gradients_are_accumulated_before_they_are_clipped(tmp_path):
     assert callback(trainer).clipper.step == 1
 
 
+def test_gradients_are_unscaled_before_they_are_clipped(tmp_path):
+    trainer = trainer_of(tmp_path, [2.0, 2.0], rule=agclip.ClipByGlobalNorm(1.0))
+    accelerator = trainer.accelerator
+    # float16 needs a device of its own kind; the scaler does not.
+    accelerator.state._mixed_precision = "fp16"
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    trainer.train()
+    assert trainer.model.w.tolist() == pytest.approx([-1.2, -1.6])
+    assert logged(trainer) == pytest.approx([10.0, 10.0])
+
+
 def test_paths_are_the_names_of_parameters(tmp_path):
     rule = agclip.PerGroup({"w": agclip.ClipByNorm(2.0), "*": None})
     trainer = trainer_of(tmp_path, [1.0], rule=rule)

@@ -42,7 +42,6 @@ from messages.trainers import (
     accelerator,  # noqa: F401
     covered,  # noqa: F401
     lightning_net,  # noqa: F401
-    strategy,  # noqa: F401
     training,  # noqa: F401
 )
 

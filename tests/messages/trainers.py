@@ -16,12 +16,7 @@ def covered(torch_clip):
         torch_clip.uninstall()
 
 
-def strategy(name="SingleDeviceStrategy"):
-    """Return a strategy of some kind."""
-    return type(name, (), {})()
-
-
-def lightning_net(in_lightning, torch, *, states=None, scaled=False, **options):
+def lightning_net(in_lightning, torch, *, states=None, scaled=False, kind="DDPStrategy"):
     """Return a module in a trainer, and its optimizer, whose gradients may be scaled."""
 
     class Hooks:
@@ -32,11 +27,10 @@ def lightning_net(in_lightning, torch, *, states=None, scaled=False, **options):
         gradient_clip_rule = agclip.ClipByGlobalNorm(1.0)
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
-    optimizer._step_supports_amp_scaling = options.get("fused", False)
     net = Net()
     net.trainer = SimpleNamespace(
         optimizers=[optimizer],
-        strategy=strategy(options.get("strategy", "SingleDeviceStrategy")),
+        strategy=type(kind, (), {})(),
         precision_plugin=SimpleNamespace(scaler=torch.amp.GradScaler("cpu") if scaled else None),
     )
     net.on_load_checkpoint({"agclip": states})

@@ -28,6 +28,23 @@ def named(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
     return {names.get(p, str(i)): p for i, p in enumerate(found)}
 
 
+def is_scaled(optimizer: torch.optim.Optimizer, scaler: Any) -> bool:
+    """Tell whether gradients are still multiplied by the loss scale of a `GradScaler`, or None."""
+    if scaler is None or not scaler.is_enabled():
+        return False
+    state = scaler._per_optimizer_states.get(id(optimizer))
+    return state is None or state["stage"].name == "READY"
+
+
+def unscale(optimizer: torch.optim.Optimizer, scaler: Any) -> None:
+    """Divide gradients by the loss scale of a `GradScaler`, or None, unless that has been done.
+
+    A fused optimizer, whose step would divide, is told by the scaler that nothing is left to do.
+    """
+    if is_scaled(optimizer, scaler):
+        scaler.unscale_(optimizer)
+
+
 @torch.no_grad()
 def clip(clipper: Clipper, parameters: Parameters) -> ClipInfo | None:
     """Clip the gradients of parameters; None, and no step of the clipper, where there is none."""
