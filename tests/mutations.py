@@ -186,6 +186,51 @@ MUTATIONS = {
         "flags = os.O_WRONLY | os.O_CREAT\n",
         "tests/cli/test_cli_file_writing.py",
     ),
+    "installed: the first of two contexts to end takes all back": Mutation(
+        "        wanted = self.kept or self.contexts > 0\n",
+        "        wanted = self.kept or self.contexts > 1\n",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "installed: what another has put there since is lost": Mutation(
+        "            _require_untouched()\n",
+        "",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "installed: PyTorch's own function measures as before": Mutation(
+        '    (_torch_clip_grad, "_get_total_norm", get_total_norm),\n',
+        "",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "trainers: a step without gradients counts": Mutation(
+        "    if all(grad is None for grad in grads.values()):\n        return None\n",
+        "",
+        "tests/integrations/test_lightning.py",
+    ),
+    "trainers: scaled gradients are clipped": Mutation(
+        "    if is_scaled(optimizer, scaler):\n        scaler.unscale_(optimizer)\n",
+        "    pass\n",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Lightning: the checkpoint lacks the state": Mutation(
+        "            checkpoint[_KEY] = saved\n",
+        "            pass\n",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Lightning: all optimizers share a memory": Mutation(
+        "self._clippers(rule, len(optimizers))[index]",
+        "self._clippers(rule, len(optimizers))[0]",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Accelerate: gradients are clipped before they are accumulated": Mutation(
+        "    if not accelerator.sync_gradients:\n        return None\n",
+        "",
+        "tests/integrations/test_accelerate.py",
+    ),
+    "Transformers: a run that is resumed begins anew": Mutation(
+        "        if state.global_step:\n",
+        "        if False:\n",
+        "tests/integrations/test_transformers.py",
+    ),
     "documentation: another number is printed": Mutation(
         "(1.258, 1.8750025)",
         "(1.259, 1.8750025)",
