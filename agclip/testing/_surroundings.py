@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import agclip
@@ -56,9 +57,27 @@ def changed(settings: Settings) -> dict[str, str]:
     }
 
 
+def notes() -> list[str]:
+    """Return what else is to be known of this process, a sentence each.
+
+    A module of `agclip.integrations` that is loaded says by `installed()` whether agclip's
+    functions stand in for those of a library now.
+    """
+    room = "agclip.integrations."
+    loaded = {
+        name.removeprefix(room): m for name, m in sys.modules.items() if name.startswith(room)
+    }
+    return [
+        f"agclip's functions are installed in place of {name}'s own."
+        for name, module in sorted(loaded.items())
+        if getattr(module, "installed", bool)() is True
+    ]
+
+
 def described() -> str:
-    """Return all of it in three lines."""
+    """Return all of it, a line each."""
     settings = get_config()
     shown = ", ".join(f"{name} {found}" for name, found in versions().items())
     others = ", ".join(f"{key} = {said}" for key, said in changed(settings).items())
-    return f"{shown}\nkernels: {kernels(settings)}\nsettings: {others or 'the defaults'}"
+    lines = [shown, f"kernels: {kernels(settings)}", f"settings: {others or 'the defaults'}"]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes())])

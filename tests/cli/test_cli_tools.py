@@ -1,18 +1,23 @@
 """`agclip backends`, `check`, `config` and `bench`, and the program around the commands."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import agclip
+from agclip._backends import registry
 from agclip.cli import main
 from agclip.cli.bench import bench
-from agclip.cli.check import trials
-from agclip.testing import _surroundings
+from agclip.testing import _quick, _surroundings
+from agclip.testing._quick import quick_checks
+from agclip.testing.harness.check import Check
 from agclip_backends._host.loader import loader
 
 
@@ -68,19 +73,20 @@ def backend(request, need_backend):
     return request.param
 
 
-def test_every_clip_is_right(backend, capsys):
+def test_check_finds_nothing_wrong(backend, capsys):
     status, document = found(capsys, "check", "--backend", backend)
     (row,) = document["backends"]
-    assert (status, row["name"], row["failures"]) == (0, backend, {})
-    assert row["clips"] >= 10
+    assert (status, row["name"], row["failures"], row["warnings"]) == (0, backend, {}, {})
+    assert row["checks"]["passed"] >= 15
     assert document["versions"]["agclip"] == agclip.__version__
 
 
 def test_check_as_tables(capsys):
     assert main(["check", "--backend", "numpy"]) == 0
-    out = capsys.readouterr().out
-    assert "agclip" in out
-    assert "14 of 14 clips right" in out
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    passed = f"{len(quick_checks())} passed, 0 failed, 0 skipped"
+    assert ["agclip", agclip.__version__] in lines
+    assert ["numpy", np.__version__, *passed.split()] in lines
 
 
 def test_check_lists_what_results_may_depend_on(capsys):
@@ -115,28 +121,97 @@ def test_kernels_are_told(text, monkeypatch):
         assert _surroundings.kernels(settings) == text
 
 
-def test_wrong_clip_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(agclip, "clip_per_example", lambda grads, _: (grads[0], 0))
+@pytest.fixture
+def half_scale(monkeypatch):
+    """NumPy's backend with a kernel that scales by half of what it should."""
+    numpy = agclip.get_backend("numpy")
+
+    def scale(xp, leaves, factor):
+        return [leaf / 2 for leaf in numpy.scale(xp, leaves, factor)]
+
+    wrong = dataclasses.replace(numpy, scale=scale)
+    monkeypatch.setattr(registry, "_registered", {**registry._registered, "numpy": wrong})
+    monkeypatch.setattr(registry, "BY_TYPE", {})
+
+
+@pytest.mark.usefixtures("half_scale")
+def test_what_is_wrong_is_told_with_what_was_expected(capsys):
     assert main(["check", "--backend", "numpy"]) == 1
     captured = capsys.readouterr()
-    assert "numpy: clip_per_example: off by " in captured.out
+    assert re.search(
+        r"  FAILED vector clip_by_norm: worked example, float32\n"
+        r"         .*\n"
+        r"         result, entry 0 must be \S+ within \S+ ulp of float32; got ",
+        captured.out,
+    )
+    count = captured.out.count("FAILED")
+    assert f" passed, {count} failed, " in captured.out
     assert captured.err == (
-        "agclip check: error: wrong clips: 1, with numpy. Please report that, with what is above.\n"
+        f"agclip check: error: {count} checks failed, with numpy. Please report that, with what is "
+        f"above.\n"
     )
 
 
-def test_clip_that_breaks_is_told(monkeypatch):
-    def broken(*_, **__):
+@pytest.mark.usefixtures("half_scale")
+def test_what_is_wrong_is_in_the_document(capsys):
+    status, document = found(capsys, "check", "--backend", "numpy")
+    (row,) = document["backends"]
+    assert status == 1
+    assert len(row["failures"]) == row["checks"]["failed"]
+    assert "; got " in row["failures"]["vector clip_by_norm: worked example, float32"]
+
+
+def test_check_of_a_backend_that_breaks_is_told(monkeypatch, capsys):
+    def broken(name):
         msg = "out of memory"
         raise MemoryError(msg)
 
-    monkeypatch.setattr(agclip, "clip_per_example", broken)
-    trial = next(trial for trial in trials.trials("numpy") if trial.failure)
-    assert trial == ("clip_per_example", "MemoryError: out of memory")
+    monkeypatch.setattr(_quick, "Library", broken)
+    status, document = found(capsys, "check", "--backend", "numpy")
+    assert (status, document["backends"][0]["failures"]) == (
+        1,
+        {"arrays are made": "MemoryError: out of memory"},
+    )
 
 
-def test_nan_in_a_result_is_no_rounding():
-    assert trials._difference([[float("nan"), 1.0]], [[0.5, 1.0]]).startswith("off by nan")
+def test_check_tells_what_is_right_but_warned_of(monkeypatch, capsys):
+    overflow = Check("overflow", "It is inf.", lambda _: np.float32(3e38) * np.float32(10))
+    monkeypatch.setattr(_quick, "quick_checks", lambda: [overflow])
+    assert main(["check", "--backend", "numpy"]) == 0
+    out = capsys.readouterr().out
+    assert "0 passed, 0 failed, 0 skipped, 1 right, but warned" in out
+    assert "  warned 1: RuntimeWarning: overflow" in out
+
+
+INTEGRATIONS = {
+    "installed": (lambda: True, ["agclip's functions are installed in place of toylib's own."]),
+    "not installed": (lambda: False, []),
+    "without a say": (None, []),
+}
+
+
+@pytest.fixture(params=INTEGRATIONS)
+def integration(request, monkeypatch):
+    """A module of `agclip.integrations` that is loaded, and the notes on it."""
+    installed, notes = INTEGRATIONS[request.param]
+    module = SimpleNamespace() if installed is None else SimpleNamespace(installed=installed)
+    monkeypatch.setitem(sys.modules, "agclip.integrations.toylib", module)
+    return notes
+
+
+def test_check_notes_what_stands_in_for_a_library(integration, capsys):
+    status, document = found(capsys, "check", "--backend", "numpy")
+    assert (status, document["notes"]) == (0, integration)
+    assert main(["check", "--backend", "numpy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Note: ")] == [
+        f"Note: {note}" for note in integration
+    ]
+
+
+def test_the_conformance_suite_notes_it_too(integration):
+    lines = _surroundings.described().splitlines()
+    assert lines[3:] == [f"note: {note}" for note in integration]
 
 
 @pytest.mark.usefixtures("unusable")

@@ -7,12 +7,12 @@ from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
 import agclip
-from agclip.cli._arguments import add_backend, backend_of, positive
-from agclip.cli._command import Command
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
 from agclip.cli.bench.peers import PEERED, contest
 from agclip.cli.bench.timing import Ratio, compare
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import add_backend, backend_of, positive
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 
 WORKLOADS = {
     "1 array of 4,000,000": ((4_000_000,),),

@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 import agclip
 from agclip._typing import Array
-from agclip.cli._arguments import add_backend, backend_of, count, png, positive
-from agclip.cli._clipper import add_config, clipper_of
-from agclip.cli._command import Command
-from agclip.cli._output import require_writable
-from agclip.cli._progress import Report, progress
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import add_backend, backend_of, count, png, positive
+from agclip.cli.command.output import require_writable
+from agclip.cli.command.progress import Report, progress
 from agclip.cli.demo.picture import require_matplotlib, save_picture
 from agclip.cli.demo.report import Result, label, print_result, to_json
 from agclip.cli.demo.rnn import Params
 from agclip.cli.demo.text import python_help
 from agclip.cli.demo.train import Clip, train
+from agclip.cli.files.clipper import add_config, clipper_of
 
 CLIP_NORM = 0.5
 

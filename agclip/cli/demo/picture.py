@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agclip.cli._command import CommandError
-from agclip.cli._output import replacing
+from agclip.cli.command import CommandError
+from agclip.cli.command.output import replacing
 from agclip.cli.demo.report import Result, label
 from agclip.cli.demo.train import LEARNING_RATE, Run
 

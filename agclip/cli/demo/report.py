@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from agclip.cli._json import to_json as _to_json
-from agclip.cli._tables import print_table
+from agclip.cli.command.documents import to_json as _to_json
+from agclip.cli.command.tables import print_table
 from agclip.cli.demo.text import Corpus
 from agclip.cli.demo.train import BATCH, EXPLOSION, HIDDEN, LEARNING_RATE, WINDOW, Run
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from agclip.cli._arguments import (
+from agclip.cli.command import USAGE, Command, CommandError
+from agclip.cli.command.arguments import (
     add_backend,
     backend_of,
     bound,
@@ -20,11 +21,9 @@ from agclip.cli._arguments import (
     order,
     positive,
 )
-from agclip.cli._clipper import add_config, clipper_of, compares, learners_in
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._output import require_writable
-from agclip.cli._progress import progress
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import require_writable
+from agclip.cli.command.progress import progress
 from agclip.cli.files.clip_file import (
     Job,
     Outcome,
@@ -34,6 +33,7 @@ from agclip.cli.files.clip_file import (
     require_finite,
     write_clipped,
 )
+from agclip.cli.files.clipper import add_config, clipper_of, compares, learners_in
 from agclip.cli.files.measure import OVERFLOWN
 from agclip.cli.files.named import opened, passed_over
 from agclip.cli.files.readers import suffix_of

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
-from agclip.cli._command import USAGE, CommandError
-from agclip.cli._output import why
+from agclip.cli.command import USAGE, CommandError
+from agclip.cli.command.output import why
 from agclip.cli.logs.readers import FORMATS, History, LogError, listed, read_log
 from agclip.cli.logs.thresholds import clipped_before
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agclip.cli._output import replacing
+from agclip.cli.command.output import replacing
 from agclip.cli.demo.picture import plain_text
 from agclip.cli.logs.points import isolated, marks, series, stairs
 from agclip.cli.logs.readers import History

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from agclip.cli._arguments import bound
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._output import require_writable
+from agclip.cli.command import USAGE, Command, CommandError
+from agclip.cli.command.arguments import bound
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import require_writable
 from agclip.cli.demo.picture import require_matplotlib
 from agclip.cli.logs.named import add_log, describe, document_of, history_of, name_of
 from agclip.cli.logs.picture import save_log_picture

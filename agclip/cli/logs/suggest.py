@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
+from agclip.cli.command import USAGE, Command, CommandError
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 from agclip.cli.logs.named import add_log, describe, document_of, history_of
 from agclip.cli.logs.readers import History
 from agclip.cli.logs.replay import LEFT_OUT, Replay, replays

@@ -9,10 +9,10 @@ from typing import Any
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers
-from agclip.testing._check import Check, expect, expect_same, over, plain
-from agclip.testing._library import Library
 from agclip.testing.checks.semantics import expect_like
+from agclip.testing.harness.calls import all_numbers
+from agclip.testing.harness.check import Check, expect, expect_same, over, plain
+from agclip.testing.harness.library import Library
 
 
 def by_norm(tree: Tree, bound: Any) -> Tree:

@@ -6,10 +6,10 @@ import re
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers
-from agclip.testing._check import Check, ConformanceError, expect, expect_same, over, plain
-from agclip.testing._library import Library
 from agclip.testing.checks.refusals import REFUSALS, Refusal
+from agclip.testing.harness.calls import all_numbers
+from agclip.testing.harness.check import Check, ConformanceError, expect, expect_same, over, plain
+from agclip.testing.harness.library import Library
 
 
 def refused(library: Library, refusal: Refusal) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from agclip.testing._calls import CLIPS, Clip, all_numbers, leaves, sample
-from agclip.testing._check import Check, expect, expect_same, over
-from agclip.testing._library import Library
+from agclip.testing.harness.calls import CLIPS, Clip, all_numbers, leaves, sample
+from agclip.testing.harness.check import Check, expect, expect_same, over
+from agclip.testing.harness.library import Library
 
 
 def in_place_equals_functional(library: Library, clip: Clip) -> None:

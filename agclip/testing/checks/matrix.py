@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import agclip
 from agclip._typing import Tree
 from agclip.rules import ClipInfo
-from agclip.testing._calls import all_numbers, outline, sample
-from agclip.testing._check import Check, expect, expect_same, over
-from agclip.testing._library import Library
 from agclip.testing.checks.rules import MEMORY, PLAIN, Case
+from agclip.testing.harness.calls import all_numbers, outline, sample
+from agclip.testing.harness.check import Check, expect, expect_same, over
+from agclip.testing.harness.library import Library
 
 STEPS = (1.0, 8.0, 0.5)
 """What the gradients of each step are multiplied by."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers, leaves, outline
-from agclip.testing._check import Check, expect, over, plain
-from agclip.testing._codec import MARGIN_WITHOUT_FLOAT64
-from agclip.testing._formats import error
-from agclip.testing._library import Library
 from agclip.testing.checks.semantics import DTYPES, expect_like
+from agclip.testing.harness.calls import all_numbers, leaves, outline
+from agclip.testing.harness.check import Check, expect, over, plain
+from agclip.testing.harness.codec import MARGIN_WITHOUT_FLOAT64
+from agclip.testing.harness.formats import error
+from agclip.testing.harness.library import Library
 
 MANY = 10**6
 

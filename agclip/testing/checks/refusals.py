@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._library import Library
+from agclip.testing.harness.library import Library
 
 
 class Refusal(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip.config import Given, config_context
-from agclip.testing._library import Library, NotApplicableError
+from agclip.testing.harness.library import Library, NotApplicableError
 
 __all__ = ["Check", "ConformanceError", "NotApplicableError", "expect", "expect_same", "over"]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip import _checks
-from agclip.cli._command import USAGE, CommandError
-from agclip.cli._tables import printable
+from agclip.cli.command import USAGE, CommandError
+from agclip.cli.command.tables import printable
 
 _SHOWN = 3
 """Words that a line lists before it ends in "…"."""

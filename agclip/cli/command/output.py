@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from agclip.cli._command import CommandError
+from agclip.cli.command import CommandError
 
 _PERMISSIONS = 0o777
 
