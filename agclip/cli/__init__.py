@@ -1,4 +1,4 @@
-"""The command line: `agclip COMMAND`, one file per command.
+"""The command line: `agclip COMMAND`, one file per command, which `command/` has the parts of.
 
 A new command is a file that ends in `COMMAND = Command(...)` and a place in `COMMANDS`.
 """

@@ -19,11 +19,7 @@ def configure(_: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """List the backends.
-
-    Args:
-        args: The arguments that every command has.
-    """
+    """List the backends."""
     rows = known_backends()
     try:
         default, reason = backend_of(args, None).name, ""

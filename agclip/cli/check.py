@@ -31,18 +31,11 @@ class Checked(NamedTuple):
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of `agclip check`."""
-    add_backend(parser)
+    add_backend(parser, "every one")
 
 
 def run(args: Namespace) -> None:
-    """Check the backends and print how each did.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: A check failed, or the backend that was asked for cannot be used.
-    """
+    """Check the backends and print how each did; fail if one is wrong."""
     if args.backend is not None:
         backend_of(args, args.backend)
     rows = [row for row in known_backends() if args.backend in (None, row.name)]
@@ -70,7 +63,13 @@ def _print(found: list[Checked], settings: Settings) -> None:
             print(f"{row.report}\n")
     for note in notes():
         print(f"Note: {note}")
-    print("These are a few of the checks; `python -m agclip.testing NAME` runs them all.")
+    print("Skipped is what a library gives no occasion for, as writing in place.")
+    print("These are a few of the checks; `python -m agclip.testing` runs them all.")
+    reports = [row.report for row in found if row.report is not None]
+    if not reports:
+        print("Nothing was checked: no backend can be used.")
+    elif all(report.ok for report in reports):
+        print(f"No check failed with {', '.join(report.library for report in reports)}.")
 
 
 def _result(row: Checked) -> str:

@@ -29,14 +29,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Print the settings in force, or those of a file.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: Something is wrong with the file.
-    """
+    """Print the settings in force, or those of a file."""
     settings: Settings = args.settings
     clipper = None
     if args.check is not None:

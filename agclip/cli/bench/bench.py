@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of `agclip bench`."""
-    add_backend(parser)
+    add_backend(parser, "every one that has a peer")
     parser.add_argument(
         "--seconds",
         type=positive,
@@ -44,14 +44,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Time agclip and its peers in turns, and print the ratios.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The backend cannot be used.
-    """
+    """Time agclip and its peers in turns, and print the ratios."""
     names = [backend_of(args, args.backend).name] if args.backend else _names()
     rows = [_row(name, workload, args.seconds) for name in names for workload in WORKLOADS]
     if args.json:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import agclip
 from agclip._typing import Array
 from agclip.cli.command import Command
-from agclip.cli.command.arguments import add_backend, backend_of, count, png, positive
+from agclip.cli.command.arguments import add_backend, backend_of, count, positive
 from agclip.cli.command.output import require_writable
+from agclip.cli.command.pictures import picture, require_matplotlib
 from agclip.cli.command.progress import Report, progress
-from agclip.cli.demo.picture import require_matplotlib, save_picture
+from agclip.cli.demo.picture import save_picture
 from agclip.cli.demo.report import Result, label, print_result, to_json
 from agclip.cli.demo.rnn import Params
 from agclip.cli.demo.text import python_help
@@ -40,7 +41,7 @@ def configure(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=png,
+        type=picture(".png"),
         default="agclip-demo.png",
         metavar="PNG",
         help="where to write the picture (%(default)s)",
@@ -49,15 +50,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Train twice, then print the numbers and write the picture.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The backend, matplotlib, the text or the picture's place cannot be used. All
-            of them are tried before the training starts.
-    """
+    """Train twice, then print the numbers and write the picture; all it needs is tried before."""
     # The arrays are too small to be worth sharing, and threads that wait for each other on a busy
     # machine take many times as long. It must be said before the backend loads its library.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -27,14 +27,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Measure one array after the other.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The file cannot be read.
-    """
+    """Measure one array after the other."""
     with opened(args.file, "FILE") as source:
         leaves = source.leaves
         parts = [

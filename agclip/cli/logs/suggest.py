@@ -29,14 +29,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Print thresholds, and what the rules with a memory would have done.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The log cannot be read, or all its norms are 0.
-    """
+    """Print thresholds, and what the rules with a memory would have done."""
     history = history_of(args)
     found = thresholds(history.norms)
     if not found:

@@ -40,6 +40,20 @@ def expect_same(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
         expect(repr(one) == repr(other), f"{what}, entry {i}, must be {other!r}; got {one!r}")
 
 
+def error_of(call: Callable[[], object]) -> str:
+    """Return the class and the text of what a call raises; "no error" if it raises nothing."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - a library may raise anything: the check judges it
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def require_writable(library: Library) -> None:
+    """Leave a check out for a library whose arrays cannot be written in place."""
+    library.require(library.writable, "has no arrays that can be written")
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One promise, and the function that tests it.
