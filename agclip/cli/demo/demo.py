@@ -12,11 +12,12 @@ import agclip
 from agclip._typing import Array
 from agclip.cli.command import Command
 from agclip.cli.command.arguments import add_backend, backend_of, count, positive
+from agclip.cli.command.documents import print_json
 from agclip.cli.command.output import require_writable
 from agclip.cli.command.pictures import picture, require_matplotlib
 from agclip.cli.command.progress import Report, progress
 from agclip.cli.demo.picture import save_picture
-from agclip.cli.demo.report import Result, label, print_result, to_json
+from agclip.cli.demo.report import Result, document_of, label, print_result
 from agclip.cli.demo.rnn import Params
 from agclip.cli.demo.text import python_help
 from agclip.cli.demo.train import Clip, train
@@ -61,7 +62,7 @@ def run(args: Namespace) -> None:
     result = _train_both(backend, clipper, args)
     # The numbers come first: a full disk shall not cost the user the training.
     if args.json:
-        print(to_json(result))
+        print_json(document_of(result))
     else:
         print_result(result)
     save_picture(result)
