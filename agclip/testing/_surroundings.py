@@ -64,14 +64,16 @@ def notes() -> list[str]:
     functions stand in for those of a library now.
     """
     room = "agclip.integrations."
-    loaded = {
-        name.removeprefix(room): m for name, m in sys.modules.items() if name.startswith(room)
-    }
+    names = [name.removeprefix(room) for name in sys.modules if name.startswith(room)]
     return [
         f"agclip's functions are installed in place of {name}'s own."
-        for name, module in sorted(loaded.items())
-        if getattr(module, "installed", bool)() is True
+        for name in sorted(names)
+        if "." not in name and getattr(sys.modules[room + name], "installed", _never)() is True
     ]
+
+
+def _never() -> bool:
+    return False
 
 
 def described() -> str:

@@ -1,5 +1,6 @@
-"""`agclip check`: what it says when all is well, when a backend is wrong, and when there is none."""
+"""`agclip check`: what it says if all is well, if a backend is wrong, and if there is none."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -140,6 +141,7 @@ INTEGRATIONS = {
     "installed": (lambda: True, ["agclip's functions are installed in place of toylib's own."]),
     "not installed": (lambda: False, []),
     "without a say": (None, []),
+    "a context manager": (contextlib.nullcontext, []),
 }
 
 
