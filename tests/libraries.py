@@ -15,7 +15,7 @@ import numpy as np
 
 from agclip._backends import entry_points, registry
 from agclip.testing import Library
-from agclip.testing._check import Check
+from agclip.testing.harness.check import Check
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 

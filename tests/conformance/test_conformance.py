@@ -8,7 +8,7 @@ import suites
 from agclip.testing import BackendConformance
 from agclip.testing._report import fixed_checks
 from agclip.testing._required import required
-from agclip.testing._sampling import PROPERTIES
+from agclip.testing.checks.sampling import PROPERTIES
 from agclip_backends._host.loader import loader
 
 

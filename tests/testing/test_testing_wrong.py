@@ -7,13 +7,15 @@ import pytest
 
 import agclip
 from agclip._backends import registry
-from agclip.testing import Library, _sampling, check_backend
-from agclip.testing._check import ConformanceError
-from agclip.testing._report import fixed_checks
+from agclip.testing import Library, check_backend
+from agclip.testing._quick import quick_checks
+from agclip.testing._report import fixed_checks, report_on
+from agclip.testing.checks import sampling
+from agclip.testing.harness.check import ConformanceError
 
 NUMPY = agclip.get_backend("numpy")
 
-CHECKS = {check.name: check for check in (*fixed_checks(), *_sampling.checks())}
+CHECKS = {check.name: check for check in (*fixed_checks(), *sampling.checks())}
 
 
 @pytest.fixture
@@ -174,6 +176,11 @@ def test_what_is_wrong_is_caught_and_named(wrong):
     library, check, message = wrong
     with pytest.raises(ConformanceError, match=message):
         check.run(library)
+
+
+def test_the_few_checks_of_the_command_line_catch_it_too(wrong):
+    library, _, _ = wrong
+    assert not report_on(library, quick_checks()).ok
 
 
 def test_a_call_that_warns_is_found_out(register):

@@ -14,7 +14,7 @@ from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array, Device, DType, Namespace, Tree
-from agclip.testing._formats import FORMATS
+from agclip.testing.harness.formats import FORMATS
 
 Number = bool | int | float | complex
 
