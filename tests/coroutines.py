@@ -1,8 +1,8 @@
 """The threads of a CUDA block as coroutines of C++, for kernels that are compiled for the host.
 
-A coroutine begins with a context of its own and is then switched to by jumps: `swapcontext` asks the
-operating system for the mask of signals each time, which takes longer than what lies between two
-barriers. It stays for the blocks that follow, so beginning costs once for each thread.
+A coroutine begins with a context of its own and is then switched to by jumps: `swapcontext` asks
+the operating system for the mask of signals each time, which takes longer than what lies between
+two barriers. It stays for the blocks that follow, so beginning costs once for each thread.
 
 What comes before says what one thread of a block does: `static void thread()`.
 """

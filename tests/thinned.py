@@ -12,6 +12,8 @@ def thinned(
     values: Iterable[Any],
     keep: Container[Any] | Callable[[Any], bool],
     ids: Callable[[Any], str] | None = None,
+    *,
+    tuples: bool = False,
 ) -> list[Any]:
     """Return values as parameters, of which `make test` runs those to keep.
 
@@ -19,11 +21,12 @@ def thinned(
         values: What a test or fixture is parametrised by.
         keep: The values to keep, or a function that tells whether to keep one.
         ids: A function that returns the name of a value.
+        tuples: Whether each value is a tuple of the values of several parameters.
     """
     kept = keep if callable(keep) else keep.__contains__
     return [
         pytest.param(
-            value,
+            *(value if tuples else (value,)),
             marks=() if kept(value) else pytest.mark.whole,
             id=None if ids is None else ids(value),
         )

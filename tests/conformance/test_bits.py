@@ -221,12 +221,9 @@ def calls(names, trees=None, keep=lambda *_: True):
         for tree in trees
         if not (", ord" in call and tree == "complex64")  # refused
     ]
-    cells = [
-        pytest.param(
-            *pair, id=dashed(", ".join(pair)), marks=() if keep(*pair) else pytest.mark.whole
-        )
-        for pair in pairs
-    ]
+    cells = thinned(
+        pairs, lambda pair: keep(*pair), ids=lambda pair: dashed(", ".join(pair)), tuples=True
+    )
     return pytest.mark.parametrize(("call", "tree"), cells)
 
 
