@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import pytest
+
+import arrays
 
 
 def thinned(
@@ -32,3 +35,22 @@ def thinned(
         )
         for value in values
     ]
+
+
+def with_libraries(
+    argument: str, names: Iterable[str], compiled: Container[str]
+) -> pytest.MarkDecorator:
+    """Parametrise the fixture `lib` and another one by all pairs, of which some are thinned.
+
+    Args:
+        argument: The other fixture.
+        names: What it is parametrised by.
+        compiled: The names with which `make test` runs JAX, which compiles a program for each.
+    """
+    cells = thinned(
+        itertools.product(arrays.LIBRARIES, names),
+        lambda cell: cell[0] != "jax" or cell[1] in compiled,
+        ids=lambda cell: "-".join(cell).replace(" ", "-"),
+        tuples=True,
+    )
+    return pytest.mark.parametrize(("lib", argument), cells, indirect=True)

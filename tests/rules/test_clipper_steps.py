@@ -2,14 +2,13 @@
 
 import functools
 import importlib
-import itertools
 
 import numpy as np
 import pytest
 
 import agclip
 import arrays
-from thinned import thinned
+from thinned import thinned, with_libraries
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -33,17 +32,6 @@ COMPILED = ("zclip", "adagc", "per group")
 
 def dashed(name):
     return name.replace(" ", "-")
-
-
-def with_libraries(argument, rules):
-    """Parametrise by pairs of a library and a rule."""
-    cells = thinned(
-        itertools.product(arrays.LIBRARIES, rules),
-        lambda cell: cell[0] != "jax" or cell[1] in COMPILED,
-        ids=lambda cell: dashed("-".join(cell)),
-        tuples=True,
-    )
-    return pytest.mark.parametrize(("lib", argument), cells, indirect=True)
 
 
 @pytest.fixture(params=arrays.LIBRARIES)
@@ -72,7 +60,7 @@ def lists(lib, clipped):
 # --- generators --------------------------------------------------------------------------------
 
 
-@with_libraries("rule", RULES)
+@with_libraries("rule", RULES, COMPILED)
 def test_a_generator_is_clipped_as_the_list_of_it(lib, rule):
     by_list, by_generator = agclip.Clipper(rule), agclip.Clipper(rule)
     for scale in (1.0, 4.0):
@@ -94,7 +82,7 @@ def test_in_place_a_generator_comes_back_as_the_list_of_its_leaves(name, rule):
     assert lists(lib, leaves) == wanted
 
 
-@with_libraries("memory", MEMORY)
+@with_libraries("memory", MEMORY, COMPILED)
 def test_a_state_may_be_begun_with_a_generator(lib, memory):
     begun, wanted = agclip.Clipper(memory), agclip.Clipper(memory)
     begun.init(leaf for leaf in grads(lib))
@@ -113,7 +101,7 @@ def test_steps_are_counted_and_shown(rule):
     assert repr(clipper) == f"Clipper({clipper.rule!r}, step=3)"
 
 
-@with_libraries("memory", MEMORY)
+@with_libraries("memory", MEMORY, COMPILED)
 def test_a_clipper_begins_anew(lib, memory):
     clipper, fresh = agclip.Clipper(memory), agclip.Clipper(memory)
     for _ in range(3):
