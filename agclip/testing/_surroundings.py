@@ -60,7 +60,7 @@ def changed(settings: Settings) -> dict[str, str]:
 def notes() -> list[str]:
     """Return what else is to be known of this process, a sentence each.
 
-    A module of `agclip.integrations` that is loaded says by `installed()` whether agclip's
+    A module of `agclip.integrations` that is loaded says by `is_installed()` whether agclip's
     functions stand in for those of a library now.
     """
     room = "agclip.integrations."
@@ -68,7 +68,7 @@ def notes() -> list[str]:
     return [
         f"agclip's functions are installed in place of {name}'s own."
         for name in sorted(names)
-        if "." not in name and getattr(sys.modules[room + name], "installed", _never)() is True
+        if "." not in name and getattr(sys.modules[room + name], "is_installed", _never)()
     ]
 
 

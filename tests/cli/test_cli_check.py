@@ -1,6 +1,5 @@
 """`agclip check`: what it says if all is well, if a backend is wrong, and if there is none."""
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -141,7 +140,6 @@ INTEGRATIONS = {
     "installed": (lambda: True, ["agclip's functions are installed in place of toylib's own."]),
     "not installed": (lambda: False, []),
     "without a say": (None, []),
-    "a context manager": (contextlib.nullcontext, []),
 }
 
 
@@ -149,7 +147,7 @@ INTEGRATIONS = {
 def integration(request, monkeypatch):
     """A module of `agclip.integrations` that is loaded, and the notes on it."""
     installed, notes = INTEGRATIONS[request.param]
-    module = SimpleNamespace() if installed is None else SimpleNamespace(installed=installed)
+    module = SimpleNamespace() if installed is None else SimpleNamespace(is_installed=installed)
     monkeypatch.setitem(sys.modules, "agclip.integrations.toylib", module)
     return notes
 
