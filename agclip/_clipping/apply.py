@@ -18,35 +18,29 @@ from agclip._typing import Array, Scalar
 
 
 def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> Sequence[Any]:
-    """Return what a program ends with: new leaves, sums over examples, or in place decisions."""
+    """Return what a program ends with: new leaves, sums over examples, or in place decisions.
+
+    A leaf that nothing is done to is returned itself.
+    """
     if call.inplace:
         return made
-    return _summed(call, arrays, made[0]) if call.plan.per_example else _new(call, arrays, made)
-
-
-def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
-    """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
-    if call.host and call.plan.joint:
-        return list(_apply_known(call, arrays, made[0]))
-    new = list(arrays)
-    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+    if call.plan.per_example:
+        return _summed(call, arrays, made[0])
+    new, backend, xp = list(arrays), call.backend, call.backend.xp
+    for group, decision in zip(call.groups, made, strict=True):
+        if call.host and not decision.applies:
+            continue
         members = batch.chosen(arrays, group)
-        if call.host:
-            clipped = _apply_known(call, members, decision)
+        clipped: Sequence[Array]
+        if not call.host:
+            clipped = devices.map_devices(backend, members, _flat(decision), _applier(call))
+        elif call.plan.nonfinite == "zero" and not decision.finite:
+            clipped = [xp.zeros_like(leaf) for leaf in members]
         else:
-            clipped = devices.map_devices(call.backend, members, _flat(decision), _applier(call))
+            clipped = backend.scale(xp, members, decision.factor)
         for i, leaf in zip(group, clipped, strict=True):
             new[i] = leaf
     return new
-
-
-def _apply_known(call: StaticArgs, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
-    xp = call.backend.xp
-    if not decision.applies:
-        return members
-    if call.plan.nonfinite == "zero" and not decision.finite:
-        return [xp.zeros_like(leaf) for leaf in members]
-    return call.backend.scale(xp, members, decision.factor)
 
 
 def _flat(decision: Decision) -> list[Scalar]:
@@ -106,7 +100,7 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
 def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
     backend = call.backend
     unwritten = deduplicated(backend, arrays)
-    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+    for group, decision in zip(call.groups, made, strict=True):
         if _known_idle(call, decision.applies):
             continue
         members = unwritten(batch.chosen(arrays, group))
@@ -159,7 +153,7 @@ def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> li
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
     # Integers of 32 bits would be summed in 64, which a device may lack.
-    count = xp.sum(xp.astype(decision.exceeds, call.wide(arrays)))
+    count = xp.sum(xp.astype(decision.exceeds, call.acc_dtype))
     return [*sums, xp.astype(count, xp.int32)]
 
 

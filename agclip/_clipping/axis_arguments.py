@@ -6,7 +6,21 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+from agclip._trees.leaves import Leaves
 from agclip._typing import Axes, UnitAxes
+
+
+def of_leaves(axes: Any, leaves: Leaves) -> tuple[tuple[int, ...], ...]:
+    """Return the axes that the argument `axes` names in each leaf."""
+    axes = tuple(axes) if isinstance(axes, Iterable) else axes
+    return tuple(
+        normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+    )
+
+
+def units(unit_axes: UnitAxes, leaves: Leaves) -> tuple[Axes, ...]:
+    """Return the axes over which the norm of one unit of each leaf is taken."""
+    return tuple(unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays))
 
 
 def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:

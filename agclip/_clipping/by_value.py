@@ -16,6 +16,9 @@ from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._typing import Array, DType, Scalar
 
+_NUMBER = (numbers.Real, type(None))
+"""Bounds whose order can be seen before there are arrays; rounding keeps it."""
+
 
 class Way(NamedTuple):
     """The hashable part of a program's arguments."""
@@ -42,26 +45,28 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
-    low, high = (value_bounds.read(bound, leaves) for bound in (low, high))
+    backend = leaves.backend
+    low, high = value_bounds.readable(low, high, leaves)
     value_bounds.check_numbers(low, high)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if loss_scale is not None:
+        loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
-    if loss_scale is None and leaves.access() == "sync":
+    if loss_scale is None and leaves.access == "sync":
         done = _at_once(leaves, low, high, inplace=inplace)
         if done is not None:
             return done
-    backend = leaves.backend
+    scalars = isinstance(low, _NUMBER) and isinstance(high, _NUMBER)
     with backend.context():
         groups = value_bounds.grouped(leaves)
         lows = value_bounds.of_groups("clip_value_min", low, leaves, groups, copy=inplace)
         highs = value_bounds.of_groups("clip_value_max", high, leaves, groups, copy=inplace)
-        value_bounds.check_order(leaves, lows, highs)
+        if not scalars:
+            value_bounds.check_order(leaves, lows, highs)
     if loss_scale is not None:
         value_bounds.require_real(leaves)
-    foreign, free = leaves.originals is not None, leaves.access() == "free"
-    scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
+    foreign, free = leaves.originals is not None, leaves.access == "free"
     new = None
     if scalars and free and loss_scale is None:
         new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
@@ -105,13 +110,14 @@ def _by_kernel(
     highs: Sequence[Array | None],
     inplace: bool,
 ) -> Sequence[Array] | None:
-    if any(leaves.kinds[i].family != "real" for i in groups.first):
-        return None
-    low, high = (
-        groups.spread([infinity if bound is None else float(bound) for bound in bounds])
-        for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
-    )
-    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, low, high, inplace)
+    ends: tuple[list[float], list[float]] = ([], [])
+    for i, low, high in zip(groups.first, lows, highs, strict=True):
+        if leaves.kinds[i].family != "real":
+            return None
+        ends[0].append(-math.inf if low is None else float(low))
+        ends[1].append(math.inf if high is None else float(high))
+    xp, clip = leaves.backend.xp, leaves.backend.clip
+    return clip(xp, leaves.arrays, groups.spread(ends[0]), groups.spread(ends[1]), inplace)
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agclip._backends import host_scalars
+from agclip._backends import host_scalars, kernels
 from agclip._backends.backend import Backend
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
@@ -43,13 +43,9 @@ class Plan(NamedTuple):
     per_example: bool = False
     """The leading axis of every leaf is the example: each is clipped, and their sum is returned."""
 
-    def groups(self, count: int) -> Sequence[range]:
-        """Return the positions of the leaves of each group."""
-        return [range(count)] if self.joint else [range(i, i + 1) for i in range(count)]
-
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
-        if not self.record or self.axes is not None:
+        if self.axes is not None:
             return []
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 
@@ -59,6 +55,12 @@ class StaticArgs(NamedTuple):
 
     backend: Backend
     plan: Plan
+    groups: Sequence[range]
+    """The positions of the leaves of each group."""
+    m: Namespace
+    """What scalar arithmetic is written in: `host_scalars`, or the library's namespace."""
+    acc_dtype: DType
+    """What sums over the first leaf are formed in."""
     host: bool = False
     """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
     tested: bool = False
@@ -69,15 +71,6 @@ class StaticArgs(NamedTuple):
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
     simple: bool = False
     """Whether `Backend.fused` may be asked: see there."""
-
-    @property
-    def m(self) -> Namespace:
-        """What scalar arithmetic is written in: `host_scalars`, or the library's namespace."""
-        return host_scalars if self.host else self.backend.xp
-
-    def wide(self, arrays: Sequence[Array]) -> DType:
-        """Return the dtype that sums are formed in."""
-        return self.backend.wide(self.backend.xp, arrays[0])
 
 
 class Inputs(NamedTuple):
@@ -94,26 +87,38 @@ class Inputs(NamedTuple):
 
 
 def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
-    """Return the static part of a call on leaves: here alone it is decided what scalars are."""
+    """Return the static part of a call on leaves: here alone it is decided what scalars are.
+
+    Raises:
+        ValueError: If the norm of an array cannot be told from what is here of it, nor is given.
+    """
     backend, loss_scale, use_norm = leaves.backend, inputs.loss_scale, inputs.use_norm
-    access = leaves.access()
     free = (
         type(inputs.bound) is float
         and (loss_scale is None or type(loss_scale) is float)
         and (use_norm is None or type(use_norm) is float)
-        and access == "free"
+        and leaves.access == "free"
     )
-    along = plan.axes is not None
+    along, count = plan.axes is not None, len(inputs.arrays)
+    host = free and not along and not plan.per_example
+    sharded = False
+    if backend.partial is not kernels.nothing:
+        sharded = use_norm is not None and backend.partial(inputs.arrays) is not None
+        if use_norm is None:
+            leaves.require_whole()
     return StaticArgs(
         backend,
         plan,
-        host=free and not along and not plan.per_example,
+        (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
+        host_scalars if host else backend.xp,
+        backend.wide(backend.xp, inputs.arrays[0]),
+        host,
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
-        sharded=inputs.use_norm is not None and backend.partial(inputs.arrays) is not None,
+        sharded=sharded,
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
-        simple=access == "sync" and inputs.use_norm is None and _simple(plan),
+        simple=leaves.access == "sync" and use_norm is None and _simple(plan),
     )
 
 

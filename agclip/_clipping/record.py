@@ -73,7 +73,7 @@ def _on_host(
         *(
             kernels.number(backend.xp, value, dtype, device)
             for value, dtype in (
-                (least, call.wide(arrays)),
+                (least, call.acc_dtype),
                 (clipped, backend.xp.bool),
                 (nonfinite, backend.xp.bool),
             )
@@ -117,7 +117,7 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     """
     arrays, plan = inputs.arrays, call.plan
     loss_scale = widened(call, arrays, inputs.loss_scale)
-    count = len(plan.groups(len(arrays)))
+    count = len(call.groups)
     whole: Norm = norms[0]
     single: Sequence[Norm] = ()
     if plan.record:

@@ -61,8 +61,6 @@ def decide(
         terms: What else there is to know.
     """
     root, scale, finite, _ = norm
-    if m is host_scalars and loss_scale is None and terms.narrow and terms.wide == "float64":
-        return _decide_floats(root, finite, bound, terms)
     limit = _limit(m, bound, loss_scale, scale, terms)
     over = m.logical_not(root <= limit)
     clipped = over & finite
@@ -75,12 +73,17 @@ def decide(
     return Decision(exceeds, applies, factor, finite, limit)
 
 
-def _decide_floats(root: float, finite: bool, bound: float, terms: DecisionOptions) -> Decision:
-    """Return what `decide` does of a norm without a scale, in float64 without a loss scale.
+def decide_floats(
+    norm: Norm, bound: float, loss_scale: float | None, terms: DecisionOptions
+) -> Decision:
+    """Do the same with floats.
 
-    The case of almost every call on the host: a function call for each operation would be most of
-    the time that a small tree takes.
+    A norm without a scale, in float64 without a loss scale, is the case of almost every call on the
+    host: a function call for each operation would be most of the time that a small tree takes.
     """
+    if loss_scale is not None or not terms.narrow or terms.wide != "float64":
+        return decide(host_scalars, norm, bound, loss_scale, terms)
+    root, _, finite, _ = norm
     limit = bound * STRICT_MARGIN["float64"] if terms.shrink < 1.0 else bound
     over = not root <= limit
     rest = 1.0

@@ -33,6 +33,7 @@ def group_norms(
     leaves: Sequence[Array],
     groups: Sequence[Sequence[int]],
     order: float,
+    wide: DType,
     *,
     reproducible: bool,
 ) -> list[Norm]:
@@ -41,12 +42,12 @@ def group_norms(
     The sums of all leaves come from one call of a kernel. `m` is `host_scalars` or the namespace.
     L2 norms of floats carry a bound on their error, for the rounding test.
     """
-    wide = backend.wide(backend.xp, leaves[0])
     name = kind_of(wide).name
     safe = batch.narrow(leaves, name)
     tested = m is host_scalars and order == 2 and safe
     if tested and name == "float64":
-        return _plain_norms(backend, leaves, groups, wide)
+        sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+        return _plain_norms(backend, leaves, groups, sums)
     chosen = [batch.chosen(leaves, group) for group in groups]
     if reproducible and order in (1, 2) and not tested:
         return [
@@ -74,10 +75,12 @@ def group_norms(
 
 
 def _plain_norms(
-    backend: Backend, leaves: Sequence[Array], groups: Sequence[Sequence[int]], wide: DType
+    backend: Backend,
+    leaves: Sequence[Array],
+    groups: Sequence[Sequence[int]],
+    sums: Sequence[float],
 ) -> list[Norm]:
-    """Return norms of float32 and narrower leaves in host memory, as `group_norms` does."""
-    sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+    """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
     counts, chain = batch.counts(leaves), backend.chain or backend.block
     found = []
     for group in groups:

@@ -143,15 +143,8 @@ def _plan(
     strict: bool | None,
     reproducible: bool | None,
 ) -> Plan:
-    axes = tuple(
-        axis_arguments.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+    axes = axis_arguments.units(unit_axes, leaves)
+    plan = arguments.options(
+        leaves, clipping, nonfinite=nonfinite, strict=strict, reproducible=reproducible
     )
-    options = arguments.options(
-        leaves, clipping, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        axes=axes,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
+    return plan._replace(axes=axes)

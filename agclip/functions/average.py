@@ -224,12 +224,7 @@ def _weighted(
     nonfinite: NonFinite | None,
     reproducible: bool | None,
 ) -> Plan:
-    options = arguments.options(
-        leaves, bound, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    plan = arguments.options(
+        leaves, bound, nonfinite=nonfinite, strict=strict, reproducible=reproducible
     )
-    return Plan(
-        weights=weights.of_leaves(leaves, weight),
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
+    return plan._replace(weights=weights.of_leaves(leaves, weight))

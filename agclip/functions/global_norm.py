@@ -9,7 +9,7 @@ from agclip._clipping import arguments, pipeline
 from agclip._clipping.plan import Plan
 from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.leaves import warn_empty
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
 
@@ -55,13 +55,8 @@ def global_norm(
     Source: TensorFlow's `tf.linalg.global_norm`.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    order = arguments.check_order(ord)
-    options = arguments.options(leaves, 1.0, order, strict=False, reproducible=reproducible)
-    plan = Plan(
-        joint=True,
-        order=order,
-        reproducible=options.reproducible,
-    )
+    options = arguments.options(leaves, 1.0, ord, strict=False, reproducible=reproducible)
+    plan = Plan(joint=True, order=options.order, reproducible=options.reproducible)
     loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name, "the norm is 0")
@@ -130,7 +125,15 @@ def clip_by_global_norm(
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    plan = arguments.options(
+        leaves,
+        clip_norm,
+        ord,
+        nonfinite=nonfinite,
+        strict=strict,
+        reproducible=reproducible,
+        joint=True,
+    )
     outcome = pipeline.run(
         leaves, plan, "clip_norm", clip_norm, loss_scale, use_norm=use_norm, empty=_EMPTY
     )
@@ -185,7 +188,15 @@ def clip_by_global_norm_(
     """
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
-    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    plan = arguments.options(
+        leaves,
+        clip_norm,
+        ord,
+        nonfinite=nonfinite,
+        strict=strict,
+        reproducible=reproducible,
+        joint=True,
+    )
     outcome = pipeline.run(
         leaves,
         plan,
@@ -201,30 +212,11 @@ def clip_by_global_norm_(
     return t_list, norm
 
 
-def _plan(
-    leaves: Leaves,
-    clip_norm: Bound,
-    ord: Order,
-    nonfinite: NonFinite | None,
-    strict: bool | None,
-    reproducible: bool | None,
-) -> Plan:
-    leaves.warn_of_parameters()
-    order = arguments.check_order(ord)
-    options = arguments.options(
-        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        joint=True,
-        order=order,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
-
-
 def _norm(outcome: pipeline.Outcome) -> Array:
-    return outcome.leaves.own(outcome.norms[0]) if outcome.norms else _zero()
+    if not outcome.norms:
+        return _zero()
+    norm = outcome.norms[0]
+    return norm if outcome.leaves.originals is None else outcome.leaves.own(norm)
 
 
 def _zero() -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Unpack, overload
 
 from agclip._clipping import arguments, axis_arguments, pipeline
@@ -153,21 +153,8 @@ def _plan(
     strict: bool | None,
     reproducible: bool | None,
 ) -> Plan:
-    chosen = None
-    if axes is not None:
-        axes = tuple(axes) if isinstance(axes, Iterator) else axes
-        chosen = tuple(
-            axis_arguments.normalise("axes", axes, leaf.ndim, leaves.path(i))
-            for i, leaf in enumerate(leaves.arrays)
-        )
-    order = arguments.check_order(ord)
-    options = arguments.options(
-        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
+    chosen = None if axes is None else axis_arguments.of_leaves(axes, leaves)
+    plan = arguments.options(
+        leaves, clip_norm, ord, nonfinite=nonfinite, strict=strict, reproducible=reproducible
     )
-    return Plan(
-        order=order,
-        axes=chosen,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
+    return plan if chosen is None else plan._replace(axes=chosen)

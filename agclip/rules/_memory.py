@@ -210,7 +210,7 @@ class FromNorm(NamedTuple):
         """Return the limit; and what is reported as the threshold, with the new state."""
         backend, arrays = call.backend, inputs.arrays
         norm, _ = reported(call, norms, inputs)
-        norm = kernels.cast(backend.xp, norm, call.wide(arrays))
+        norm = kernels.cast(backend.xp, norm, call.acc_dtype)
         bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
         return [widened_for(call, arrays, known(backend, bound))], (threshold, new)
 

@@ -76,7 +76,7 @@ class AutoClip(_memory.OfGlobalNorm):
         if self.window is not None:
             return state
         backend, norms = leaves.backend, state[GROWING]
-        if leaves.access() not in ("free", "graph"):
+        if leaves.access not in ("free", "graph"):
             msg = (
                 "`window` must be a number of norms where values cannot be read for nothing: "
                 "compiled, lazy, or on a device; got None. Give AutoClip a window, such as 1000."

@@ -24,7 +24,7 @@ class OfNorm(Options):
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound(self._name, getattr(self, self._name))
-        arguments.check_order(self._order)
+        _checks.order(self._order)
 
     @property
     def _name(self) -> str:
@@ -41,8 +41,7 @@ class OfNorm(Options):
     def _planned(self, leaves: Leaves) -> Plan:
         """Return what the pipeline is to do."""
         bound = getattr(self, self._name)
-        order = arguments.check_order(self._order)
-        return self._plan(leaves, bound, joint=self._joint, order=order)
+        return self._plan(leaves, bound, joint=self._joint, order=self._order)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         plan, name = self._planned(leaves), self._name
@@ -112,11 +111,7 @@ class ClipByNorm(OfNorm):
         plan = super()._planned(leaves)
         if self.axes is None:
             return plan
-        chosen = tuple(
-            axis_arguments.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
-            for i, leaf in enumerate(leaves.arrays)
-        )
-        return plan._replace(axes=chosen)
+        return plan._replace(axes=axis_arguments.of_leaves(self.axes, leaves))
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,8 +15,7 @@ from agclip._typing import Array, NonFinite, Scalar, Tree
 from agclip.rules import _checks, _entries, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average
-from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Step
+from agclip.rules._rule import State, Step, configured
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +63,7 @@ class SpikeClip(_memory.Remembers):
 
     def _resolved(self) -> SpikeClip:
         """Return the rule with the settings in the place of None."""
-        return replace(self, nonfinite=configured(self.nonfinite).nonfinite)
+        return replace(self, nonfinite=configured(self.nonfinite)["nonfinite"])
 
     def _fresh(self, leaves: Leaves) -> State:
         """Return the count at 0, and for each leaf an array of zeros."""
@@ -89,7 +88,7 @@ class SpikeClip(_memory.Remembers):
         return self.threshold
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        policy = configured(self.nonfinite).nonfinite
+        policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
         state = self._known(leaves, state, paths)
         scale = arguments.positive("loss_scale", self.loss_scale, leaves)

@@ -60,7 +60,7 @@ class ClipByValue(Steps):
 
     def _largest(self, leaves: Leaves) -> Any:
         """Return the largest absolute value of a bound."""
-        pair = [value_bounds.read(x, leaves) for x in (self.clip_value_min, self.clip_value_max)]
+        pair = value_bounds.readable(self.clip_value_min, self.clip_value_max, leaves)
         if any(value is None for value in pair):
             return math.inf
         if all(isinstance(value, numbers.Real) for value in pair):
