@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
     results: Sequence[Any] = ()
     """The new leaves; in place the decisions on the groups, or the one that a backend made."""
     norms: Sequence[Array] = ()
-    """The norm before clipping, if there is but one."""
+    """The norm before clipping, if there is but one, and no record that has it."""
     record: Details | None = None
     """With `Plan.record`: what has been done."""
     extra: Any = None
@@ -128,10 +128,10 @@ def finish(
     decide = on_host if call.host else on_device
     made, settled = decide(call, arrays, norms[:count], bounds, loss_scale)
     values, record = [], None
-    if plan.joint and not plan.per_example:
-        values.append(value_of(call, arrays, settled[0], loss_scale))
     if plan.record:
         record = details(call, arrays, made, settled, norms[count:], loss_scale)
+    elif plan.joint and not plan.per_example:
+        values.append(value_of(call, arrays, settled[0], loss_scale))
     return results(call, arrays, made), values, record, extra
 
 

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
-        if self.axes is not None:
+        if self.axes is not None or count == 1:
             return []
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 

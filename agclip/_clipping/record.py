@@ -65,20 +65,13 @@ def _on_host(
         least = factor if factor < least or factor != factor else least
         clipped = clipped or (decision.exceeds and decision.finite)
         nonfinite = nonfinite or not decision.finite
-    backend = call.backend
-    device = backend.device(arrays[0])
-    return Details(
-        value_of(call, arrays, whole, loss_scale),
-        values_of(call, arrays, single, loss_scale),
-        *(
-            kernels.number(backend.xp, value, dtype, device)
-            for value, dtype in (
-                (least, call.acc_dtype),
-                (clipped, backend.xp.bool),
-                (nonfinite, backend.xp.bool),
-            )
-        ),
-    )
+    norm = value_of(call, arrays, whole, loss_scale)
+    norms = [norm] if len(single) == 1 else values_of(call, arrays, single, loss_scale)
+    xp, device = call.backend.xp, call.backend.device(arrays[0])
+    least_ = kernels.number(xp, least, call.acc_dtype, device)
+    # Views of one array: to make one takes longer than all the rest.
+    facts = kernels.number(xp, [clipped, nonfinite], xp.bool, device)
+    return Details(norm, norms, least_, facts[0, ...], facts[1, ...])
 
 
 def _both(a: Scalar, b: Scalar) -> Scalar:
@@ -98,6 +91,8 @@ def joint_and_single(
         slices = [at(norm.root, _quotient, norm.root, norm.scale) for norm in norms]
         single = [at(values, of_values, call.backend, [values], order) for values in slices]
         return at(slices[0], of_values, call.backend, slices, order), single
+    if not others:  # of one leaf
+        return norms[0], norms
     return (norms[0], others) if call.plan.joint else (others[0], norms)
 
 

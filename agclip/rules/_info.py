@@ -151,5 +151,7 @@ def scalar(leaves: Leaves, value: Scalar) -> Array:
     with backend.context():
         # Not `hasattr`: a compiler's symbol of a number cannot be asked.
         if isinstance(value, (float, int)):
+            if leaves.access == "free":
+                return kernels.number(backend.xp, value, wide, backend.device(first))
             return devices.constant(backend, value, wide, first)
         return kernels.cast(backend.xp, value, wide)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -19,35 +18,27 @@ class OfNorm(Options):
     """A rule whose bound is one of its numbers, and which remembers nothing."""
 
     _joint: ClassVar[bool] = False
+    _name: ClassVar[str] = "clip_norm"
+    """The argument that holds the bound."""
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound(self._name, getattr(self, self._name))
-        _checks.order(self._order)
-
-    @property
-    def _name(self) -> str:
-        """The argument that holds the bound: the first one."""
-        return next(one.name for one in dataclasses.fields(self) if not one.kw_only)
-
-    @property
-    def _order(self) -> Order:
-        return getattr(self, "ord", 2)
+        _checks.order(getattr(self, "ord", 2))
 
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
         return arguments.threshold(self._name, getattr(self, self._name), leaves)
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        """Return what the pipeline is to do."""
-        bound = getattr(self, self._name)
-        return self._plan(leaves, bound, joint=self._joint, order=self._order)
+    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
+        """Return a plan with what sets the rule apart from others."""
+        return plan
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        plan, name = self._planned(leaves), self._name
-        outcome = pipeline.run(
-            leaves, plan, name, getattr(self, name), self.loss_scale, inplace=inplace
-        )
+        name, bound = self._name, getattr(self, self._name)
+        plan = self._plan(leaves, bound, joint=self._joint, order=getattr(self, "ord", 2))
+        plan = self._refined(plan, leaves)
+        outcome = pipeline.run(leaves, plan, name, bound, self.loss_scale, inplace=inplace)
         return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
 
 
@@ -107,8 +98,7 @@ class ClipByNorm(OfNorm):
         if isinstance(self.axes, list):
             object.__setattr__(self, "axes", tuple(self.axes))
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
+    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
         if self.axes is None:
             return plan
         return plan._replace(axes=axis_arguments.of_leaves(self.axes, leaves))
@@ -134,8 +124,7 @@ class ClipByAverageNorm(OfNorm):
 
     clip_norm: Bound
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
+    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
         return plan._replace(weights=weights.of_leaves(leaves, weights.size))
 
 
@@ -160,6 +149,7 @@ class ClipByRMS(OfNorm):
 
     clip_rms: Bound
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
+    _name: ClassVar[str] = "clip_rms"
+
+    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
         return plan._replace(weights=weights.of_leaves(leaves, weights.root_size))
