@@ -93,11 +93,7 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
     if isinstance(made[0], Decided):
         made[0].overwrite()
-    else:
-        _overwrite(call, arrays, made)
-
-
-def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+        return
     backend = call.backend
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.groups, made, strict=True):

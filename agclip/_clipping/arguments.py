@@ -16,7 +16,7 @@ from agclip._checks import Kind, as_float
 from agclip._clipping.plan import Plan
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
-from agclip._typing import Array, NonFinite, Scalar
+from agclip._typing import Array, Axes, NonFinite, Scalar
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
@@ -108,11 +108,13 @@ def options(
     leaves: Leaves,
     bound: Any,
     order: Any = 2,
-    *,
     nonfinite: Any = None,
     strict: Any = None,
     reproducible: Any = None,
+    *,
     joint: bool = False,
+    axes: tuple[Axes, ...] | None = None,
+    weights: tuple[float, ...] | None = None,
     record: bool = False,
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
@@ -125,8 +127,10 @@ def options(
             Without a bound "skip" takes the place of "propagate": nothing is clipped.
         strict: Whether the exact norm of what comes out has to be within the bound; None likewise.
         reproducible: Whether norms have to have the same bits everywhere; None likewise.
-        joint: Whether all leaves are clipped by one norm; then parameters among them are warned of.
-        record: Whether a record of what has been done is wanted.
+        joint: As in the plan; where it is so, parameters among the leaves are warned of.
+        axes: As in the plan, and so are the others.
+        weights: Likewise.
+        record: Likewise.
 
     Raises:
         TypeError: If `order` is no number, or `strict` or `reproducible` no flag.
@@ -151,14 +155,7 @@ def options(
     same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    return Plan(
-        joint=joint,
-        order=order,
-        strict=keep,
-        nonfinite=policy,
-        reproducible=same,
-        record=record,
-    )
+    return Plan(joint, order, axes, weights, keep, policy, same, record)
 
 
 def flag(name: str, value: Any) -> bool:

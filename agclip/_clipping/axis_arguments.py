@@ -10,8 +10,10 @@ from agclip._trees.leaves import Leaves
 from agclip._typing import Axes, UnitAxes
 
 
-def of_leaves(axes: Any, leaves: Leaves) -> tuple[tuple[int, ...], ...]:
-    """Return the axes that the argument `axes` names in each leaf."""
+def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
+    """Return the axes that the argument `axes` names in each leaf; None for all of each."""
+    if axes is None:
+        return None
     axes = tuple(axes) if isinstance(axes, Iterable) else axes
     return tuple(
         normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)

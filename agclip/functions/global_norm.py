@@ -125,15 +125,7 @@ def clip_by_global_norm(
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    plan = arguments.options(
-        leaves,
-        clip_norm,
-        ord,
-        nonfinite=nonfinite,
-        strict=strict,
-        reproducible=reproducible,
-        joint=True,
-    )
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
     outcome = pipeline.run(
         leaves, plan, "clip_norm", clip_norm, loss_scale, use_norm=use_norm, empty=_EMPTY
     )
@@ -188,15 +180,7 @@ def clip_by_global_norm_(
     """
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
-    plan = arguments.options(
-        leaves,
-        clip_norm,
-        ord,
-        nonfinite=nonfinite,
-        strict=strict,
-        reproducible=reproducible,
-        joint=True,
-    )
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
     outcome = pipeline.run(
         leaves,
         plan,

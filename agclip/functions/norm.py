@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack, overload
 
 from agclip._clipping import arguments, axis_arguments, pipeline
-from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, Order, T
 
@@ -89,7 +87,8 @@ def clip_by_norm(
     training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t, "t")
-    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    chosen = axis_arguments.of_leaves(axes, leaves)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, axes=chosen)
     result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
     return result
 
@@ -139,22 +138,7 @@ def clip_by_norm_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    chosen = axis_arguments.of_leaves(axes, leaves)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, axes=chosen)
     pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
     return t
-
-
-def _plan(
-    leaves: Leaves,
-    clip_norm: Bound,
-    axes: int | Sequence[int] | None,
-    ord: Order,
-    nonfinite: NonFinite | None,
-    strict: bool | None,
-    reproducible: bool | None,
-) -> Plan:
-    chosen = None if axes is None else axis_arguments.of_leaves(axes, leaves)
-    plan = arguments.options(
-        leaves, clip_norm, ord, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return plan if chosen is None else plan._replace(axes=chosen)

@@ -61,9 +61,7 @@ def clip_per_example(
     algorithm 1; optax's `per_example_global_norm_clip`.
     """
     leaves = gather(grads, "grads")
-    plan = arguments.options(
-        leaves, clip_norm, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
+    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible)
     _check_examples(leaves)
     plan = plan._replace(joint=True, per_example=True)
     outcome = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale)

@@ -15,7 +15,7 @@ from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.tree import materialised
-from agclip._typing import NonFinite, Number, Order, Scalar, T, Tree
+from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo, empty_info, info_of
 
@@ -155,18 +155,10 @@ class Options(Steps):
         """Return the rule with the settings in the place of None."""
         return replace(self, **configured(self.nonfinite, self.reproducible, self.strict))
 
-    def _plan(self, leaves: Leaves, bound: Any, *, joint: bool, order: Order = 2) -> Plan:
+    def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
-        return arguments.options(
-            leaves,
-            bound,
-            order,
-            nonfinite=self.nonfinite,
-            strict=self.strict,
-            reproducible=self.reproducible,
-            joint=joint,
-            record=True,
-        )
+        options = self.nonfinite, self.strict, self.reproducible
+        return arguments.options(leaves, bound, order, *options, record=True, **form)
 
 
 def taken(

@@ -84,7 +84,7 @@ class AdaGC(_memory.Remembers, Options):
         ]
         late = _memory.since(leaves, state, paths)
         limits = _FromNorms((self.relative, self.absolute, self.decay, self.warmup))
-        plan = self._plan(leaves, 1.0, joint=False)._replace(limits=limits)
+        plan = self._plan(leaves, 1.0)._replace(limits=limits)
         extra = (state["count"], late, averages)
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=extra, inplace=inplace

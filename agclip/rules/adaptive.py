@@ -60,7 +60,7 @@ class AdaptiveGradClip(Options):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         axes = axis_arguments.units(self.unit_axes, leaves)
-        plan = self._plan(leaves, self.clipping, joint=False)._replace(axes=axes)
+        plan = self._plan(leaves, self.clipping, axes=axes)
         outcome = adaptive.run(
             leaves, plan, params, self.clipping, self.eps, self.loss_scale, inplace=inplace
         )

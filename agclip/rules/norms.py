@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from agclip._clipping import arguments, axis_arguments, pipeline, weights
-from agclip._clipping.plan import Plan
 from agclip._trees.leaves import Leaves
 from agclip._typing import Bound, Order, Scalar, Tree
 from agclip.rules import _checks
@@ -17,7 +16,6 @@ from agclip.rules._rule import Options, State, Step, taken
 class OfNorm(Options):
     """A rule whose bound is one of its numbers, and which remembers nothing."""
 
-    _joint: ClassVar[bool] = False
     _name: ClassVar[str] = "clip_norm"
     """The argument that holds the bound."""
 
@@ -30,14 +28,13 @@ class OfNorm(Options):
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
         return arguments.threshold(self._name, getattr(self, self._name), leaves)
 
-    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
-        """Return a plan with what sets the rule apart from others."""
-        return plan
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        """Return the fields of the plan that set the rule apart from others."""
+        return {}
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         name, bound = self._name, getattr(self, self._name)
-        plan = self._plan(leaves, bound, joint=self._joint, order=getattr(self, "ord", 2))
-        plan = self._refined(plan, leaves)
+        plan = self._plan(leaves, bound, getattr(self, "ord", 2), **self._form(leaves))
         outcome = pipeline.run(leaves, plan, name, bound, self.loss_scale, inplace=inplace)
         return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
 
@@ -64,7 +61,8 @@ class ClipByGlobalNorm(OfNorm):
     clip_norm: Bound
     ord: Order = field(default=2, kw_only=True)
 
-    _joint: ClassVar[bool] = True
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"joint": True}
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,10 +96,8 @@ class ClipByNorm(OfNorm):
         if isinstance(self.axes, list):
             object.__setattr__(self, "axes", tuple(self.axes))
 
-    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
-        if self.axes is None:
-            return plan
-        return plan._replace(axes=axis_arguments.of_leaves(self.axes, leaves))
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"axes": axis_arguments.of_leaves(self.axes, leaves)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,8 +120,8 @@ class ClipByAverageNorm(OfNorm):
 
     clip_norm: Bound
 
-    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
-        return plan._replace(weights=weights.of_leaves(leaves, weights.size))
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"weights": weights.of_leaves(leaves, weights.size)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,5 +147,5 @@ class ClipByRMS(OfNorm):
 
     _name: ClassVar[str] = "clip_rms"
 
-    def _refined(self, plan: Plan, leaves: Leaves) -> Plan:
-        return plan._replace(weights=weights.of_leaves(leaves, weights.root_size))
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"weights": weights.of_leaves(leaves, weights.root_size)}

@@ -24,6 +24,8 @@ DEEPEST = 6
 """Frames from the public function to what calls a kernel, both included."""
 
 ONE = [np.ones(1000, np.float32)]
+RULE, ZCLIP = agclip.ClipByGlobalNorm(0.5), agclip.ZClip()
+STATE = ZCLIP.init(ONE)
 CALLS = {
     "clip_by_global_norm": (lambda: agclip.clip_by_global_norm(ONE, 0.5), 60),
     "clip_by_global_norm, within": (lambda: agclip.clip_by_global_norm(ONE, 1e3), 58),
@@ -31,8 +33,8 @@ CALLS = {
     "clip_by_norm": (lambda: agclip.clip_by_norm(ONE[0], 0.5), 58),
     "clip_by_value": (lambda: agclip.clip_by_value(ONE[0], -1, 1), 54),
     "clip_by_value_": (lambda: agclip.clip_by_value_(ONE[0].copy(), -1, 1), 58),
-    "ClipByGlobalNorm": (lambda rule=agclip.ClipByGlobalNorm(0.5): rule.update(ONE, ()), 85),
-    "ZClip": (lambda rule=agclip.ZClip(), state=agclip.ZClip().init(ONE): rule.update(ONE, state), 170),
+    "ClipByGlobalNorm": (lambda: RULE.update(ONE, ()), 85),
+    "ZClip": (lambda: ZCLIP.update(ONE, STATE), 170),
 }
 
 
