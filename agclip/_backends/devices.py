@@ -45,7 +45,9 @@ def scalars(
         return values
     xp = backend.xp
     return [
-        backend.at(leaf, kernels.number, xp, value, backend.wide(xp, leaf), backend.device(leaf))
+        backend.at(
+            leaf, kernels.number, xp, value, backend.acc_dtype(xp, leaf), backend.device(leaf)
+        )
         if type(value) is float  # a scalar of NumPy's is one by inheritance
         else value
         for leaf, value in zip(leaves, values, strict=True)

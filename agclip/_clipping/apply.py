@@ -156,15 +156,15 @@ def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> li
 def _weighted_sum(
     backend: Backend, leaf: Array, factors: Sequence[Array], finite: Array, zero: bool
 ) -> Array:
-    """Return the sum of examples times their factors, formed in the wide dtype."""
+    """Return the sum of examples times their factors, formed in the accumulation dtype."""
     xp = backend.xp
-    wide = backend.wide(xp, leaf)
+    acc_dtype = backend.acc_dtype(xp, leaf)
     if kind_of(leaf.dtype).family == "complex":
-        wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
-    real = backend.wide(xp, leaf)
+        acc_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
+    real = backend.acc_dtype(xp, leaf)
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
-        y = kernels.cast(xp, rows, wide)
+        y = kernels.cast(xp, rows, acc_dtype)
         for factor in factors:
             y = y * kernels.cast(xp, factor, real)
         if zero:

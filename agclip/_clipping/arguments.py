@@ -206,7 +206,7 @@ def _require_reproducible(leaves: Leaves, order: float, settings: config.Setting
             raise ValueError(msg)
     backend = leaves.backend
     for i, leaf in enumerate(() if leaves.access == "free" else leaves.arrays):
-        if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
+        if kind_of(backend.acc_dtype(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
                 f"`reproducible` must be False on devices without float64"
                 f"{_said(settings, 'reproducible')}; got an array on such a device at "

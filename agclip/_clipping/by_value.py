@@ -1,4 +1,4 @@
-"""Entry by entry into an interval: the way of the value clips."""
+"""Element by element into an interval: the way of the value clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Way(NamedTuple):
 
     backend: Backend
     block: int | None
-    """How many entries are clipped at a time, to stay in cache, where arrays are worked on at once
+    """How many elements are clipped at a time, to stay in cache, where arrays are worked on at once
     and bounds are numbers; None for whole leaves."""
     stored: bool
     """Whether a leaf is of a dtype that is stored only, and computed with in another."""
@@ -136,11 +136,11 @@ def _unscaled(
     if any(kind.stored for kind in batch.kinds(arrays)):
         # What leaves the range of a type without infinities would be NaN, and stay it.
         arrays = [kernels.computable(xp, leaf) for leaf in arrays]
-    wide = backend.wide(xp, arrays[0])
+    acc_dtype = backend.acc_dtype(xp, arrays[0])
     if isinstance(loss_scale, float):
-        factor = reciprocal(host_scalars, loss_scale, kind_of(wide).name)
+        factor = reciprocal(host_scalars, loss_scale, kind_of(acc_dtype).name)
     else:
-        factor = reciprocal(xp, kernels.cast(xp, loss_scale, wide), kind_of(wide).name)
+        factor = reciprocal(xp, kernels.cast(xp, loss_scale, acc_dtype), kind_of(acc_dtype).name)
     return backend.scale(xp, arrays, factor)
 
 
@@ -150,11 +150,11 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
         low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
         return xp.astype(_within(way, kernels.computable(xp, y), low, high, xp.float32), dtype)
     if way.block is not None:
-        # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
-        # an instruction for the minimum, which may flush subnormal entries to zero.
+        # An element that is not ordered with a number is NaN, and stays. A compiler would make this
+        # an instruction for the minimum, which may flush subnormal elements to zero.
         y = y if high is None else xp.where(y > high, high, y)
         return y if low is None else xp.where(y < low, low, y)
-    # An entry that is not ordered with itself is NaN and stays; one that is not ordered with the
+    # An element that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:
         y = xp.where(xp.less_equal(y, high) | (y != y), y, high)

@@ -48,13 +48,13 @@ def on_host(
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Do the same with floats: what is asked of the leaves is asked once, if they are alike."""
-    plan, wide, kinds = call.plan, kind_of(call.acc_dtype).name, batch.kinds(arrays)
-    terms = _known_terms(kinds, wide, plan.strict, plan.nonfinite)
+    plan, acc_dtype, kinds = call.plan, kind_of(call.acc_dtype).name, batch.kinds(arrays)
+    terms = _known_terms(kinds, acc_dtype, plan.strict, plan.nonfinite)
     made, settled = [], []
     for group, norm, limit in zip(call.groups, norms, limits, strict=True):
         if len(kinds) > 1 and len(call.groups) > 1:
             mine = frozenset([kind_of(arrays[i].dtype) for i in group])
-            terms = _known_terms(mine, wide, plan.strict, plan.nonfinite)
+            terms = _known_terms(mine, acc_dtype, plan.strict, plan.nonfinite)
         final, decision = norm, decide_floats(norm, limit, loss_scale, terms)
         if norm.error:
             rounding.tally.tests += 1
@@ -78,7 +78,7 @@ def _decision(
     plan = call.plan
     settings = (
         batch.kinds(members),
-        kind_of(call.backend.wide(call.backend.xp, members[0])).name,
+        kind_of(call.backend.acc_dtype(call.backend.xp, members[0])).name,
         plan.strict,
         plan.nonfinite,
     )
@@ -99,12 +99,12 @@ def _decision(
 
 
 def _terms(
-    kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite
+    kinds: frozenset[Kind], acc_dtype: str, strict: bool, nonfinite: NonFinite
 ) -> DecisionOptions:
     return DecisionOptions(
-        wide=wide,
-        narrow=all(narrower(kind, wide) for kind in kinds),
-        shrink=strict_shrink(kinds, wide) if strict else 1.0,
+        acc_dtype=acc_dtype,
+        narrow=all(narrower(kind, acc_dtype) for kind in kinds),
+        shrink=strict_shrink(kinds, acc_dtype) if strict else 1.0,
         policy=nonfinite,
     )
 

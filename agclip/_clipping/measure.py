@@ -110,14 +110,14 @@ def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
     """Return a number of the caller's as a scalar of the arithmetic; negative ones become 0."""
     if call.host or value is None:
         return value
-    xp, wide = call.backend.xp, call.acc_dtype
+    xp, acc_dtype = call.backend.xp, call.acc_dtype
     if isinstance(value, (float, int)):
         device = call.backend.device(arrays[0])
         where: dict[str, Any] = {} if device is None else {"device": device}
         # A product: torch.compile would compile anew for every number that `asarray` is given.
-        return xp.ones((), dtype=wide, **where) * value
+        return xp.ones((), dtype=acc_dtype, **where) * value
     value = devices.to_device(call.backend, value, call.backend.device(arrays[0]))
-    value = kernels.cast(xp, value, wide)
+    value = kernels.cast(xp, value, acc_dtype)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
@@ -128,8 +128,8 @@ def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> S
     # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
     # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
     # done here by hand, so that all libraries do the same. Those of powers of two are exact.
-    m, wide = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
-    divisor, power = in_the_middle(m, loss_scale, wide)
+    m, acc_dtype = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
+    divisor, power = in_the_middle(m, loss_scale, acc_dtype)
     return times_powers(m, norm.root * (1.0 / divisor), 1.0 / power, 1.0 / norm.scale, 1.0)
 
 

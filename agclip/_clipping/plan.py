@@ -111,7 +111,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         plan,
         (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
         host_scalars if host else backend.xp,
-        backend.wide(backend.xp, inputs.arrays[0]),
+        backend.acc_dtype(backend.xp, inputs.arrays[0]),
         host,
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
@@ -130,6 +130,6 @@ def _simple(plan: Plan) -> bool:
         and plan.limits is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)
-        # The largest of all entries is the same in whatever order they are looked at.
+        # The largest of all elements is the same in whatever order they are looked at.
         and not (plan.reproducible and plan.order != math.inf)
     )

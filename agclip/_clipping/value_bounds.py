@@ -143,7 +143,7 @@ def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     if leaves.access != "never" or not devices.compiled_around(backend, leaf):
         device = backend.device(leaf)
         return backend.at(leaf, kernels.number, backend.xp, value, leaf.dtype, device)
-    dtype = backend.wide(backend.xp, leaf) if kind.family == "real" else leaf.dtype
+    dtype = backend.acc_dtype(backend.xp, leaf) if kind.family == "real" else leaf.dtype
     made = devices.constant(backend, value, dtype, leaf)
     return kernels.cast(backend.xp, made, leaf.dtype)
 
@@ -188,7 +188,7 @@ def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
 
 
 def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
-    """Return the bound with entries brought into the range of a kind, before a cast.
+    """Return the bound with elements brought into the range of a kind, before a cast.
 
     Infinities stay where the kind has them.
     """

@@ -30,7 +30,7 @@ def clip_by_average_norm(
     out = t · clip_norm / a  if a > clip_norm  else  t
     ```
 
-    The average norm is the L2 norm over the number of entries, not over its square root: that is
+    The average norm is the L2 norm over the number of elements, not over its square root: that is
     `clip_by_rms`. It equals `clip_by_norm(t, clip_norm * size(t))`.
 
     Args:

@@ -22,7 +22,7 @@ def global_norm(
     """Return the norm of all leaves taken together.
 
     ```
-    n = (Σ over all entries of all leaves |t_i|^ord)^(1/ord) / loss_scale
+    n = (Σ over all elements of all leaves |t_i|^ord)^(1/ord) / loss_scale
     ```
 
     It neither overflows nor underflows while it is representable itself, and is right to one unit
@@ -40,7 +40,7 @@ def global_norm(
 
     Returns:
         A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
-        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0, of the
+        dtypes. NaN if an element is NaN, infinite if one is infinite. An empty tree gives 0, of the
         configured library; where none is configured a NumPy scalar, which is a Python float too.
 
     Raises:
@@ -93,8 +93,8 @@ def clip_by_global_norm(
         use_norm: The global norm if it has been computed already, as this function returns it. An
             infinite one, which may be beyond the range of its dtype, is measured again.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
-        nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
-            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
+        nonfinite: What becomes of the leaves if one element is NaN or infinite: "propagate" makes
+            every element of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
             None for what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and

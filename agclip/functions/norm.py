@@ -59,7 +59,7 @@ def clip_by_norm(
             own.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
-            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
+            every element NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
             what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and

@@ -44,7 +44,7 @@ class ClipByGlobalNorm(OfNorm):
     """Clip all leaves by one coefficient, as `clip_by_global_norm` does.
 
     ```
-    n = ‖g‖                            over all entries of all leaves
+    n = ‖g‖                            over all elements of all leaves
     out = g · clip_norm / n  if n > clip_norm  else  g
     ```
 
@@ -105,7 +105,7 @@ class ClipByAverageNorm(OfNorm):
     """Clip each leaf by its average norm, as `clip_by_average_norm` does.
 
     ```
-    n = ‖g_leaf‖₂ / N                 N entries in the leaf
+    n = ‖g_leaf‖₂ / N                 N elements in the leaf
     out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
     ```
 
@@ -129,7 +129,7 @@ class ClipByRMS(OfNorm):
     """Clip each leaf by its root mean square, as `clip_by_rms` does.
 
     ```
-    n = ‖g_leaf‖₂ / √N                N entries in the leaf
+    n = ‖g_leaf‖₂ / √N                N elements in the leaf
     out = g_leaf · clip_rms / n  if n > clip_rms  else  g_leaf
     ```
 

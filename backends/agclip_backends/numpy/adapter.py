@@ -28,14 +28,16 @@ def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[f
 
 
 def _power_sums(
-    _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
+    _: Any, leaves: Sequence[Any], acc_dtype: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[float]:
-    return adapters.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
+    return adapters.power_sums_in_pieces(xp, leaves, acc_dtype, p, scale, unit, BLOCK)
 
 
-def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
+def _abs_max(_: Any, leaves: Sequence[Any], acc_dtype: Any) -> Sequence[Any]:
     return [
-        np.max([adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)])
+        np.max(
+            [adapters.abs_max(xp, [piece], acc_dtype)[0] for piece in adapters.pieces(leaf, BLOCK)]
+        )
         for leaf in leaves
     ]
 
@@ -113,7 +115,7 @@ def _unwritable(x: Any) -> str | None:
     if not x.flags.writeable:
         return "is read-only"
     if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
-        return "holds several entries in the same memory"
+        return "holds several elements in the same memory"
     return None
 
 
@@ -152,7 +154,7 @@ _plain = Backend(
     unwritable=_unwritable,
     memory=ndarrays.memory,
     device=lambda _: None,
-    wide=lambda _, __: np.float64,
+    acc_dtype=lambda _, __: np.float64,
     restore=_restore,
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
     context=_context,
