@@ -37,6 +37,11 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
     return result
 
 
+def anywhere(backend: Backend, facts: Sequence[Array]) -> Array:
+    """Tell whether one of some 0-d booleans is true, on the device of the first one."""
+    return reduce(backend, facts, lambda a, b: a | b)
+
+
 def scalars(
     backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
 ) -> Sequence[Scalar]:

@@ -60,6 +60,11 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
 
 
+def least(xp: Namespace, y: Array) -> Array:
+    """Return the minimum; 1 of no elements."""
+    return xp.min(y) if 0 not in y.shape else xp.sum(y) + 1.0
+
+
 def power(xp: Namespace, y: Array, p: float) -> Array:
     """Return y ** p for y >= 0, with derivative 0 at y = 0."""
     if p == 1:

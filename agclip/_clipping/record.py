@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
@@ -146,15 +145,11 @@ def _least(call: StaticArgs, values: Sequence[Scalar]) -> Array:
     def smaller(a: Scalar, b: Scalar) -> Scalar:
         return m.where((a < b) | (a != a), a, b)
 
-    ones = [value if value.ndim == 0 else _minimum(xp, value) for value in values]
+    ones = [value if value.ndim == 0 else kernels.least(xp, value) for value in values]
     return devices.reduce(call.backend, ones, smaller)
-
-
-def _minimum(xp: Any, values: Array) -> Array:
-    return xp.min(values) if 0 not in values.shape else xp.sum(values) + 1.0
 
 
 def _anywhere(call: StaticArgs, facts: Sequence[Scalar]) -> Array:
     xp = call.backend.xp
     ones = [fact if fact.ndim == 0 else xp.any(fact) for fact in facts]
-    return devices.reduce(call.backend, ones, lambda a, b: a | b)
+    return devices.anywhere(call.backend, ones)

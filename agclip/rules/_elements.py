@@ -47,7 +47,7 @@ def _compared(
     least, changed, bad, still = zip(*rows, strict=True)
     return (
         devices.reduce(backend, least, xp.minimum),
-        *(devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
+        *(devices.anywhere(backend, facts) for facts in (changed, bad, still)),
     )
 
 
@@ -61,16 +61,11 @@ def _compared_leaf(
     size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
     ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
     return (
-        kernels.cast(xp, _least(backend, ratio), acc_dtype),
+        kernels.cast(xp, kernels.least(xp, ratio), acc_dtype),
         xp.any((new != old) & finite),
         xp.any(xp.logical_not(finite)),
         xp.any(xp.logical_not(xp.isfinite(new))),
     )
-
-
-def _least(backend: Backend, ratio: Array) -> Array:
-    xp = backend.xp
-    return xp.min(ratio) if 0 not in ratio.shape else xp.sum(ratio) + 1
 
 
 def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:

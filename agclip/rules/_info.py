@@ -94,14 +94,14 @@ def _read(backend: Backend, scalars: Sequence[Array]) -> list[float]:
     if all(backend.access(value) == "free" for value in scalars):
         return [float(value) for value in scalars]
     with backend.context():
-        return [float(value) for value in host_list(joined(backend, scalars))]
+        return [float(value) for value in host_list(joined(backend, scalars, scalars[0]))]
 
 
-def joined(backend: Backend, scalars: Sequence[Array]) -> Array:
-    """Return scalars as one array on the device of the first, in its widest real dtype."""
+def joined(backend: Backend, scalars: Sequence[Array], like: Array) -> Array:
+    """Return scalars as one array on the device of an array, in the dtype of sums there."""
     xp = backend.xp
-    acc_dtype = backend.acc_dtype(xp, scalars[0])
-    device = backend.device(scalars[0])
+    acc_dtype = backend.acc_dtype(xp, like)
+    device = backend.device(like)
     ones = [
         kernels.cast(xp, devices.to_device(backend, value, device), acc_dtype) for value in scalars
     ]

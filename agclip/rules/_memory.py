@@ -218,12 +218,3 @@ class FromNorm(NamedTuple):
 def known(backend: Backend, bound: Array) -> Scalar:
     """Return a bound as a float where it can be read for nothing, else itself."""
     return float(bound) if backend.access(bound) == "free" else bound
-
-
-def gathered(backend: Backend, values: Sequence[Array], like: Array) -> Array:
-    """Return 0-d arrays as one vector, on the device of an array and in the dtype of sums there."""
-    xp, device = backend.xp, backend.device(like)
-    acc_dtype = backend.acc_dtype(xp, like)
-    there = [devices.to_device(backend, value, device) for value in values]
-    made: Array = xp.stack([kernels.cast(xp, value, acc_dtype) for value in there])
-    return made
