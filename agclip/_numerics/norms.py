@@ -37,7 +37,7 @@ def group_norms(
     *,
     reproducible: bool,
 ) -> list[Norm]:
-    """Return the norm of each group of leaves, given by their positions.
+    """Return the norm of each group, one leaf or all of them, given by their positions.
 
     The sums of all leaves come from one call of a kernel. `m` is `host_scalars` or the namespace.
     L2 norms of floats carry a bound on their error, for the rounding test.
@@ -58,9 +58,8 @@ def group_norms(
         return [
             backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
         ]
-    sums = devices.scalars(
-        backend, m, leaves, backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
-    )
+    found = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
+    sums = devices.scalars(backend, m, leaves, found)
     norms = []
     for group, members in zip(groups, chosen, strict=True):
 
@@ -90,11 +89,8 @@ def _plain_norms(
     for group in groups:
         if len(group) == 1:
             square, count = float(sums[group[0]]), counts[group[0]]
-        elif len(group) == len(leaves):
-            square, count = host_scalars.total(sums), batch.elements(leaves)
         else:
-            square = host_scalars.total([sums[i] for i in group])
-            count = sum([counts[i] for i in group])
+            square, count = host_scalars.total(sums), batch.elements(leaves)
         finite = square < math.inf
         error = error_of(chain, count) if finite else 0.0
         found.append(Norm(math.sqrt(square), 1.0, finite, error))
@@ -194,14 +190,11 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
     """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
     xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
     if order == 1 and batch.narrow(leaves, kind_of(acc_dtype).name):
-        sums = devices.scalars(
-            backend, m, leaves, backend.power_sums(xp, leaves, acc_dtype, 1.0, 1.0, 1.0)
-        )
-        norm = total(backend, m, sums)
+        found = backend.power_sums(xp, leaves, acc_dtype, 1.0, 1.0, 1.0)
+        norm = total(backend, m, devices.scalars(backend, m, leaves, found))
         return Norm(norm, 1.0, norm < math.inf)
-    peak = _maximum(
-        backend, m, devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, acc_dtype))
-    )
+    peaks = devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, acc_dtype))
+    peak = _maximum(backend, m, peaks)
     if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
     scale = _power_scale(m, peak, leaves, acc_dtype)
