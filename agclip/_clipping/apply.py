@@ -38,6 +38,8 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
             clipped = [xp.zeros_like(leaf) for leaf in members]
         else:
             clipped = backend.scale(xp, members, decision.factor)
+        if call.plan.joint:
+            return list(clipped)
         for i, leaf in zip(group, clipped, strict=True):
             new[i] = leaf
     return new
