@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agclip._trees.leaves import Leaves
@@ -14,7 +14,7 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
     """Return the axes that the argument `axes` names in each leaf; None for all of each."""
     if axes is None:
         return None
-    axes = tuple(axes) if isinstance(axes, Iterable) else axes
+    axes = tuple(axes) if isinstance(axes, Iterator) else axes
     return tuple(
         normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
     )
