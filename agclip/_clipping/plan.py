@@ -42,6 +42,9 @@ class Plan(NamedTuple):
     """How the limits follow from the norms; None where each is the bound times its weight."""
     per_example: bool = False
     """The leading axis of every leaf is the example: each is clipped, and their sum is returned."""
+    given: str | None = None
+    """The argument of a norm that the caller gives of more than the leaves; None for `use_norm`,
+    which is of them and measured again where it is infinite."""
 
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
@@ -101,11 +104,12 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     )
     along, count = plan.axes is not None, len(inputs.arrays)
     host = free and not along and not plan.per_example
-    sharded = False
+    sharded = use_norm is not None and plan.given is not None
     if backend.partial is not kernels.nothing:
-        sharded = use_norm is not None and backend.partial(inputs.arrays) is not None
         if use_norm is None:
             leaves.require_whole()
+        else:
+            sharded = sharded or backend.partial(inputs.arrays) is not None
     return StaticArgs(
         backend,
         plan,

@@ -1,0 +1,1 @@
+"""agclip in the places where frameworks clip: one module a framework, each importing it."""

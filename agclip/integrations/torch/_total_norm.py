@@ -1,0 +1,101 @@
+"""The total norm as PyTorch clips by it: with 1e-6 in the denominator, and of any order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from agclip._clipping import arguments, pipeline
+from agclip._clipping.measure import unscaled_value, widened
+from agclip._clipping.plan import Inputs, Plan, StaticArgs
+from agclip._numerics.ranges import Norm
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._typing import Scalar, Tree
+from agclip.integrations.torch.errors import NonFiniteError
+
+_R = TypeVar("_R")
+_EPS = 1e-6
+_NEGLIGIBLE = 1e12
+"""Beside such a norm 1e-6 is below half a unit in the last place of a float64."""
+
+
+class _WithEps(NamedTuple):
+    """The limit c·n / (n + 1e-6), which makes the coefficient min(c / (n + 1e-6), 1)."""
+
+    def __call__(
+        self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
+    ) -> tuple[list[Scalar], Any]:
+        """Return the limit of the one group; c where n is 0, which exceeds nothing."""
+        m = call.m
+        bound = widened(call, inputs.arrays, inputs.bound)
+        n = unscaled_value(call, norms[0], None)
+        matters = (n > 0) & (n < _NEGLIGIBLE)
+        ratio = m.where(matters, n, m.full_like(n, 1.0))
+        return [m.where(matters, bound * (ratio / (ratio + _EPS)), bound)], None
+
+
+@torch.no_grad()
+def clip(
+    grads: Tree, max_norm: Any, order: float = 2.0, *, given: Any = None, error: bool = False
+) -> torch.Tensor:
+    """Clip gradients in place by their total norm, or by a given one; return it."""
+    leaves = gather(grads, "parameters", listed=True, inplace=True)
+    if given is None and order <= 0:
+        given, error = _quasi_norm(leaves.arrays, order, error=error), False
+    plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
+    plan = plan._replace(limits=_WithEps(), given="total_norm")
+
+    def run() -> pipeline.Outcome:
+        return pipeline.run(leaves, plan, "max_norm", max_norm, None, use_norm=given, inplace=True)
+
+    outcome = _raising(run, order)
+    outcome.write()
+    norm: torch.Tensor = outcome.norms[0]
+    return norm
+
+
+@torch.no_grad()
+def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
+    """Return the total norm of tensors."""
+    leaves = gather(tensors, "tensors", listed=True)
+    if order <= 0:
+        return _quasi_norm(leaves.arrays, order, error=error)
+    plan = _plan(leaves, math.inf, order, error=error)
+    norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)
+    return norm
+
+
+def _plan(leaves: Leaves, bound: Any, order: float, *, error: bool) -> Plan:
+    """Return what to do with all leaves by one norm: what is not said is as configured."""
+    plan = arguments.options(leaves, bound, order, "error" if error else None)
+    return plan._replace(joint=True)  # parameters among the leaves are not warned of
+
+
+def _raising(function: Callable[[], _R], order: float) -> _R:
+    """Call a function, and raise what PyTorch raises where a gradient is not finite."""
+    try:
+        return function()
+    except FloatingPointError as error:
+        msg = (
+            f"The total norm of order {order} for gradients from `parameters` is non-finite: "
+            f"{error}"
+        )
+        raise NonFiniteError(msg) from None
+
+
+def _quasi_norm(grads: Sequence[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
+    """Return what PyTorch makes of an order <= 0: the order of the orders of the gradients."""
+    of_order = torch.linalg.vector_norm
+    each = [of_order(grad, order).to(grads[0].device) for grad in grads]
+    total: torch.Tensor = of_order(torch.stack(each), order)
+    if error and not total.isfinite():
+        msg = (
+            f"The total norm of order {order} for gradients from `parameters` is non-finite. Skip "
+            "the step, or set `error_if_nonfinite=False`."
+        )
+        raise NonFiniteError(msg)
+    return total
