@@ -48,13 +48,13 @@ MUTATIONS = {
         "tests/functions/test_loss_scale_range.py",
     ),
     "loss scale: an infinite factor": Mutation(
-        "rest = m.where(rest > _LARGEST[wide], _LARGEST[wide], rest)",
+        "rest = m.where(rest > _LARGEST[acc_dtype], _LARGEST[acc_dtype], rest)",
         "rest = rest * 1.0",
         "tests/functions/test_loss_scale_range.py::"
         "test_a_scale_below_the_range_of_a_device_without_float64_keeps_zeros",
     ),
     "strict: no margin for the computed norm": Mutation(
-        "margin = STRICT_MARGIN[terms.wide] if terms.shrink < 1.0 else 1.0",
+        "margin = STRICT_MARGIN[terms.acc_dtype] if terms.shrink < 1.0 else 1.0",
         "margin = 1.0",
         f"{STRICT}::test_a_norm_that_rounds_to_the_bound_is_above_it",
     ),

@@ -109,7 +109,7 @@ def made_in_inference_mode():
 REFUSED = {
     "is a leaf that requires grad": lambda: torch.ones(3, requires_grad=True),
     "was made in inference mode": made_in_inference_mode,
-    "holds several entries in the same memory": lambda: torch.ones(1).expand(3),
+    "holds several elements in the same memory": lambda: torch.ones(1).expand(3),
 }
 
 

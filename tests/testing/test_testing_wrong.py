@@ -28,28 +28,28 @@ def register():
     registry.BY_TYPE.clear()
 
 
-def norm_off(xp, leaves, wide, scale):
-    return [s * (1 + 2e-3) for s in NUMPY.sum_squares(xp, leaves, wide, scale)]
+def norm_off(xp, leaves, acc_dtype, scale):
+    return [s * (1 + 2e-3) for s in NUMPY.sum_squares(xp, leaves, acc_dtype, scale)]
 
 
-def norm_that_overflows(xp, leaves, wide, scale):
+def norm_that_overflows(xp, leaves, acc_dtype, scale):
     return [float(np.sum(np.square(leaf, dtype=leaf.real.dtype))) for leaf in leaves]
 
 
-def norm_that_writes(xp, leaves, wide, scale):
-    sums = NUMPY.sum_squares(xp, leaves, wide, scale)
+def norm_that_writes(xp, leaves, acc_dtype, scale):
+    sums = NUMPY.sum_squares(xp, leaves, acc_dtype, scale)
     for leaf in leaves:
         np.multiply(leaf, 2, out=leaf)
     return sums
 
 
-def norm_that_forgets_a_leaf(xp, leaves, wide, scale):
-    sums = NUMPY.sum_squares(xp, leaves, wide, scale)
+def norm_that_forgets_a_leaf(xp, leaves, acc_dtype, scale):
+    sums = NUMPY.sum_squares(xp, leaves, acc_dtype, scale)
     return [*sums[:1], *(0.0 for _ in sums[1:])]
 
 
-def norm_that_drops_nan(xp, leaves, wide, scale):
-    return [float(np.nansum(np.abs(leaf).astype(wide) ** 2 * scale**2)) for leaf in leaves]
+def norm_that_drops_nan(xp, leaves, acc_dtype, scale):
+    return [float(np.nansum(np.abs(leaf).astype(acc_dtype) ** 2 * scale**2)) for leaf in leaves]
 
 
 def scale_that_widens(xp, leaves, factor):
