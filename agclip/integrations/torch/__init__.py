@@ -10,8 +10,10 @@ from agclip.integrations.torch.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from agclip.integrations.torch.errors import NonFiniteError
 
 __all__ = [
+    "NonFiniteError",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",

@@ -5,10 +5,8 @@ import copy
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from torch._dynamo.testing import CompileCounterWithBackend
-
-from agclip.integrations import torch as ours
+ours = pytest.importorskip("agclip.integrations.torch", reason="PyTorch is not installed")
+testing = pytest.importorskip("torch._dynamo.testing", reason="PyTorch is not installed")
 
 pytestmark = pytest.mark.filterwarnings(
     # torch 2.13 warns of itself when Inductor is imported, in torch/utils/mkldnn.py.
@@ -30,7 +28,7 @@ STEPS = 3
 @pytest.fixture
 def counter():
     torch._dynamo.reset()
-    yield CompileCounterWithBackend("eager")
+    yield testing.CompileCounterWithBackend("eager")
     torch._dynamo.reset()
 
 
