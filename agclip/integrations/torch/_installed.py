@@ -176,11 +176,3 @@ def installed() -> Iterator[None]:
 def is_installed() -> bool:
     """Tell whether agclip's functions stand in the place of PyTorch's now."""
     return bool(_installation.before)
-
-
-def installed_notes() -> list[str]:
-    """Return what a report on this process should say of it; empty if nothing is in place."""
-    if not is_installed():
-        return []
-    names = ", ".join(name for module, name, _ in _PLACES if module is torch.nn.utils)
-    return [f"torch.nn.utils: {names} are agclip's, put there by agclip.integrations.torch"]
