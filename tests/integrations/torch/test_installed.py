@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import doctest
 import pickle
 import subprocess
 import sys
@@ -277,6 +278,13 @@ def test_a_signature_is_that_of_the_function():
     with installed():
         assert torch.nn.utils.clip_grad_norm_.__name__ == "clip_grad_norm_"
         assert torch.nn.utils.clip_grad_norm_.__doc__.startswith("Clip the gradients of parameters")
+
+
+@pytest.mark.parametrize("function", [install, installed])
+def test_the_example_gives_what_it_says(function):
+    (found,) = doctest.DocTestFinder().find(function, globs={})
+    assert found.examples
+    assert doctest.DocTestRunner().run(found).failed == 0
 
 
 # --- what is said ------------------------------------------------------------------------------
