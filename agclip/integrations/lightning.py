@@ -76,7 +76,6 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
             raise ValueError(msg)
         _require_whole(self.trainer.strategy)
         optimizer = unwrapped(optimizer)
-        _unscale(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
         optimizers = self.trainer.optimizers
         index = next((i for i, known in enumerate(optimizers) if known is optimizer), None)
         if index is None:
@@ -88,6 +87,7 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
         rule: Any = getattr(self, "gradient_clip_rule", None)
         check_rule("gradient_clip_rule", rule)
         clipper = self._clippers(rule, len(optimizers))[index]
+        _unscale(optimizer, getattr(self.trainer.precision_plugin, "scaler", None))
         info = clip(clipper, named(self, optimizer))
         if info is not None:
             several = f"/{index}" if len(optimizers) > 1 else ""
