@@ -89,7 +89,7 @@ def run(
     bound = arguments.threshold(name, bound, leaves)
     loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if use_norm is not None:
-        use_norm = arguments.given_norm("use_norm", use_norm, leaves)
+        use_norm = arguments.given_norm(plan.given or "use_norm", use_norm, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name, empty)
         return Outcome(leaves, None, bound)
@@ -101,7 +101,7 @@ def run(
     if plan.nonfinite != "error":
         return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
     norms = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, norms, use_norm)
+    _require_finite(leaves, norms, use_norm, plan.given or "use_norm")
     return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
 
 
@@ -144,7 +144,7 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
     if plan.nonfinite != "error":
         return leaves.backend.run(_norms, (call,), (inputs,))
     found = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, found, None)
+    _require_finite(leaves, found)
     return leaves.backend.run(reported, (call,), (found, inputs))
 
 
@@ -160,7 +160,9 @@ def _known_finite(leaves: Leaves, norm: Norm) -> bool:
     return bool(finite if isinstance(finite, bool) else leaves.backend.xp.all(finite))
 
 
-def _require_finite(leaves: Leaves, norms: Sequence[Norm], use_norm: Scalar | None) -> None:
+def _require_finite(
+    leaves: Leaves, norms: Sequence[Norm], use_norm: Scalar | None = None, given: str = ""
+) -> None:
     """Raise if a norm is not finite, naming the leaves that hold a NaN or an infinity.
 
     Reads one value a group: a synchronisation on devices, a computation on lazy arrays.
@@ -169,7 +171,7 @@ def _require_finite(leaves: Leaves, norms: Sequence[Norm], use_norm: Scalar | No
     traced = leaves.access() == "never"
     if use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
         msg = (
-            '`use_norm` must be finite with `nonfinite="error"`; got one that is not. Skip the '
+            f'`{given}` must be finite with `nonfinite="error"`; got one that is not. Skip the '
             "step, or choose another policy for `nonfinite`."
         )
         raise FloatingPointError(msg)

@@ -42,8 +42,9 @@ class Plan(NamedTuple):
     """How the limits follow from the norms; None where each is the bound times its weight."""
     per_example: bool = False
     """The leading axis of every leaf is the example: each is clipped, and their sum is returned."""
-    given: bool = False
-    """Whether a norm that the caller gives stands even if infinite: it is of more than the leaves."""
+    given: str | None = None
+    """The argument of a norm that the caller gives of more than the leaves; None for `use_norm`,
+    which is of them and measured again where it is infinite."""
 
     def groups(self, count: int) -> Sequence[range]:
         """Return the positions of the leaves of each group."""
@@ -113,7 +114,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
         sharded=inputs.use_norm is not None
-        and (plan.given or backend.partial(inputs.arrays) is not None),
+        and (plan.given is not None or backend.partial(inputs.arrays) is not None),
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
         simple=access == "sync" and inputs.use_norm is None and _simple(plan),

@@ -1,5 +1,8 @@
 """agclip where PyTorch clips: `torch.nn.utils`' functions, and rules before a step."""
 
+import torch
+
+from agclip._backends import registry
 from agclip.integrations.torch._attachment import Attachment
 from agclip.integrations.torch.attach import attach, attachment
 from agclip.integrations.torch.clip_grad import (
@@ -18,3 +21,7 @@ __all__ = [
     "clip_grads_with_norm_",
     "get_total_norm",
 ]
+
+# Compiled code looks tensors up in a table that it cannot enter them in: a later call outside of it
+# would, and what is compiled would be compiled anew.
+registry.resolve(torch.empty(0))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from agclip._checks import describe
+from agclip._checks import describe, is_number, refuse
 from agclip._trees.leaves import tell_caller
 from agclip._typing import Tree
 
@@ -59,6 +60,34 @@ class Parameters(NamedTuple):
                 raise TypeError(msg)
 
 
+def number(value: Any) -> Any:
+    """Return a number where PyTorch would take `float(value)`, without reading a device."""
+    if isinstance(value, torch.Tensor):
+        return value.reshape(()) if value.numel() == 1 else value
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def order(norm_type: Any) -> float:
+    """Return the order of a norm: any number but NaN.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is NaN.
+    """
+    found = number(norm_type)
+    found = found.item() if isinstance(found, torch.Tensor) and found.ndim == 0 else found
+    if not is_number(found):
+        refuse("norm_type", TypeError, 'a number, or "inf"', found)
+    if math.isnan(found):
+        refuse("norm_type", ValueError, 'a number, or "inf"', found)
+    return float(found)
+
+
 def parameters_of(given: Any, name: str = "parameters") -> Parameters:
     """Return the parameters in what PyTorch code passes for them.
 
@@ -70,6 +99,15 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
     Raises:
         TypeError: If it is nothing of the kind, or holds something that is no tensor.
     """
+    found = _found(given, name)
+    if not found.given:
+        # PyTorch's words for a generator, by which programs filter them.
+        kind = "generator" if isinstance(given, Iterator) else "iterable"
+        tell_caller(f"`{name}` is an empty {kind}, no gradient clipping will occur.")
+    return found
+
+
+def _found(given: Any, name: str) -> Parameters:
     if isinstance(given, torch.Tensor):
         return Parameters(name, [given], None)
     if isinstance(given, torch.nn.Module):
@@ -79,11 +117,8 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
     if isinstance(given, Mapping):
         return _of_groups([given], name) if "params" in given else _named(given.items(), name)
     if isinstance(given, str) or not isinstance(given, Iterable):
-        _refuse(given, name, "")
+        _reject(given, name, "")
     found = list(given)
-    if not found:
-        used = "an iterator that is used up" if isinstance(given, Iterator) else "no parameter"
-        tell_caller(f"`{name}` holds {used}: nothing is clipped.")
     first = found[0] if found else None
     if isinstance(first, Mapping):
         return _of_groups(found, name)
@@ -96,7 +131,7 @@ def _named(pairs: Iterable[Any], name: str) -> Parameters:
     names, found = [], []
     for i, pair in enumerate(pairs):
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-            _refuse(pair, name, f" at {name}[{i}]")
+            _reject(pair, name, f" at {name}[{i}]")
         names.append(pair[0])
         found.append(pair[1])
     return _once(found, names, name)
@@ -106,8 +141,8 @@ def _of_groups(groups: Iterable[Any], name: str) -> Parameters:
     found, names = [], []
     for i, group in enumerate(groups):
         if not isinstance(group, Mapping) or "params" not in group:
-            _refuse(group, name, f" at {name}[{i}]")
-        of_group = parameters_of(group["params"], f"{name}[{i}]['params']")
+            _reject(group, name, f" at {name}[{i}]")
+        of_group = _found(group["params"], f"{name}[{i}]['params']")
         found += of_group.given
         # Optimizers know the names of what `named_parameters()` gave them (PyTorch 2.6).
         names += group.get("param_names") or of_group.names or []
@@ -116,10 +151,10 @@ def _of_groups(groups: Iterable[Any], name: str) -> Parameters:
 
 def _once(found: list[Any], names: list[str] | None, name: str) -> Parameters:
     """Return parameters each once: tied ones count once, and are scaled once."""
-    for i, p in enumerate(found):
-        if not isinstance(p, torch.Tensor):
-            key = repr(names[i]) if names is not None else i
-            _refuse(p, name, f" at {name}[{key}]")
+    if not all(issubclass(cls, torch.Tensor) for cls in set(map(type, found))):
+        i, p = next((i, p) for i, p in enumerate(found) if not isinstance(p, torch.Tensor))
+        key = repr(names[i]) if names is not None else i
+        _reject(p, name, f" at {name}[{key}]")
     if len(set(map(id, found))) < len(found):
         places = {p: i for i, p in reversed([*enumerate(found)])}
         first = sorted(places.values())
@@ -128,6 +163,6 @@ def _once(found: list[Any], names: list[str] | None, name: str) -> Parameters:
     return Parameters(name, found, names)
 
 
-def _refuse(given: Any, name: str, where: str) -> NoReturn:
+def _reject(given: Any, name: str, where: str) -> NoReturn:
     msg = f"`{name}` must be {_EXPECTED}; got {describe(given)}{where}."
     raise TypeError(msg)

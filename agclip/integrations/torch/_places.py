@@ -95,6 +95,7 @@ class Places:
         for i, group in enumerate(optimizer.param_groups):
             mine = group["params"]
             if i >= len(self._paths):
+                found: list[str]
                 found = [*_named(mine, names, i)] if names else list(group.get("param_names") or ())
                 if len({*found} - taken) < len(mine):
                     found = [str(j) for j in range(first, first + len(mine))]

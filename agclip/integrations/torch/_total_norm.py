@@ -1,30 +1,109 @@
-"""PyTorch's coefficient of clipping by the total norm, as a limit on that norm."""
+"""The total norm as PyTorch clips by it: with 1e-6 in the denominator, and of any order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import torch
+
+from agclip._clipping import arguments, pipeline
 from agclip._clipping.measure import unscaled_value, widened
-from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._numerics.ranges import Norm
-from agclip._typing import Scalar
+from agclip._trees.gather import gather
+from agclip._trees.leaves import Leaves
+from agclip._typing import Scalar, Tree
 
-EPS = 1e-6
+_R = TypeVar("_R")
+_EPS = 1e-6
 _NEGLIGIBLE = 1e12
-"""Above this 1e-6 is below half a unit in the last place of a float64."""
+"""Beside such a norm 1e-6 is below half a unit in the last place of a float64."""
 
 
-class TotalNorm(NamedTuple):
+class NonFiniteError(FloatingPointError, RuntimeError):
+    """A NaN or an infinity in a gradient: agclip's error, and what PyTorch's functions raise."""
+
+
+class _WithEps(NamedTuple):
     """The limit c·n / (n + 1e-6), which makes the coefficient min(c / (n + 1e-6), 1)."""
 
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
     ) -> tuple[list[Scalar], Any]:
-        """Return the limit of the one group; c where n is 0, for nothing exceeds it then."""
+        """Return the limit of the one group; c where n is 0, which exceeds nothing."""
         m = call.m
         bound = widened(call, inputs.arrays, inputs.bound)
         n = unscaled_value(call, norms[0], None)
-        small = m.where((n > 0) & (n < _NEGLIGIBLE), n, 1.0)
-        shrunk = bound * (small / (small + EPS))
-        return [m.where((n > 0) & (n < _NEGLIGIBLE), shrunk, bound)], None
+        matters = (n > 0) & (n < _NEGLIGIBLE)
+        ratio = m.where(matters, n, m.full_like(n, 1.0))
+        return [m.where(matters, bound * (ratio / (ratio + _EPS)), bound)], None
+
+
+@torch.no_grad()
+def clip(
+    grads: Tree, max_norm: Any, order: float = 2.0, *, given: Any = None, error: bool = False
+) -> torch.Tensor:
+    """Clip gradients in place by their total norm, or by a given one; return it."""
+    leaves = gather(grads, "parameters", listed=True, inplace=True)
+    if given is None and order <= 0:
+        given, error = _below_one(leaves.arrays, order, error=error), False
+    plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
+    plan = plan._replace(limits=_WithEps(), given="total_norm")
+
+    def run() -> pipeline.Outcome:
+        return pipeline.run(
+            leaves, plan, "max_norm", max_norm, None, use_norm=given, inplace=True
+        )
+
+    outcome = _raising(run, order)
+    outcome.write()
+    return outcome.norms[0]
+
+
+@torch.no_grad()
+def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
+    """Return the total norm of tensors."""
+    leaves = gather(tensors, "tensors", listed=True)
+    if order <= 0:
+        return _below_one(leaves.arrays, order, error=error)
+    plan = _plan(leaves, math.inf, order, error=error)
+    norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)
+    return norm
+
+
+def _plan(leaves: Leaves, bound: Any, order: float, *, error: bool) -> Plan:
+    """Return what to do with all leaves by one norm: what is not said is as configured."""
+    options = arguments.options(leaves, bound, order, nonfinite="error" if error else None)
+    return Plan(
+        joint=True,
+        order=order,
+        strict=options.strict,
+        nonfinite=options.nonfinite,
+        reproducible=options.reproducible,
+    )
+
+
+def _raising(function: Callable[[], _R], order: float) -> _R:
+    """Call a function, and raise what PyTorch raises where a gradient is not finite."""
+    try:
+        return function()
+    except FloatingPointError as error:
+        raise _not_finite(order, f": {error}") from None
+
+
+def _not_finite(order: float, detail: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"The total norm of order {order} for gradients from `parameters` is non-finite{detail}"
+    )
+
+
+def _below_one(grads: Sequence[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
+    """Return what PyTorch makes of an order <= 0: the order of the orders of the gradients."""
+    of_order = torch.linalg.vector_norm
+    each = [of_order(grad, order).to(grads[0].device) for grad in grads]
+    total = of_order(torch.stack(each), order)
+    if error and not total.isfinite():
+        raise _not_finite(order, ". Skip the step, or set `error_if_nonfinite=False`.")
+    return total

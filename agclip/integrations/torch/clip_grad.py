@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 
-from agclip._clipping import arguments, by_value, pipeline
-from agclip._clipping.plan import Plan
+from agclip._clipping import arguments, by_value
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
-from agclip._typing import Tree
-from agclip.integrations.torch._parameters import parameters_of
-from agclip.integrations.torch._total_norm import TotalNorm
+from agclip.integrations.torch import _total_norm
+from agclip.integrations.torch._parameters import number, order, parameters_of
 
 
-@torch.no_grad()
 def clip_grad_norm_(
     parameters: Any,
     max_norm: Any,
@@ -39,9 +34,10 @@ def clip_grad_norm_(
         parameters: A module, an optimizer, a parameter, or an iterable of parameters, of pairs of a
             name and a parameter, or of parameter groups. Parameters without a gradient are left
             out; one that comes twice counts once.
-        max_norm: The bound: a number >= 0, infinity for none; a tensor of one element, or the text
-            of a number.
-        norm_type: The order p of the norm: a number > 0, or "inf" for the largest absolute value.
+        max_norm: The bound: a number >= 0, infinity or None for none; a tensor of one element, or
+            the text of a number.
+        norm_type: The order p of the norm: a number > 0, or "inf" for the largest absolute value. A
+            number <= 0, which makes no norm, is left to PyTorch.
         error_if_nonfinite: Raise if a gradient holds a NaN or an infinity; this reads the norm.
         foreach: Accepted for the sake of the signature.
 
@@ -52,7 +48,7 @@ def clip_grad_norm_(
     Raises:
         TypeError: If `parameters` holds something else, or gradients in their place, or a number
             is none.
-        ValueError: If `max_norm` is negative or NaN, or `norm_type` not positive.
+        ValueError: If `max_norm` is negative or NaN, or `norm_type` NaN.
         RuntimeError: If a gradient is not finite and `error_if_nonfinite`.
 
     Example:
@@ -68,12 +64,13 @@ def clip_grad_norm_(
     Source: PyTorch's `torch.nn.utils.clip_grad_norm_`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
+    p, error = order(norm_type), arguments.flag("error_if_nonfinite", error_if_nonfinite)
     grads = parameters_of(parameters).gradients()
-    order = _order(norm_type)
-    return _clip(grads, max_norm, order, error=error_if_nonfinite)
+    if not grads:
+        return torch.tensor(0.0)
+    return _total_norm.clip(grads, number(max_norm), p, error=error)
 
 
-@torch.no_grad()
 def clip_grads_with_norm_(
     parameters: Any, max_norm: Any, total_norm: Any, foreach: bool | None = None
 ) -> None:
@@ -108,10 +105,10 @@ def clip_grads_with_norm_(
     Source: PyTorch's `torch.nn.utils.clip_grads_with_norm_`.
     """
     grads = parameters_of(parameters).gradients()
-    _clip(grads, max_norm, 2.0, total_norm=_number(total_norm))
+    if grads:
+        _total_norm.clip(grads, number(max_norm), given=number(total_norm))
 
 
-@torch.no_grad()
 def get_total_norm(
     tensors: Any,
     norm_type: Any = 2.0,
@@ -129,7 +126,8 @@ def get_total_norm(
 
     Args:
         tensors: A tensor or an iterable of tensors: gradients themselves, not parameters.
-        norm_type: The order p of the norm: a number > 0, or "inf" for the largest absolute value.
+        norm_type: The order p of the norm: a number > 0, or "inf" for the largest absolute value. A
+            number <= 0, which makes no norm, is left to PyTorch.
         error_if_nonfinite: Raise if a tensor holds a NaN or an infinity; this reads the norm.
         foreach: Accepted for the sake of the signature.
 
@@ -138,7 +136,7 @@ def get_total_norm(
 
     Raises:
         TypeError: If `tensors` holds something else.
-        ValueError: If `norm_type` is not positive.
+        ValueError: If `norm_type` is NaN.
         RuntimeError: If a tensor is not finite and `error_if_nonfinite`.
 
     Example:
@@ -149,16 +147,11 @@ def get_total_norm(
 
     Source: PyTorch's `torch.nn.utils.get_total_norm`.
     """
-    found = parameters_of(tensors, "tensors")
-    tree = found.given if found.names is None else dict(zip(found.names, found.given, strict=True))
-    if not tree:
-        return torch.tensor(0.0)
-    leaves = gather(tree, "tensors", listed=True)
-    plan = _plan(leaves, math.inf, _order(norm_type), error=error_if_nonfinite)
-    return _raising(pipeline.norms, leaves, plan, None)[0]
+    p, error = order(norm_type), arguments.flag("error_if_nonfinite", error_if_nonfinite)
+    found = parameters_of(tensors, "tensors").given
+    return _total_norm.measure(found, p, error=error) if found else torch.tensor(0.0)
 
 
-@torch.no_grad()
 def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = None) -> None:
     """Clip every element of the gradients of parameters into [-clip_value, clip_value], in place.
 
@@ -166,8 +159,8 @@ def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = No
 
     Args:
         parameters: As `clip_grad_norm_` takes them.
-        clip_value: The bound: a number >= 0, infinity for none; a tensor of one element, or the
-            text of a number.
+        clip_value: The bound: a number >= 0, infinity or None for none; a tensor of one element, or
+            the text of a number.
         foreach: Accepted for the sake of the signature.
 
     Raises:
@@ -189,63 +182,10 @@ def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = No
     grads = parameters_of(parameters).gradients()
     if not grads:
         return
-    leaves = gather(grads, "parameters", families=("real", "integer"), listed=True, inplace=True)
-    bound = arguments.threshold("clip_value", _number(clip_value), leaves)
-    by_value.clip(leaves, -bound, bound, None, inplace=True)
+    with torch.no_grad():
+        leaves = gather(
+            grads, "parameters", families=("real", "integer"), listed=True, inplace=True
+        )
+        bound = arguments.threshold("clip_value", number(clip_value), leaves)
+        by_value.clip(leaves, None if bound is None else -bound, bound, None, inplace=True)
 
-
-def _clip(
-    grads: Tree, max_norm: Any, order: float, *, total_norm: Any = None, error: bool = False
-) -> torch.Tensor:
-    if not grads:
-        return torch.tensor(0.0)
-    leaves = gather(grads, "parameters", listed=True, inplace=True)
-    max_norm = _number(max_norm)
-    plan = _plan(leaves, max_norm, order, error=error)._replace(limits=TotalNorm(), given=True)
-    outcome = _raising(
-        pipeline.run, leaves, plan, "max_norm", max_norm, None, use_norm=total_norm, inplace=True
-    )
-    outcome.write()
-    return outcome.norms[0]
-
-
-def _plan(leaves: Leaves, bound: Any, order: float, *, error: Any) -> Plan:
-    """Return what to do with all leaves by one norm: what is not said is as configured."""
-    error = arguments.flag("error_if_nonfinite", error)
-    nonfinite = "error" if error else None
-    options = arguments.options(leaves, bound, order, nonfinite=nonfinite)
-    return Plan(
-        joint=True,
-        order=order,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
-
-
-def _raising(function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a function, and raise what PyTorch raises where a gradient is not finite."""
-    try:
-        return function(*arguments, **options)
-    except FloatingPointError as error:
-        raise NonFiniteError(*error.args) from None
-
-
-class NonFiniteError(FloatingPointError, RuntimeError):
-    """A NaN or an infinity: agclip's error, and the one that PyTorch's functions raise."""
-
-
-def _order(norm_type: Any) -> float:
-    return arguments.check_order(norm_type if norm_type == "inf" else _number(norm_type))
-
-
-def _number(value: Any) -> Any:
-    """Return a number from what PyTorch takes for one: `float(value)`, unless that would wait."""
-    if isinstance(value, torch.Tensor):
-        return value.reshape(()) if value.numel() == 1 else value
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
