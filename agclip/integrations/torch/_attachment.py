@@ -169,7 +169,7 @@ class Attachment:
         self.last = self._clipper.clip(found, scaling, folds=folds)
         self.folded = folds
         attributes: dict[str, Any] = {}
-        free = self.last.nonfinite.device.type == "cpu"
+        free = _scaler.known(self.last.nonfinite)
         if self._skips:
             if free or unborn or not _fold.supports(optimizer):
                 if bool(self.last.nonfinite):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from agclip._backends import registry
 from agclip._typing import Tree
 from agclip.rules import _members
 from agclip.rules._rule import Rule, State, Step
@@ -33,7 +34,13 @@ class Scaling(NamedTuple):
     def known_overflow(self, *, wait: bool) -> bool:
         """Tell whether the step is surely skipped; the device is waited for only if told to."""
         flag = self.overflow
-        return flag is not None and (wait or flag.device.type == "cpu") and bool(flag)
+        return flag is not None and (wait or known(flag)) and bool(flag)
+
+
+def known(value: torch.Tensor) -> bool:
+    """Tell whether a value can be read for nothing."""
+    backend = registry.resolve(value)
+    return backend is not None and backend.access(value) == "free"
 
 
 def scaling_of(optimizer: torch.optim.Optimizer, options: Mapping[str, Any]) -> Scaling:
@@ -51,7 +58,7 @@ def scaling_of(optimizer: torch.optim.Optimizer, options: Mapping[str, Any]) -> 
         )
         raise TypeError(msg)
     scale = getattr(optimizer, "grad_scale", None)
-    if isinstance(scale, torch.Tensor) and scale.device.type == "cpu":
+    if isinstance(scale, torch.Tensor) and known(scale):
         scale = float(scale)
     return Scaling(scale, getattr(optimizer, "found_inf", None))
 

@@ -53,9 +53,7 @@ def clip(
     plan = plan._replace(limits=_WithEps(), given="total_norm")
 
     def run() -> pipeline.Outcome:
-        return pipeline.run(
-            leaves, plan, "max_norm", max_norm, None, use_norm=given, inplace=True
-        )
+        return pipeline.run(leaves, plan, "max_norm", max_norm, None, use_norm=given, inplace=True)
 
     outcome = _raising(run, order)
     outcome.write()

@@ -188,4 +188,3 @@ def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = No
         )
         bound = arguments.threshold("clip_value", number(clip_value), leaves)
         by_value.clip(leaves, None if bound is None else -bound, bound, None, inplace=True)
-

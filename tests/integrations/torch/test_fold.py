@@ -1,13 +1,11 @@
 """Attached rules are clip-then-step: folded or not, scaled or not, whatever comes in."""
 
-import copy
 import itertools
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-import agclip
 from agclip.integrations.torch import attach
 from integrations.torch import training
 from thinned import thinned
@@ -19,7 +17,6 @@ CELLS = list(
         training.RULES, training.OPTIMIZERS, ("fused", "plain"), SCALERS, POLICIES, (None, 4)
     )
 )
-SPECIAL = {"zero", "none"}
 
 
 def usual(cell):

@@ -29,8 +29,8 @@ RULES = {
         lambda **o: agclip.ClipByGlobalNorm(0.0, **o),
         lambda norms: [0.0] * len(norms),
     ),
-    "none": (
-        lambda **o: agclip.ClipByGlobalNorm(None, **o),
+    "infinite": (
+        lambda **o: agclip.ClipByGlobalNorm(math.inf, **o),
         lambda norms: [math.inf] * len(norms),
     ),
     "scheduled": (
