@@ -125,6 +125,9 @@ def train(optimizer, params, steps, scaler=None, *, unscale=False):
 
 
 def close(ours, theirs, rtol=4e-7):
-    """Assert that parameters are the same but for the last bits of float32."""
+    """Assert that parameters are the same but for the last bits of float32 in each update.
+
+    The parameters are of the size of one; one that crosses zero keeps the errors of its updates.
+    """
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one.data, other.data, rtol=rtol, atol=rtol, equal_nan=True)
+        torch.testing.assert_close(one.data, other.data, rtol=rtol, atol=2.5 * rtol, equal_nan=True)
