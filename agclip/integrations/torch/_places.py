@@ -68,6 +68,8 @@ class Places:
         """Return the gradients of an optimizer; None if there are none."""
         groups = optimizer.param_groups
         if len(groups) != len(self._paths):
+            if self.grouped:
+                require_one_each(len(self._paths), len(groups))
             self._extend(optimizer)
         given = [p for group in groups for p in group["params"]]
         if all(p.grad is None for p in given):
@@ -102,6 +104,20 @@ class Places:
                 self._paths.append(found)
                 taken.update(() if self.grouped else found)
             first += 0 if self.grouped else len(mine)
+
+
+def require_one_each(rules: int, groups: int) -> None:
+    """Raise unless there is one rule for each group.
+
+    Raises:
+        ValueError: If there is not.
+    """
+    if rules != groups:
+        msg = (
+            "`rule` must be a rule, or a list of one for each parameter group; got a list of "
+            f"{rules} for {groups}. Put None for a group that is left alone."
+        )
+        raise ValueError(msg)
 
 
 def _named(params: Sequence[torch.Tensor], names: dict[int, str], group: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ import torch
 from agclip import _checks
 from agclip._checks import describe
 from agclip.integrations.torch._attachment import ATTRIBUTE, Attachment
-from agclip.integrations.torch._places import Places
+from agclip.integrations.torch._places import Places, require_one_each
 from agclip.rules._rule import Rule, check_rule
 from agclip.rules.per_group import PerGroup
 
@@ -105,7 +105,7 @@ def attachment(optimizer: torch.optim.Optimizer) -> Attachment | None:
         >>> attachment(optimizer) is clip
         True
         >>> attachment(copy.deepcopy(optimizer)).rule
-        ClipByGlobalNorm(1.0, nonfinite='propagate', strict=False, reproducible=False)
+        ClipByGlobalNorm(clip_norm=1.0, nonfinite='propagate', strict=False, reproducible=False)
     """
     found: Attachment | None = getattr(optimizer, ATTRIBUTE, None)
     return found
@@ -139,18 +139,9 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 def _of_groups(rules: Any, optimizer: torch.optim.Optimizer) -> PerGroup:
-    """Return the rule that clips each parameter group by its own.
-
-    Raises:
-        ValueError: If there is not one for each.
-    """
+    """Return the rule that clips each parameter group by its own."""
     groups = optimizer.param_groups
-    if len(rules) != len(groups):
-        msg = (
-            "`rule` must be a rule, or a list of one for each parameter group; got a list of "
-            f"{len(rules)} for {len(groups)}. Put None for a group that is left alone."
-        )
-        raise ValueError(msg)
+    require_one_each(len(rules), len(groups))
     for i, rule in enumerate(rules):
         if rule is not None:
             check_rule(f"rule[{i}]", rule)
