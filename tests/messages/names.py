@@ -85,6 +85,13 @@ def matrix():
         return np.matrix([[3.0, 4.0]])
 
 
+def trained(torch, *values):
+    """Return a parameter that has a gradient."""
+    p = torch.nn.Parameter(torch.zeros(len(values)))
+    p.grad = torch.tensor(values)
+    return p
+
+
 def in_inference_mode(torch):
     with torch.inference_mode():
         return torch.ones(2)

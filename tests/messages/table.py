@@ -17,6 +17,7 @@ from typing import NamedTuple
 FOLDER = Path(__file__).parent
 MODULES = {
     "torch": "torch",
+    "torch_clip": "agclip.integrations.torch",
     "jax": "jax",
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",

@@ -11,9 +11,11 @@ from agclip.integrations.torch.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from agclip.integrations.torch.errors import NonFiniteError
 
 __all__ = [
     "Attachment",
+    "NonFiniteError",
     "attach",
     "attachment",
     "clip_grad_norm_",

@@ -12,10 +12,12 @@ from agclip._checks import describe, is_number, refuse
 from agclip._trees.leaves import tell_caller
 from agclip._typing import Tree
 
-_EXPECTED = (
-    "a module, an optimizer, a parameter, or an iterable of parameters, of pairs of a name and a "
-    "parameter, or of parameter groups"
-)
+_EXPECTED = {
+    "parameters": "a module, an optimizer, a parameter, or an iterable of parameters, of pairs of "
+    "a name and a parameter, or of parameter groups",
+    "tensors": "a tensor or an iterable of tensors",
+}
+"""By the argument."""
 
 
 class Parameters(NamedTuple):
@@ -138,7 +140,8 @@ def _named(pairs: Iterable[Any], name: str) -> Parameters:
 
 
 def _of_groups(groups: Iterable[Any], name: str) -> Parameters:
-    found, names = [], []
+    found: list[torch.Tensor] = []
+    names: list[str] = []
     for i, group in enumerate(groups):
         if not isinstance(group, Mapping) or "params" not in group:
             _reject(group, name, f" at {name}[{i}]")
@@ -164,5 +167,6 @@ def _once(found: list[Any], names: list[str] | None, name: str) -> Parameters:
 
 
 def _reject(given: Any, name: str, where: str) -> NoReturn:
-    msg = f"`{name}` must be {_EXPECTED}; got {describe(given)}{where}."
+    expected = _EXPECTED[name.partition("[")[0]]
+    msg = f"`{name}` must be {expected}; got {describe(given)}{where}."
     raise TypeError(msg)

@@ -15,15 +15,12 @@ from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._typing import Scalar, Tree
+from agclip.integrations.torch.errors import NonFiniteError
 
 _R = TypeVar("_R")
 _EPS = 1e-6
 _NEGLIGIBLE = 1e12
 """Beside such a norm 1e-6 is below half a unit in the last place of a float64."""
-
-
-class NonFiniteError(FloatingPointError, RuntimeError):
-    """A NaN or an infinity in a gradient: agclip's error, and what PyTorch's functions raise."""
 
 
 class _WithEps(NamedTuple):
@@ -48,7 +45,7 @@ def clip(
     """Clip gradients in place by their total norm, or by a given one; return it."""
     leaves = gather(grads, "parameters", listed=True, inplace=True)
     if given is None and order <= 0:
-        given, error = _below_one(leaves.arrays, order, error=error), False
+        given, error = _quasi_norm(leaves.arrays, order, error=error), False
     plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
     plan = plan._replace(limits=_WithEps(), given="total_norm")
 
@@ -57,7 +54,8 @@ def clip(
 
     outcome = _raising(run, order)
     outcome.write()
-    return outcome.norms[0]
+    norm: torch.Tensor = outcome.norms[0]
+    return norm
 
 
 @torch.no_grad()
@@ -65,7 +63,7 @@ def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.
     """Return the total norm of tensors."""
     leaves = gather(tensors, "tensors", listed=True)
     if order <= 0:
-        return _below_one(leaves.arrays, order, error=error)
+        return _quasi_norm(leaves.arrays, order, error=error)
     plan = _plan(leaves, math.inf, order, error=error)
     norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)
     return norm
@@ -88,20 +86,22 @@ def _raising(function: Callable[[], _R], order: float) -> _R:
     try:
         return function()
     except FloatingPointError as error:
-        raise _not_finite(order, f": {error}") from None
+        msg = (
+            f"The total norm of order {order} for gradients from `parameters` is non-finite: "
+            f"{error}"
+        )
+        raise NonFiniteError(msg) from None
 
 
-def _not_finite(order: float, detail: str) -> NonFiniteError:
-    return NonFiniteError(
-        f"The total norm of order {order} for gradients from `parameters` is non-finite{detail}"
-    )
-
-
-def _below_one(grads: Sequence[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
+def _quasi_norm(grads: Sequence[torch.Tensor], order: float, *, error: bool) -> torch.Tensor:
     """Return what PyTorch makes of an order <= 0: the order of the orders of the gradients."""
     of_order = torch.linalg.vector_norm
     each = [of_order(grad, order).to(grads[0].device) for grad in grads]
-    total = of_order(torch.stack(each), order)
+    total: torch.Tensor = of_order(torch.stack(each), order)
     if error and not total.isfinite():
-        raise _not_finite(order, ". Skip the step, or set `error_if_nonfinite=False`.")
+        msg = (
+            f"The total norm of order {order} for gradients from `parameters` is non-finite. Skip "
+            "the step, or set `error_if_nonfinite=False`."
+        )
+        raise NonFiniteError(msg)
     return total

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from agclip._checks import flag
 from agclip._clipping import arguments, by_value
 from agclip._trees.gather import gather
 from agclip.integrations.torch import _total_norm
@@ -64,11 +65,12 @@ def clip_grad_norm_(
     Source: PyTorch's `torch.nn.utils.clip_grad_norm_`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
-    p, error = order(norm_type), arguments.flag("error_if_nonfinite", error_if_nonfinite)
+    p = order(norm_type)
+    flag("error_if_nonfinite", error_if_nonfinite)
     grads = parameters_of(parameters).gradients()
     if not grads:
         return torch.tensor(0.0)
-    return _total_norm.clip(grads, number(max_norm), p, error=error)
+    return _total_norm.clip(grads, number(max_norm), p, error=error_if_nonfinite)
 
 
 def clip_grads_with_norm_(
@@ -147,9 +149,10 @@ def get_total_norm(
 
     Source: PyTorch's `torch.nn.utils.get_total_norm`.
     """
-    p, error = order(norm_type), arguments.flag("error_if_nonfinite", error_if_nonfinite)
+    p = order(norm_type)
+    flag("error_if_nonfinite", error_if_nonfinite)
     found = parameters_of(tensors, "tensors").given
-    return _total_norm.measure(found, p, error=error) if found else torch.tensor(0.0)
+    return _total_norm.measure(found, p, error=error_if_nonfinite) if found else torch.tensor(0.0)
 
 
 def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = None) -> None:

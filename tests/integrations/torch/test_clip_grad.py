@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
 import agclip
-from agclip.integrations import torch as ours
-from integrations.torch import models
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+ours = pytest.importorskip("agclip.integrations.torch", reason="PyTorch is not installed")
+models = pytest.importorskip("integrations.torch.models", reason="PyTorch is not installed")
 
 theirs = torch.nn.utils
 NORM_TYPES = [0.5, 1, 1.5, 2, 3, math.inf, "inf", "2.0", -1.0, 0, -math.inf]

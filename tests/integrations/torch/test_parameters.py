@@ -8,11 +8,11 @@ import warnings
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
 import agclip
-from agclip.integrations import torch as ours
-from integrations.torch import models
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+ours = pytest.importorskip("agclip.integrations.torch", reason="PyTorch is not installed")
+models = pytest.importorskip("integrations.torch.models", reason="PyTorch is not installed")
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ EMPTY = "`parameters` is an empty {}, no gradient clipping will occur."
 )
 def test_no_parameter_at_all_is_worth_a_warning(given, kind, clip):
     given = given()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="is an empty") as caught:
         result = clip(given)
     assert [str(w.message) for w in caught] == [EMPTY.format(kind)]
     assert caught[0].filename == __file__
