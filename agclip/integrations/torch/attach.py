@@ -65,8 +65,9 @@ def attach(
 
     Raises:
         TypeError: If an argument is of a wrong kind.
-        ValueError: If something is attached already, the rule cannot be folded with `fold=True`,
-            or there is not one rule for each group, or `model` is another's.
+        ValueError: If something is attached already, the optimizer is differentiable, the rule
+            cannot be folded with `fold=True`, there is not one rule for each group, or `model` is
+            another's.
 
     Example:
         >>> import torch
@@ -116,7 +117,7 @@ def _check_optimizer(optimizer: Any) -> None:
 
     Raises:
         TypeError: If it is no optimizer, or one that only calls another's step.
-        ValueError: If something is attached to it.
+        ValueError: If something is attached to it, or it is differentiable.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         msg = f"`optimizer` must be a torch.optim.Optimizer; got {describe(optimizer)}."
@@ -129,6 +130,13 @@ def _check_optimizer(optimizer: Any) -> None:
             "wrapped."
         )
         raise TypeError(msg)
+    if any(group.get("differentiable") for group in optimizer.param_groups):
+        msg = (
+            "`optimizer` must not be differentiable, as gradients are clipped without a derivative; "
+            f"got {type(optimizer).__name__} with differentiable=True. Call rule.update(grads, "
+            "state) on the gradients instead, which has one."
+        )
+        raise ValueError(msg)
     found = attachment(optimizer)
     if found is not None:
         msg = (
