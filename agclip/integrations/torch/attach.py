@@ -132,9 +132,9 @@ def _check_optimizer(optimizer: Any) -> None:
         raise TypeError(msg)
     if any(group.get("differentiable") for group in optimizer.param_groups):
         msg = (
-            "`optimizer` must not be differentiable, as gradients are clipped without a derivative; "
-            f"got {type(optimizer).__name__} with differentiable=True. Call rule.update(grads, "
-            "state) on the gradients instead, which has one."
+            "`optimizer` must not be differentiable, as gradients are clipped without a "
+            f"derivative; got {type(optimizer).__name__} with differentiable=True. Call "
+            "rule.update(grads, state) on the gradients instead, which has one."
         )
         raise ValueError(msg)
     found = attachment(optimizer)

@@ -401,3 +401,38 @@ def test_a_scheduler_of_learning_rates_goes_along(model):
     assert attached.step == 2
     assert attached.folded
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_what_can_be_captured_is_folded(name):
+    ours, theirs = training.parameters(), training.parameters()
+    make, steps = training.OPTIMIZERS[name], training.gradients()
+    attached = attach(one := make(ours, fused=True, capturable=True), agclip.ClipByGlobalNorm(2.0))
+    training.train(one, ours, steps)
+    bounds = [2.0] * training.STEPS
+    training.by_hand(
+        make(theirs, fused=True), theirs, steps, lambda _: bounds, "propagate", scaled=False
+    )
+    training.close(ours, theirs)
+    assert attached.folded
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch is built without torch.distributed"
+)
+def test_a_gradient_of_which_others_hold_a_part_is_refused():
+    from torch.distributed import tensor
+
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = tensor.init_device_mesh("cpu", (1,))
+        p = torch.nn.Parameter(tensor.distribute_tensor(torch.zeros(2), mesh, [tensor.Shard(0)]))
+        p.sum().backward()
+        attached = attach(optimizer := torch.optim.SGD([p], lr=0.1), agclip.ClipByGlobalNorm(1.0))
+        with pytest.raises(TypeError, match=r"is a DTensor.* at grads\['0'\]"):
+            optimizer.step()
+        assert attached.step == 0
+        assert torch.equal(p.full_tensor(), torch.zeros(2))
+    finally:
+        dist.destroy_process_group()
