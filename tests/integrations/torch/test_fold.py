@@ -86,15 +86,17 @@ def test_nothing_is_read_on_a_device(optimizer, policy, kind):
 
 
 @pytest.mark.parametrize("access", ["free", "sync"])
-@pytest.mark.parametrize("kind", ["no scaler", "scaler"])
-def test_a_first_step_may_be_skipped(kind, access):
+@pytest.mark.parametrize(
+    ("kind", "policy"), [("no scaler", "skip"), ("scaler", "skip"), ("scaler", "propagate")]
+)
+def test_a_first_step_may_be_skipped(kind, policy, access):
     """The fused SGD fills its momentum in the first step, and not at all in one that it skips."""
     make_rule, bounds_of = training.RULES["global"]
     make = training.OPTIMIZERS["momentum"]
     steps = training.gradients(bad=0)
     ours, theirs = training.parameters(), training.parameters()
     with fake_cuda.path() if access == "sync" else contextlib.nullcontext():
-        attach(one := make(ours, fused=True), make_rule(nonfinite="skip"))
+        attach(one := make(ours, fused=True), make_rule(nonfinite=policy))
         scaler = make_scaler(kind)
         training.train(one, ours, steps[:1], scaler)
         assert all("momentum_buffer" not in one.state.get(p, {}) for p in ours)
