@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import coroutines
 from agclip._backends.dtypes import kind_of
 from agclip_backends._cuda import arithmetic
 from agclip_backends._cuda.source import KINDS, SOURCE
@@ -22,9 +23,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 
 _BEFORE = """
 #include <cmath>
-#include <cstring>
 #include <functional>
-#include <ucontext.h>
 
 #define AGCLIP_HOST
 #define __global__
@@ -33,8 +32,6 @@ _BEFORE = """
 #define __launch_bounds__(...)
 
 struct alignas(16) uint4 { unsigned int x, y, z, w; };
-struct Index { unsigned int x; };
-static Index threadIdx, blockIdx;
 using std::fma;
 
 void __syncthreads();
@@ -54,36 +51,26 @@ inline unsigned short to_half(float value) {
 """
 
 _AFTER = """
-static ucontext_t scheduler, threads[THREADS];
-static char stacks[THREADS][1 << 15];
 static bool finished[THREADS];
 static std::function<void()> body;
 
-void __syncthreads() { swapcontext(&threads[threadIdx.x], &scheduler); }
+void __syncthreads() { give_way(); }
 
 static void thread() {
     body();
     finished[threadIdx.x] = true;
-    swapcontext(&threads[threadIdx.x], &scheduler);
 }
 
 // Run every thread up to its next barrier, until all are done; false if only some came to it.
 static bool run_block(bool backward) {
-    for (int t = 0; t < THREADS; t++) {
-        getcontext(&threads[t]);
-        threads[t].uc_stack.ss_sp = stacks[t];
-        threads[t].uc_stack.ss_size = sizeof stacks[t];
-        makecontext(&threads[t], thread, 0);
-        finished[t] = false;
-    }
+    for (int t = 0; t < THREADS; t++) finished[t] = false;
     for (int done = 0; done < THREADS;) {
         done = 0;
         for (int t = 0; t < THREADS; t++) {
-            threadIdx.x = backward ? THREADS - 1 - t : t;
-            swapcontext(&scheduler, &threads[threadIdx.x]);
+            go_on(backward ? THREADS - 1 - t : t);
             done += finished[threadIdx.x];
         }
-        if (done > 0 && done < THREADS) return false;
+        if (done > 0 && done < THREADS) return stuck();
     }
     return true;
 }
@@ -145,9 +132,10 @@ _ENTRIES = "".join(
 def build(folder: Path) -> ctypes.CDLL:
     """Compile the kernels for the host."""
     source, library = folder / "kernels.cpp", folder / "kernels.so"
-    source.write_text(_BEFORE + SOURCE + _AFTER + _ENTRIES)
+    after = coroutines.AFTER + _AFTER + _ENTRIES
+    source.write_text(coroutines.BEFORE + _BEFORE + SOURCE + after)
     flags = ["-std=c++14", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
-    command = [COMPILER, *flags, str(source), "-o", str(library)]
+    command = [COMPILER, *flags, *coroutines.FLAGS, str(source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(done.stderr)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import coroutines
 from agclip_backends._cuda import table
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.source import KINDS
@@ -23,8 +24,6 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 _BEFORE = """
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <ucontext.h>
 
 #define AGCLIP_HOST
 #define __global__
@@ -33,8 +32,6 @@ _BEFORE = """
 #define __grid_constant__
 #define __launch_bounds__(...)
 
-struct Index { unsigned int x; };
-static Index threadIdx, blockIdx, gridDim;
 using std::fma;
 using std::fabs;
 
@@ -112,38 +109,28 @@ static unsigned short to_brain(float value) {
 
 _AFTER = """
 enum { READY = 0, AT_BLOCK = 1, AT_WARP = 2, DONE = 3 };
-static ucontext_t scheduler, threads[THREADS];
-static char stacks[THREADS][1 << 16];
 static int state[THREADS];
 static void (*kernel)(const Args);
 static const Args *given;
 
 static void wait(int kind) {
     state[threadIdx.x] = kind;
-    swapcontext(&threads[threadIdx.x], &scheduler);
+    give_way();
 }
 
 static void thread() {
     kernel(*given);
     state[threadIdx.x] = DONE;
-    swapcontext(&threads[threadIdx.x], &scheduler);
 }
 
 // Run every thread up to its next barrier, until all are done; false if some wait for ever.
 static bool run_block(bool backward) {
-    for (int t = 0; t < THREADS; t++) {
-        getcontext(&threads[t]);
-        threads[t].uc_stack.ss_sp = stacks[t];
-        threads[t].uc_stack.ss_size = sizeof stacks[t];
-        makecontext(&threads[t], thread, 0);
-        state[t] = READY;
-    }
+    for (int t = 0; t < THREADS; t++) state[t] = READY;
     for (;;) {
         for (int k = 0; k < THREADS; k++) {
             unsigned t = backward ? THREADS - 1 - k : k;
             if (state[t] != READY) continue;
-            threadIdx.x = t;
-            swapcontext(&scheduler, &threads[t]);
+            go_on(t);
         }
         bool moved = false;
         int count[4] = {0, 0, 0, 0};
@@ -153,12 +140,12 @@ static bool run_block(bool backward) {
             if (here == 32) {
                 for (int t = w; t < w + 32; t++) state[t] = READY;
                 moved = true;
-            } else if (here) return false;
+            } else if (here) return stuck();
         }
         if (moved) continue;
         for (int t = 0; t < THREADS; t++) count[state[t]]++;
         if (count[DONE] == THREADS) return true;
-        if (count[AT_BLOCK] != THREADS) return false;
+        if (count[AT_BLOCK] != THREADS) return stuck();
         for (int t = 0; t < THREADS; t++) state[t] = READY;
     }
 }
@@ -186,9 +173,10 @@ def build(folder: Path, *flags: str) -> ctypes.CDLL:
     """Compile the kernels for the host."""
     source, library = folder / "fused.cpp", folder / "fused.so"
     known = ", ".join(f'{{"{name}", {name}}}' for name in KERNELS)
-    source.write_text(_BEFORE + SOURCE + _AFTER.replace("@KNOWN@", known))
+    after = coroutines.AFTER + _AFTER.replace("@KNOWN@", known)
+    source.write_text(coroutines.BEFORE + _BEFORE + SOURCE + after)
     options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
-    command = [COMPILER, *options, *flags, str(source), "-o", str(library)]
+    command = [COMPILER, *options, *coroutines.FLAGS, *flags, str(source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(done.stderr)

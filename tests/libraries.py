@@ -15,7 +15,7 @@ import numpy as np
 
 from agclip._backends import entry_points, registry
 from agclip.testing import Library
-from agclip.testing._check import Check
+from agclip.testing.harness.check import Check
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 
@@ -187,11 +187,18 @@ COMPILED: dict[str, tuple[str, Opener]] = {
 
 def one_of_each(checks: Sequence[Check]) -> list[Check]:
     """Return the first check of every promise, and the first one of every function."""
-    functions, promises, chosen = set(), set(), []
+    promises: set[str] = set()
+    firsts, chosen = first_of_functions(checks), []
     for check in checks:
-        function = check.name.partition(":")[0].partition(" [")[0]
-        if function not in functions or check.about not in promises:
+        if check in firsts or check.about not in promises:
             chosen.append(check)
-        functions.add(function)
         promises.add(check.about)
     return chosen
+
+
+def first_of_functions(checks: Sequence[Check]) -> list[Check]:
+    """Return the first check of every function."""
+    found: dict[str, Check] = {}
+    for check in checks:
+        found.setdefault(check.name.partition(":")[0].partition(" [")[0], check)
+    return list(found.values())

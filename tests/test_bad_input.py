@@ -429,7 +429,7 @@ NUMPY_UNWRITABLE = {
     "read-only": (read_only, "is read-only"),
     "broadcast": (lambda: np.broadcast_to(x(), (3, 2)), "is read-only"),
     "scalar": (lambda: np.float32(3.0), "is an immutable scalar"),
-    "stride of 0": (repeated, "holds several entries in the same memory"),
+    "stride of 0": (repeated, "holds several elements in the same memory"),
 }
 
 
@@ -470,7 +470,7 @@ TORCH_UNWRITABLE = {
     ),
     "expanded": (
         lambda torch: torch.ones(1).expand(3),
-        "holds several entries in the same memory",
+        "holds several elements in the same memory",
     ),
     "inference": (
         lambda torch: torch.inference_mode()(torch.ones)(2),
@@ -523,7 +523,7 @@ OVERLAPPING = {
 def test_overlapping_windows_cannot_be_written(name):
     lib = arrays.library(name)
     tree = with_last(OVERLAPPING[name](), lib.array([3.0, 4.0]))
-    reason = "holds several entries in the same memory"
+    reason = "holds several elements in the same memory"
     with (
         arrays.unchanged(tree),
         pytest.raises(TypeError, match=f"written in place; got one that {reason} at t{PATH}. Use"),

@@ -14,7 +14,7 @@ import pytest
 import agclip
 import agclip_backends
 from agclip import _checks
-from agclip.cli import _arguments
+from agclip.cli.command import arguments
 from agclip.config import _checks as settings
 
 NAN, INF = math.nan, math.inf
@@ -47,7 +47,7 @@ PLACES = {
     "a setting": Place(
         settings._Given("strict", "a file"), "`strict` must be {must}; got {value} (a file)."
     ),
-    "the command line": Place(_arguments._Text("much"), "must be {must}; got 'much'"),
+    "the command line": Place(arguments._Text("much"), "must be {must}; got 'much'"),
 }
 
 

@@ -133,7 +133,8 @@ def named_libraries(source):
     [
         path
         for path in SOURCES
-        if path.is_relative_to(CORE) and not {"cli", "integrations"} & {*path.parts}
+        if path.is_relative_to(CORE)
+        and not {"cli", "integrations"} & {*path.relative_to(CORE).parts}
     ],
     ids=relative,
 )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import pytest
+
+import arrays
 
 
 def thinned(
     values: Iterable[Any],
     keep: Container[Any] | Callable[[Any], bool],
     ids: Callable[[Any], str] | None = None,
+    *,
+    tuples: bool = False,
 ) -> list[Any]:
     """Return values as parameters, of which `make test` runs those to keep.
 
@@ -19,13 +24,33 @@ def thinned(
         values: What a test or fixture is parametrised by.
         keep: The values to keep, or a function that tells whether to keep one.
         ids: A function that returns the name of a value.
+        tuples: Whether each value is a tuple of the values of several parameters.
     """
     kept = keep if callable(keep) else keep.__contains__
     return [
         pytest.param(
-            value,
+            *(value if tuples else (value,)),
             marks=() if kept(value) else pytest.mark.whole,
             id=None if ids is None else ids(value),
         )
         for value in values
     ]
+
+
+def with_libraries(
+    argument: str, names: Iterable[str], compiled: Container[str]
+) -> pytest.MarkDecorator:
+    """Parametrise the fixture `lib` and another one by all pairs, of which some are thinned.
+
+    Args:
+        argument: The other fixture.
+        names: What it is parametrised by.
+        compiled: The names with which `make test` runs JAX, which compiles a program for each.
+    """
+    cells = thinned(
+        itertools.product(arrays.LIBRARIES, names),
+        lambda cell: cell[0] != "jax" or cell[1] in compiled,
+        ids=lambda cell: "-".join(cell).replace(" ", "-"),
+        tuples=True,
+    )
+    return pytest.mark.parametrize(("lib", argument), cells, indirect=True)

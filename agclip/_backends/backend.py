@@ -29,19 +29,20 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         name: The top-level package that defines the array class, such as "numpy". It is the
             dispatch key, and the name of the entry point in the group `agclip.backends`.
         xp: The namespace of the Array API standard.
-        sum_squares: `(xp, leaves, wide, scale)` → Σ (scale·|x|)² of each leaf, formed in `wide`.
-        abs_max: `(xp, leaves, wide)` → max |x| of each leaf: 0 of an empty one, NaN if an element
-            is; of a complex leaf the larger of both parts.
-        power_sums: `(xp, leaves, wide, p, scale, unit)` → Σ (scale·|x|/unit)^p of each leaf; for
-            p = inf the maximum.
+        sum_squares: `(xp, leaves, acc_dtype, scale)` → Σ (scale·|x|)² of each leaf, formed in
+            `acc_dtype`.
+        abs_max: `(xp, leaves, acc_dtype)` → max |x| of each leaf: 0 of an empty one, NaN if an
+            element is; of a complex leaf the larger of both parts.
+        power_sums: `(xp, leaves, acc_dtype, p, scale, unit)` → Σ (scale·|x|/unit)^p of each leaf;
+            for p = inf the maximum.
         sums: `(xp, leaves, function)` → for each leaf the sums of the arrays that an elementwise
             function makes of it; the reproducible norm is made of them where nothing can be read.
         total: `(xp, values)` → the sum of 0-d arrays that are on one device.
-        exact_sum: `(xp, leaves, wide, grid)` → the sum that defines the reproducible norm, an
+        exact_sum: `(xp, leaves, acc_dtype, grid)` → the sum that defines the reproducible norm, an
             integer in units of the grid, where `access` is "free".
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
-        sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the wide dtype.
+        sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the accumulation dtype.
         branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
             returns. Eager libraries test the predicate, compilers have a conditional, `where`
             on both sides serves everything else.
@@ -76,7 +77,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         named_device: `(xp, name)` → the device of that name, or None if there is none here.
-        wide: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
+        acc_dtype: `(xp, x)` → the dtype that sums over x are formed in: float64, or float32 where
             x's device has no float64.
         restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
             numbers as the kind of object that the leaf is.
@@ -117,7 +118,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     usable: Callable[[], str | None] = kernels.usable
     device: Callable[[Array], Device] = kernels.device
     named_device: Callable[[Namespace, str], Device] = kernels.named_device
-    wide: Callable[[Namespace, Array], DType] = kernels.wide_dtype
+    acc_dtype: Callable[[Namespace, Array], DType] = kernels.accumulation_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
     export: Callable[[Array], Array] = kernels.export
     at: contract.At = kernels.anywhere

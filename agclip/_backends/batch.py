@@ -82,16 +82,16 @@ def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:
     return frozenset(kind_of(leaf.dtype) for leaf in leaves)
 
 
-def narrow(leaves: Sequence[Array], wide: str) -> bool:
-    """Tell whether squares of all elements, summed in the dtype `wide`, stay in its range."""
+def narrow(leaves: Sequence[Array], acc_dtype: str) -> bool:
+    """Tell whether squares of all elements, summed in the dtype `acc_dtype`, stay in its range."""
     if isinstance(leaves, LeafBatch):
-        return _narrow(leaves.kinds, wide)
-    return all(narrower(kind_of(leaf.dtype), wide) for leaf in leaves)
+        return _narrow(leaves.kinds, acc_dtype)
+    return all(narrower(kind_of(leaf.dtype), acc_dtype) for leaf in leaves)
 
 
 @functools.cache
-def _narrow(kinds: frozenset[Kind], wide: str) -> bool:
-    return all(narrower(kind, wide) for kind in kinds)
+def _narrow(kinds: frozenset[Kind], acc_dtype: str) -> bool:
+    return all(narrower(kind, acc_dtype) for kind in kinds)
 
 
 @functools.cache

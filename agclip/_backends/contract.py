@@ -2,10 +2,10 @@
 
 Every kernel takes the namespace of the Array API standard first. `leaves` are arrays of one library
 with a real or complex floating-point dtype, of any shape, empty and non-contiguous ones included,
-and on one device for kernels that say so. `wide` is the dtype that sums are formed in: float64, or
-float32 where the device has none. A value per leaf is a Python float where `Backend.access` of the
-leaves is "free", else a 0-d array on the leaf's device in `wide`. No kernel changes its arguments
-but `ScaleInPlace`, and `Clip` where it is asked to.
+and on one device for kernels that say so. `acc_dtype` is the dtype that sums are formed in:
+float64, or float32 where the device has none. A value per leaf is a Python float where
+`Backend.access` of the leaves is "free", else a 0-d array on the leaf's device in `acc_dtype`. No
+kernel changes its arguments but `ScaleInPlace`, and `Clip` where it is asked to.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Thunk = Callable[[], Sequence[Array]]
 
 
 class Grid(NamedTuple):
-    """What the entries of a reproducible norm are measured with: see `_numerics.exact`."""
+    """What the elements of a reproducible norm are measured with: see `_numerics.exact`."""
 
     scale: Scalar
-    """t, which entries are multiplied by."""
+    """t, which elements are multiplied by."""
     unit: Scalar
     """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
     order: int
@@ -66,9 +66,9 @@ class SumSquares(Protocol):
     """The sum of squares of each leaf: the one read on which most clips decide."""
 
     def __call__(
-        self, xp: Namespace, leaves: Sequence[Array], wide: DType, scale: Scalar, /
+        self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar, /
     ) -> Sequence[Scalar]:
-        """Return Σ (scale·|x|)² of each leaf, formed in `wide`; 0 of an empty leaf.
+        """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`; 0 of an empty leaf.
 
         Widen first, then multiply by `scale`, then square. Of complex elements both parts are
         squared. NaN and infinities come through.
@@ -76,7 +76,7 @@ class SumSquares(Protocol):
         Args:
             xp: The namespace.
             leaves: The leaves.
-            wide: The dtype of the sums.
+            acc_dtype: The dtype of the sums.
             scale: The Python float 1.0, or a power of two as a float or a 0-d array.
         """
         ...
@@ -85,7 +85,9 @@ class SumSquares(Protocol):
 class AbsMax(Protocol):
     """The largest magnitude in each leaf."""
 
-    def __call__(self, xp: Namespace, leaves: Sequence[Array], wide: DType, /) -> Sequence[Scalar]:
+    def __call__(
+        self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, /
+    ) -> Sequence[Scalar]:
         """Return max |x| of each leaf: 0 of an empty one, NaN if an element is.
 
         Of a complex leaf it is the larger of max |Re x| and max |Im x|.
@@ -100,7 +102,7 @@ class PowerSums(Protocol):
         self,
         xp: Namespace,
         leaves: Sequence[Array],
-        wide: DType,
+        acc_dtype: DType,
         p: float,
         scale: Scalar,
         unit: Scalar,
@@ -111,7 +113,7 @@ class PowerSums(Protocol):
         Args:
             xp: The namespace.
             leaves: The leaves.
-            wide: The dtype of the sums.
+            acc_dtype: The dtype of the sums.
             p: The order, > 0.
             scale: A power of two.
             unit: What brings scale·|x| to at most one: a power of two, or the largest scale·|x|.
@@ -140,7 +142,9 @@ class Total(Protocol):
 class ExactSum(Protocol):
     """The sum behind the reproducible norm, of leaves that can be read at no cost."""
 
-    def __call__(self, xp: Namespace, leaves: Sequence[Array], wide: DType, grid: Grid, /) -> int:
+    def __call__(
+        self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, grid: Grid, /
+    ) -> int:
         """Return Σ RN(s / g) over all elements, an integer in units of the spacing g of the grid.
 
         s is (grid.scale·x)², or |grid.scale·x| if `grid.order` is 1; g = grid.unit · 2^-grid.bits;
@@ -200,7 +204,7 @@ class Sqrt(Protocol):
     """The square root."""
 
     def __call__(self, xp: Namespace, x: Array, /) -> Array:
-        """Return the correctly rounded square root of an array x >= 0 in the wide dtype."""
+        """Return the correctly rounded square root of an array x >= 0 in the accumulation dtype."""
         ...
 
 

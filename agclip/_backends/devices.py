@@ -37,6 +37,11 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
     return result
 
 
+def anywhere(backend: Backend, facts: Sequence[Array]) -> Array:
+    """Tell whether one of some 0-d booleans is true, on the device of the first one."""
+    return reduce(backend, facts, lambda a, b: a | b)
+
+
 def scalars(
     backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
 ) -> Sequence[Scalar]:
@@ -45,7 +50,9 @@ def scalars(
         return values
     xp = backend.xp
     return [
-        backend.at(leaf, kernels.number, xp, value, backend.wide(xp, leaf), backend.device(leaf))
+        backend.at(
+            leaf, kernels.number, xp, value, backend.acc_dtype(xp, leaf), backend.device(leaf)
+        )
         if type(value) is float  # a scalar of NumPy's is one by inheritance
         else value
         for leaf, value in zip(leaves, values, strict=True)

@@ -20,7 +20,7 @@ class Kind:
 
     name: str
     family: Literal["real", "complex", "integer", "none", "other"]
-    """"none" is that of JAX's float0, whose entries take no bytes."""
+    """"none" is that of JAX's float0, whose elements take no bytes."""
     precision: int
     """Significant bits of the real type, the implicit one included; 0 for integers and others."""
     lowest: float
@@ -114,12 +114,12 @@ def real_dtype(xp: Namespace, kind: Kind) -> DType:
     return xp.float64 if kind.precision == 53 else xp.float32
 
 
-def narrower(kind: Kind, wide: str) -> bool:
-    """Tell whether squares of this kind, summed in the dtype named `wide`, stay in its range.
+def narrower(kind: Kind, acc_dtype: str) -> bool:
+    """Tell whether squares of this kind, summed in the dtype named `acc_dtype`, stay in its range.
 
     A square of a float32 is exact in float64 and lies in [2**-298, 2**256]; one of a float16 or a
     float8 in float32 lies in [2**-48, 2**32] or so. bfloat16 has the range of float32.
     """
-    if wide == "float64":
+    if acc_dtype == "float64":
         return kind.precision <= 24
     return kind.half and kind.name != "bfloat16"

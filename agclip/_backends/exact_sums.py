@@ -19,7 +19,7 @@ _WIDTHS = {64: (32, 32), 96: (32, 32, 32)}
 
 
 def exact_sum(
-    xp: Namespace, leaves: Sequence[Array], wide: DType, grid: Grid, size: int = BLOCK
+    xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, grid: Grid, size: int = BLOCK
 ) -> int:
     """Return Σ RN(s / g) of all elements, an integer in units of the grid's spacing g.
 
@@ -30,7 +30,7 @@ def exact_sum(
     for leaf in leaves:
         for block in kernels.pieces(leaf, min(size, BLOCK)):
             below = 0
-            parts = sums_of_parts(xp, block, wide, grid, widths)
+            parts = sums_of_parts(xp, block, acc_dtype, grid, widths)
             for width, part in zip(widths, parts, strict=True):
                 below += width
                 integer += int(float(part) / grid.unit * 2.0**below) << (grid.bits - below)
@@ -40,26 +40,31 @@ def exact_sum(
 def sums_of_parts(
     xp: Namespace,
     rows: Array,
-    wide: DType,
+    acc_dtype: DType,
     grid: Grid,
     widths: Sequence[int],
     axes: tuple[int, ...] | None = None,
     fence: Array | None = None,
 ) -> list[Array]:
     """Return the sums of the parts of s_i, the highest first: each exact in any order."""
-    parts = cut(xp, rows, wide, grid, widths, fence)
+    parts = cut(xp, rows, acc_dtype, grid, widths, fence)
     keep = {} if axes is None else {"axis": axes, "keepdims": True}
     sums = parts if axes == () else [xp.sum(part, **keep) for part in parts]
     return halves_added(sums, len(widths))
 
 
 def cut(
-    xp: Namespace, x: Array, wide: DType, grid: Grid, widths: Sequence[int], fence: Array | None
+    xp: Namespace,
+    x: Array,
+    acc_dtype: DType,
+    grid: Grid,
+    widths: Sequence[int],
+    fence: Array | None,
 ) -> list[Array]:
     """Return the parts of every s_i, the highest first; of complex elements, half by half."""
     parts: list[Array] = []
     for half in kernels.real_parts(xp, x):
-        y = kernels.scaled(kernels.cast(xp, half, wide), grid.scale)
+        y = kernels.scaled(kernels.cast(xp, half, acc_dtype), grid.scale)
         rest = xp.abs(y) if grid.order == 1 else y * y
         if fence is not None:
             rest = xp.maximum(rest, fence)

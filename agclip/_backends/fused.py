@@ -73,7 +73,7 @@ class Fused(Protocol):
         Args:
             leaves: The leaves, at least one; their values are not free to read.
             terms: What is done.
-            bound: A float >= 0, or a 0-d array; negative entries count as 0.
+            bound: A float >= 0, or a 0-d array; negative elements count as 0.
             loss_scale: What the leaves come in multiplied by, likewise; None for one.
             inplace: Whether the leaves are going to be overwritten.
             record: Whether `Decided.details` are wanted.

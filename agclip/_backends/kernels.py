@@ -1,8 +1,8 @@
 """The default kernels: complete programs in standard calls, one value or one array a leaf.
 
 A library that follows the standard needs no others; an adapter replaces those worth replacing.
-Every kernel takes the namespace first. "Wide" is the dtype that sums are formed in: float64 where
-the leaves' device has it, else float32.
+Every kernel takes the namespace first. `acc_dtype` is the dtype that sums are formed in: float64
+where the leaves' device has it, else float32.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ R = TypeVar("R")
 
 
 def sum_squares(
-    xp: Namespace, leaves: Sequence[Array], wide: DType, scale: Scalar
+    xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar
 ) -> Sequence[Scalar]:
-    """Return Σ (scale·|x|)², formed in `wide`, for each leaf; 0 for an empty one."""
-    return [_sum_of_parts(xp, leaf, wide, scale) for leaf in leaves]
+    """Return Σ (scale·|x|)², formed in `acc_dtype`, for each leaf; 0 for an empty one."""
+    return [_sum_of_parts(xp, leaf, acc_dtype, scale) for leaf in leaves]
 
 
-def _sum_of_parts(xp: Namespace, leaf: Array, wide: DType, scale: Scalar) -> Scalar:
+def _sum_of_parts(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar) -> Scalar:
     sums = []
     for part in real_parts(xp, leaf):
-        y = scaled(cast(xp, part, wide), scale)
+        y = scaled(cast(xp, part, acc_dtype), scale)
         sums.append(xp.sum(y * y))
     return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
@@ -42,11 +42,11 @@ def sums(
     return [[xp.sum(y) for y in function(leaf)] for leaf in leaves]
 
 
-def abs_max(xp: Namespace, leaves: Sequence[Array], wide: DType) -> Sequence[Scalar]:
-    """Return max |x| in `wide` for each leaf, NaN if an element is; complex: of the two parts."""
+def abs_max(xp: Namespace, leaves: Sequence[Array], acc_dtype: DType) -> Sequence[Scalar]:
+    """Return max |x| in `acc_dtype` of each leaf, NaN if an element is; complex: of both parts."""
     maxima = []
     for leaf in leaves:
-        parts = [peak(xp, xp.abs(cast(xp, part, wide))) for part in real_parts(xp, leaf)]
+        parts = [peak(xp, xp.abs(cast(xp, part, acc_dtype))) for part in real_parts(xp, leaf)]
         maxima.append(parts[0] if len(parts) == 1 else xp.maximum(parts[0], parts[1]))
     return maxima
 
@@ -60,6 +60,11 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
 
 
+def least(xp: Namespace, y: Array) -> Array:
+    """Return the minimum; 1 of no elements."""
+    return xp.min(y) if 0 not in y.shape else xp.sum(y) + 1.0
+
+
 def power(xp: Namespace, y: Array, p: float) -> Array:
     """Return y ** p for y >= 0, with derivative 0 at y = 0."""
     if p == 1:
@@ -70,13 +75,13 @@ def power(xp: Namespace, y: Array, p: float) -> Array:
     return xp.where(positive, xp.where(positive, y, xp.ones_like(y)) ** p, y)
 
 
-def magnitudes(xp: Namespace, leaf: Array, wide: DType, scale: Scalar, unit: Scalar) -> Array:
-    """Return scale·|x| / unit elementwise in `wide`."""
+def magnitudes(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit: Scalar) -> Array:
+    """Return scale·|x| / unit elementwise in `acc_dtype`."""
     if kind_of(leaf.dtype).family == "complex":
-        complex_wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
-        y = scaled(cast(xp, leaf, complex_wide), scale)
+        complex_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
+        y = scaled(cast(xp, leaf, complex_dtype), scale)
         return xp.abs(y if is_one(unit) else y / unit)
-    y = xp.abs(scaled(cast(xp, leaf, wide), scale))
+    y = xp.abs(scaled(cast(xp, leaf, acc_dtype), scale))
     return y if is_one(unit) else y / unit
 
 
@@ -196,7 +201,7 @@ def named_device(xp: Namespace, name: str) -> Device:
     return None
 
 
-def wide_dtype(xp: Namespace, x: Array) -> DType:
+def accumulation_dtype(xp: Namespace, x: Array) -> DType:
     """Return float64 if the array's device has it, else float32."""
     info = xp.__array_namespace_info__()
     reals = info.dtypes(device=device(x), kind="real floating")

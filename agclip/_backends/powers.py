@@ -22,12 +22,12 @@ from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._typing import Array, DType, Namespace, Scalar
 
 
-def rounded(kinds: Sequence[Kind], wide: DType) -> bool:
-    """Tell whether the roundings of a sum formed in `wide` show in a norm of leaves of these kinds.
+def rounded(kinds: Sequence[Kind], acc_dtype: DType) -> bool:
+    """Tell whether the roundings of a sum formed in `acc_dtype` show in a norm of such leaves.
 
     A norm of float32 and narrower leaves, formed in float64, is rounded to float32 in the end.
     """
-    return not all(narrower(kind, kind_of(wide).name) for kind in kinds)
+    return not all(narrower(kind, kind_of(acc_dtype).name) for kind in kinds)
 
 
 def next_power(m: Namespace, x: Scalar, precision: int) -> Scalar:
@@ -68,7 +68,7 @@ def joined(
 
 
 def whole(xp: Namespace, y: Array) -> Array:
-    """Return the sum of all entries of an array of numbers >= 0."""
+    """Return the sum of all elements of an array of numbers >= 0."""
     precision = kind_of(y.dtype).precision
     plain = xp.sum(y)
     ordinary, a = anchor(xp, plain, precision)
@@ -77,13 +77,13 @@ def whole(xp: Namespace, y: Array) -> Array:
 
 
 def power_sums(
-    xp: Namespace, leaves: Sequence[Array], wide: DType, p: float, scale: Scalar, unit: Scalar
+    xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, p: float, scale: Scalar, unit: Scalar
 ) -> Sequence[Scalar]:
-    """Return Σ (scale·|x| / unit)^p in `wide` for each leaf; for p = inf the maximum."""
-    closely = rounded([kind_of(leaf.dtype) for leaf in leaves], wide)
+    """Return Σ (scale·|x| / unit)^p in `acc_dtype` for each leaf; for p = inf the maximum."""
+    closely = rounded([kind_of(leaf.dtype) for leaf in leaves], acc_dtype)
     sums = []
     for leaf in leaves:
-        y = kernels.magnitudes(xp, leaf, wide, scale, unit)
+        y = kernels.magnitudes(xp, leaf, acc_dtype, scale, unit)
         if p == math.inf:
             sums.append(kernels.peak(xp, y))
         else:
@@ -95,19 +95,19 @@ def power_sums(
 def power_sums_in_pieces(
     xp: Namespace,
     leaves: Sequence[Array],
-    wide: DType,
+    acc_dtype: DType,
     p: float,
     scale: Scalar,
     unit: Scalar,
     size: int,
 ) -> Sequence[float]:
-    """Return the same as floats, of leaves that can be read for nothing, some entries at a time."""
-    closely = rounded([kind_of(leaf.dtype) for leaf in leaves], wide)
+    """Return the same as floats, of leaves that can be read for nothing, a piece at a time."""
+    closely = rounded([kind_of(leaf.dtype) for leaf in leaves], acc_dtype)
     results = []
     for leaf in leaves:
         sums: list[float] = []
         for piece in kernels.pieces(leaf, size):
-            y = kernels.magnitudes(xp, piece, wide, scale, unit)
+            y = kernels.magnitudes(xp, piece, acc_dtype, scale, unit)
             if p == math.inf:
                 sums.append(float(kernels.peak(xp, y)))
             else:

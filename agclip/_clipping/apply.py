@@ -18,35 +18,31 @@ from agclip._typing import Array, Scalar
 
 
 def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> Sequence[Any]:
-    """Return what a program ends with: new leaves, sums over examples, or in place decisions."""
+    """Return what a program ends with: new leaves, sums over examples, or in place decisions.
+
+    A leaf that nothing is done to is returned itself.
+    """
     if call.inplace:
         return made
-    return _summed(call, arrays, made[0]) if call.plan.per_example else _new(call, arrays, made)
-
-
-def _new(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> list[Array]:
-    """Return the clipped leaves; a leaf that nothing is done to is returned itself."""
-    if call.host and call.plan.joint:
-        return list(_apply_known(call, arrays, made[0]))
-    new = list(arrays)
-    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+    if call.plan.per_example:
+        return _summed(call, arrays, made[0])
+    new, backend, xp = list(arrays), call.backend, call.backend.xp
+    for group, decision in zip(call.groups, made, strict=True):
+        if call.host and not decision.applies:
+            continue
         members = batch.chosen(arrays, group)
-        if call.host:
-            clipped = _apply_known(call, members, decision)
+        clipped: Sequence[Array]
+        if not call.host:
+            clipped = devices.map_devices(backend, members, _flat(decision), _applier(call))
+        elif call.plan.nonfinite == "zero" and not decision.finite:
+            clipped = [xp.zeros_like(leaf) for leaf in members]
         else:
-            clipped = devices.map_devices(call.backend, members, _flat(decision), _applier(call))
+            clipped = backend.scale(xp, members, decision.factor)
+        if call.plan.joint:
+            return list(clipped)
         for i, leaf in zip(group, clipped, strict=True):
             new[i] = leaf
     return new
-
-
-def _apply_known(call: StaticArgs, members: Sequence[Array], decision: Decision) -> Sequence[Array]:
-    xp = call.backend.xp
-    if not decision.applies:
-        return members
-    if call.plan.nonfinite == "zero" and not decision.finite:
-        return [xp.zeros_like(leaf) for leaf in members]
-    return call.backend.scale(xp, members, decision.factor)
 
 
 def _flat(decision: Decision) -> list[Scalar]:
@@ -99,14 +95,10 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
     """Clip the leaves in place; each distinct array once, however often the tree holds it."""
     if isinstance(made[0], Decided):
         made[0].overwrite()
-    else:
-        _overwrite(call, arrays, made)
-
-
-def _overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision]) -> None:
+        return
     backend = call.backend
     unwritten = deduplicated(backend, arrays)
-    for group, decision in zip(call.plan.groups(len(arrays)), made, strict=True):
+    for group, decision in zip(call.groups, made, strict=True):
         if _known_idle(call, decision.applies):
             continue
         members = unwritten(batch.chosen(arrays, group))
@@ -159,22 +151,22 @@ def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> li
     zero = call.plan.nonfinite == "zero"
     sums = [_weighted_sum(backend, leaf, factors, decision.finite, zero) for leaf in arrays]
     # Integers of 32 bits would be summed in 64, which a device may lack.
-    count = xp.sum(xp.astype(decision.exceeds, call.wide(arrays)))
+    count = xp.sum(xp.astype(decision.exceeds, call.acc_dtype))
     return [*sums, xp.astype(count, xp.int32)]
 
 
 def _weighted_sum(
     backend: Backend, leaf: Array, factors: Sequence[Array], finite: Array, zero: bool
 ) -> Array:
-    """Return the sum of examples times their factors, formed in the wide dtype."""
+    """Return the sum of examples times their factors, formed in the accumulation dtype."""
     xp = backend.xp
-    wide = backend.wide(xp, leaf)
+    acc_dtype = backend.acc_dtype(xp, leaf)
     if kind_of(leaf.dtype).family == "complex":
-        wide = xp.complex128 if kind_of(wide).precision == 53 else xp.complex64
-    real = backend.wide(xp, leaf)
+        acc_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
+    real = backend.acc_dtype(xp, leaf)
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
-        y = kernels.cast(xp, rows, wide)
+        y = kernels.cast(xp, rows, acc_dtype)
         for factor in factors:
             y = y * kernels.cast(xp, factor, real)
         if zero:

@@ -6,16 +6,17 @@ Plain values are judged by `agclip._checks`; here are 0-d arrays, settings and w
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from agclip import _checks, config
 from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._checks import Kind, as_float
+from agclip._clipping.plan import Plan
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
-from agclip._typing import Array, NonFinite, Scalar
+from agclip._typing import Array, Axes, NonFinite, Scalar
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
@@ -103,40 +104,45 @@ def _scalar(name: str, value: Any, backend: Backend, kind: Kind, none: str) -> t
     return (float(value), True) if access == "free" else (value, access == "graph")
 
 
-class Options(NamedTuple):
-    """Options of a call, with the settings in the place of None."""
-
-    nonfinite: NonFinite
-    """Without a bound "skip" in the place of "propagate": nothing is clipped."""
-    strict: bool
-    reproducible: bool
-
-
 def options(
     leaves: Leaves,
     bound: Any,
-    order: float,
-    *,
+    order: Any = 2,
     nonfinite: Any = None,
     strict: Any = None,
     reproducible: Any = None,
-) -> Options:
-    """Check the options that functions and rules share; None stands for what is configured.
+    *,
+    joint: bool = False,
+    axes: tuple[Axes, ...] | None = None,
+    weights: tuple[float, ...] | None = None,
+    record: bool = False,
+) -> Plan:
+    """Check the options that functions and rules share, and return the plan they make.
 
     Args:
         leaves: The leaves of the call, which decide what can be kept.
         bound: The bound of the call; None for none.
-        order: The order of its norm, checked.
-        nonfinite: The name of a policy for NaN and infinities.
-        strict: Whether the exact norm of what comes out has to be within the bound.
-        reproducible: Whether norms have to have the same bits everywhere.
+        order: The order of its norm.
+        nonfinite: The name of a policy for NaN and infinities; None for what is configured.
+            Without a bound "skip" takes the place of "propagate": nothing is clipped.
+        strict: Whether the exact norm of what comes out has to be within the bound; None likewise.
+        reproducible: Whether norms have to have the same bits everywhere; None likewise.
+        joint: As in the plan; where it is so, parameters among the leaves are warned of.
+        axes: As in the plan, and so are the others.
+        weights: Likewise.
+        record: Likewise.
 
     Raises:
-        TypeError: If `strict` or `reproducible` is no flag.
-        ValueError: If there is no such policy, a strict bound cannot be kept for a leaf, or there
-            is no reproducible norm of the order.
+        TypeError: If `order` is no number, or `strict` or `reproducible` no flag.
+        ValueError: If `order` is not positive, there is no such policy, a strict bound cannot be
+            kept for a leaf, or there is no reproducible norm of the order.
         NotImplementedError: If there is none on a device, which has no float64.
     """
+    if joint and leaves.misplaced is not None:
+        leaves.warn_of_parameters()
+    # The default is not worth a call of each check.
+    usual = type(order) in (int, float) and order == 2
+    order = 2.0 if usual else _checks.order("ord", order)
     settings = config.current()
     keep = settings.strict if strict is None else flag("strict", strict)
     if keep:
@@ -149,14 +155,7 @@ def options(
     same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    return Options(policy, keep, same)
-
-
-def check_order(value: Any) -> float:
-    """Check the order of a norm."""
-    if value == 2 and type(value) is int:  # the default: not worth a call of each check
-        return 2.0
-    return _checks.order("ord", value)
+    return Plan(joint, order, axes, weights, keep, policy, same, record)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -206,8 +205,8 @@ def _require_reproducible(leaves: Leaves, order: float, settings: config.Setting
             )
             raise ValueError(msg)
     backend = leaves.backend
-    for i, leaf in enumerate(() if leaves.access() == "free" else leaves.arrays):
-        if kind_of(backend.wide(backend.xp, leaf)).precision != _DOUBLE:
+    for i, leaf in enumerate(() if leaves.access == "free" else leaves.arrays):
+        if kind_of(backend.acc_dtype(backend.xp, leaf)).precision != _DOUBLE:
             msg = (
                 f"`reproducible` must be False on devices without float64"
                 f"{_said(settings, 'reproducible')}; got an array on such a device at "

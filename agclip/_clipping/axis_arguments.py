@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from agclip._trees.leaves import Leaves
 from agclip._typing import Axes, UnitAxes
+
+
+def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
+    """Return the axes that the argument `axes` names in each leaf; None for all of each."""
+    if axes is None:
+        return None
+    axes = tuple(axes) if isinstance(axes, Iterator) else axes
+    return tuple(
+        normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+    )
+
+
+def units(unit_axes: UnitAxes, leaves: Leaves) -> tuple[Axes, ...]:
+    """Return the axes over which the norm of one unit of each leaf is taken."""
+    return tuple(unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays))
 
 
 def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:

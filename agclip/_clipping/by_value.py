@@ -1,4 +1,4 @@
-"""Entry by entry into an interval: the way of the value clips."""
+"""Element by element into an interval: the way of the value clips."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._typing import Array, DType, Scalar
 
+_NUMBER = (numbers.Real, type(None))
+"""Bounds whose order can be seen before there are arrays; rounding keeps it."""
+
 
 class Way(NamedTuple):
     """The hashable part of a program's arguments."""
 
     backend: Backend
     block: int | None
-    """How many entries are clipped at a time, to stay in cache, where arrays are worked on at once
+    """How many elements are clipped at a time, to stay in cache, where arrays are worked on at once
     and bounds are numbers; None for whole leaves."""
     stored: bool
     """Whether a leaf is of a dtype that is stored only, and computed with in another."""
@@ -42,26 +45,28 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
-    low, high = (value_bounds.read(bound, leaves) for bound in (low, high))
+    backend = leaves.backend
+    low, high = value_bounds.readable(low, high, leaves)
     value_bounds.check_numbers(low, high)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if loss_scale is not None:
+        loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
-    if loss_scale is None and leaves.access() == "sync":
+    if loss_scale is None and leaves.access == "sync":
         done = _at_once(leaves, low, high, inplace=inplace)
         if done is not None:
             return done
-    backend = leaves.backend
+    scalars = isinstance(low, _NUMBER) and isinstance(high, _NUMBER)
     with backend.context():
         groups = value_bounds.grouped(leaves)
         lows = value_bounds.of_groups("clip_value_min", low, leaves, groups, copy=inplace)
         highs = value_bounds.of_groups("clip_value_max", high, leaves, groups, copy=inplace)
-        value_bounds.check_order(leaves, lows, highs)
+        if not scalars:
+            value_bounds.check_order(leaves, lows, highs)
     if loss_scale is not None:
         value_bounds.require_real(leaves)
-    foreign, free = leaves.originals is not None, leaves.access() == "free"
-    scalars = all(x is None or isinstance(x, numbers.Real) for x in (low, high))
+    foreign, free = leaves.originals is not None, leaves.access == "free"
     new = None
     if scalars and free and loss_scale is None:
         new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
@@ -105,13 +110,14 @@ def _by_kernel(
     highs: Sequence[Array | None],
     inplace: bool,
 ) -> Sequence[Array] | None:
-    if any(leaves.kinds[i].family != "real" for i in groups.first):
-        return None
-    low, high = (
-        groups.spread([infinity if bound is None else float(bound) for bound in bounds])
-        for bounds, infinity in ((lows, -math.inf), (highs, math.inf))
-    )
-    return leaves.backend.clip(leaves.backend.xp, leaves.arrays, low, high, inplace)
+    ends: tuple[list[float], list[float]] = ([], [])
+    for i, low, high in zip(groups.first, lows, highs, strict=True):
+        if leaves.kinds[i].family != "real":
+            return None
+        ends[0].append(-math.inf if low is None else float(low))
+        ends[1].append(math.inf if high is None else float(high))
+    xp, clip = leaves.backend.xp, leaves.backend.clip
+    return clip(xp, leaves.arrays, groups.spread(ends[0]), groups.spread(ends[1]), inplace)
 
 
 def _clipped(way: Way, arrays: Sequence[Array], ends: Ends) -> Sequence[Array]:
@@ -130,11 +136,11 @@ def _unscaled(
     if any(kind.stored for kind in batch.kinds(arrays)):
         # What leaves the range of a type without infinities would be NaN, and stay it.
         arrays = [kernels.computable(xp, leaf) for leaf in arrays]
-    wide = backend.wide(xp, arrays[0])
+    acc_dtype = backend.acc_dtype(xp, arrays[0])
     if isinstance(loss_scale, float):
-        factor = reciprocal(host_scalars, loss_scale, kind_of(wide).name)
+        factor = reciprocal(host_scalars, loss_scale, kind_of(acc_dtype).name)
     else:
-        factor = reciprocal(xp, kernels.cast(xp, loss_scale, wide), kind_of(wide).name)
+        factor = reciprocal(xp, kernels.cast(xp, loss_scale, acc_dtype), kind_of(acc_dtype).name)
     return backend.scale(xp, arrays, factor)
 
 
@@ -144,11 +150,11 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
         low, high = (None if x is None else xp.astype(x, xp.float32) for x in (low, high))
         return xp.astype(_within(way, kernels.computable(xp, y), low, high, xp.float32), dtype)
     if way.block is not None:
-        # An entry that is not ordered with a number is NaN, and stays. A compiler would make this
-        # an instruction for the minimum, which may flush subnormal entries to zero.
+        # An element that is not ordered with a number is NaN, and stays. A compiler would make this
+        # an instruction for the minimum, which may flush subnormal elements to zero.
         y = y if high is None else xp.where(y > high, high, y)
         return y if low is None else xp.where(y < low, low, y)
-    # An entry that is not ordered with itself is NaN and stays; one that is not ordered with the
+    # An element that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:
         y = xp.where(xp.less_equal(y, high) | (y != y), y, high)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from agclip._backends import batch, devices, host_scalars
+from agclip._backends import batch, devices
 from agclip._backends.dtypes import Kind, kind_of, narrower
-from agclip._clipping.measure import all_axes, surely_reported
+from agclip._clipping.measure import all_axes, unscaled_value
 from agclip._clipping.plan import StaticArgs
-from agclip._numerics.coefficient import Decision, DecisionOptions, decide, strict_shrink
+from agclip._numerics import rounding
+from agclip._numerics.coefficient import (
+    Decision,
+    DecisionOptions,
+    decide,
+    decide_floats,
+    strict_shrink,
+)
 from agclip._numerics.ranges import Norm
-from agclip._numerics.rounding import certain_range, same_float32, settle_axis_norm, settle_norm
 from agclip._typing import Array, NonFinite, Scalar
 
 
-def decisions(
+def on_device(
     call: StaticArgs,
     arrays: Sequence[Array],
     norms: Sequence[Norm],
@@ -24,10 +30,7 @@ def decisions(
 ) -> tuple[list[Decision], list[Norm]]:
     """Compare every group with its limit; return the decisions, and the norms they rest on."""
     made, settled = [], []
-    groups = call.plan.groups(len(arrays))
-    if call.host:
-        return _on_host(call, arrays, groups, norms, limits, loss_scale)
-    for group, norm, limit in zip(groups, norms, limits, strict=True):
+    for group, norm, limit in zip(call.groups, norms, limits, strict=True):
         members = batch.chosen(arrays, group)
         decision, final = call.backend.at(
             members[0], _decision, call, group[0], members, norm, limit, loss_scale
@@ -37,31 +40,27 @@ def decisions(
     return made, settled
 
 
-def _on_host(
+def on_host(
     call: StaticArgs,
     arrays: Sequence[Array],
-    groups: Sequence[Sequence[int]],
     norms: Sequence[Norm],
     limits: Sequence[Scalar],
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Do the same with floats: what is asked of the leaves is asked once, if they are alike."""
-    plan, wide, kinds = call.plan, kind_of(call.wide(arrays)).name, batch.kinds(arrays)
-    terms = _known_terms(kinds, wide, plan.strict, plan.nonfinite)
+    plan, acc_dtype, kinds = call.plan, kind_of(call.acc_dtype).name, batch.kinds(arrays)
+    terms = _known_terms(kinds, acc_dtype, plan.strict, plan.nonfinite)
     made, settled = [], []
-    for group, norm, limit in zip(groups, norms, limits, strict=True):
-        if len(kinds) > 1 and len(groups) > 1:
+    for group, norm, limit in zip(call.groups, norms, limits, strict=True):
+        if len(kinds) > 1 and len(call.groups) > 1:
             mine = frozenset([kind_of(arrays[i].dtype) for i in group])
-            terms = _known_terms(mine, wide, plan.strict, plan.nonfinite)
-        final, decision = norm, decide(host_scalars, norm, limit, loss_scale, terms)
+            terms = _known_terms(mine, acc_dtype, plan.strict, plan.nonfinite)
+        final, decision = norm, decide_floats(norm, limit, loss_scale, terms)
         if norm.error:
-            certain = _surely_decided(decision, norm) and (
-                not plan.joint or surely_reported(call, norm, loss_scale)
-            )
-            members = batch.chosen(arrays, group) if not certain else ()
-            final = settle_norm(call.backend, members, norm, certain=certain)
-            if final is not norm:
-                decision = decide(host_scalars, final, limit, loss_scale, terms)
+            rounding.tally.tests += 1
+            if not _surely_decided(call, decision, norm, loss_scale):
+                final = rounding.exact_instead(call.backend, batch.chosen(arrays, group))
+                decision = decide_floats(final, limit, loss_scale, terms)
         made.append(decision)
         settled.append(final)
     return made, settled
@@ -79,7 +78,7 @@ def _decision(
     plan = call.plan
     settings = (
         batch.kinds(members),
-        kind_of(call.wide(members)).name,
+        kind_of(call.backend.acc_dtype(call.backend.xp, members[0])).name,
         plan.strict,
         plan.nonfinite,
     )
@@ -90,21 +89,22 @@ def _decision(
     decision = decide(xp, norm, limit, loss_scale, terms)
     if not call.tested or norm.error == 0:
         return decision, norm
-    assert plan.axes is not None, "norms along axes are tested"
-    axes, certain = all_axes(members[0], plan.axes[first]), _surely_along(call, decision, norm)
-    settled = settle_axis_norm(call.backend, members[0], axes, norm, certain=certain)
-    if settled is norm:
+    rounding.tally.tests += 1
+    if _surely_along(call, decision, norm):
         return decision, norm
+    assert plan.axes is not None, "norms along axes are tested"
+    axes = all_axes(members[0], plan.axes[first])
+    settled = rounding.exact_instead(call.backend, members, [axes])
     return decide(xp, settled, limit, loss_scale, terms), settled
 
 
 def _terms(
-    kinds: frozenset[Kind], wide: str, strict: bool, nonfinite: NonFinite
+    kinds: frozenset[Kind], acc_dtype: str, strict: bool, nonfinite: NonFinite
 ) -> DecisionOptions:
     return DecisionOptions(
-        wide=wide,
-        narrow=all(narrower(kind, wide) for kind in kinds),
-        shrink=strict_shrink(kinds, wide) if strict else 1.0,
+        acc_dtype=acc_dtype,
+        narrow=all(narrower(kind, acc_dtype) for kind in kinds),
+        shrink=strict_shrink(kinds, acc_dtype) if strict else 1.0,
         policy=nonfinite,
     )
 
@@ -112,24 +112,31 @@ def _terms(
 _known_terms = functools.cache(_terms)
 
 
-def _surely_decided(decision: Decision, norm: Norm) -> bool:
-    """Tell whether every norm within the error leads to the same decision in float32."""
-    low, high = certain_range(norm.root, norm.error)
-    if high <= decision.limit:
-        return True
-    if low <= decision.limit:
+def _surely_decided(
+    call: StaticArgs, decision: Decision, norm: Norm, loss_scale: Scalar | None
+) -> bool:
+    """Tell whether every norm within the error leads to the same decision in float32.
+
+    So must the one norm of all leaves be the same float32, which is reported.
+    """
+    low, high = rounding.certain_range(norm.root, norm.error)
+    if low <= decision.limit < high:
         return False
     pre, rest = decision.factor.narrow
-    if rest == 0:
+    multiplied = not low <= decision.limit and rest != 0
+    if multiplied and (pre is not None or not rounding.same_float32(rest, norm.error)):
+        return False
+    if not call.plan.joint:
         return True
-    return pre is None and same_float32(rest, norm.error)
+    value = norm.root if loss_scale is None else unscaled_value(call, norm, loss_scale)
+    return rounding.same_float32(value, norm.error)
 
 
 def _surely_along(call: StaticArgs, decision: Decision, norm: Norm) -> bool:
     """Tell the same of norms along axes: of every one, reading one value."""
     xp = call.backend.xp
-    low, high = (end <= decision.limit for end in certain_range(norm.root, norm.error))
+    low, high = (end <= decision.limit for end in rounding.certain_range(norm.root, norm.error))
     pre, rest = decision.factor.narrow
-    least, most = (xp.astype(end, xp.float32) for end in certain_range(rest, norm.error))
+    least, most = (xp.astype(end, xp.float32) for end in rounding.certain_range(rest, norm.error))
     same = (low == high) & (low | (rest == 0) | ((least == most) & (pre == 1)))
     return bool(xp.all(same | xp.logical_not(decision.finite)))

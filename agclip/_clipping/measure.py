@@ -9,10 +9,10 @@ from typing import Any
 from agclip._backends import batch, devices, kernels
 from agclip._backends.dtypes import kind_of
 from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
 from agclip._numerics.norms import axis_norms, group_norms
 from agclip._numerics.ranges import Norm
-from agclip._numerics.rounding import same_float32, settle_norm
 from agclip._typing import Array, Axes, Scalar
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
@@ -31,9 +31,15 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
     if plan.per_example:
         return [_of_examples(call, arrays)]
     if plan.axes is None:
-        groups = [*plan.groups(count), *plan.others(count)]
+        groups = [*call.groups, *plan.others(count)] if plan.record else call.groups
         return group_norms(
-            call.backend, call.m, arrays, groups, plan.order, reproducible=plan.reproducible
+            call.backend,
+            call.m,
+            arrays,
+            groups,
+            plan.order,
+            call.acc_dtype,
+            reproducible=plan.reproducible,
         )
     return [
         call.backend.at(
@@ -85,7 +91,7 @@ def _given(call: StaticArgs, inputs: Inputs) -> list[Norm]:
     if call.host:
         return measured(call, arrays)[:1] if infinite else [Norm(root, 1.0, math.isfinite(root))]
     # Such leaves are measured without a scale, and multiplied in one step for that.
-    unscaled = batch.narrow(arrays, kind_of(call.wide(arrays)).name)
+    unscaled = batch.narrow(arrays, kind_of(call.acc_dtype).name)
 
     def again() -> list[Scalar]:
         found = measured(call, arrays)[0]
@@ -104,14 +110,14 @@ def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
     """Return a number of the caller's as a scalar of the arithmetic; negative ones become 0."""
     if call.host or value is None:
         return value
-    xp, wide = call.backend.xp, call.wide(arrays)
+    xp, acc_dtype = call.backend.xp, call.acc_dtype
     if isinstance(value, (float, int)):
         device = call.backend.device(arrays[0])
         where: dict[str, Any] = {} if device is None else {"device": device}
         # A product: torch.compile would compile anew for every number that `asarray` is given.
-        return xp.ones((), dtype=wide, **where) * value
+        return xp.ones((), dtype=acc_dtype, **where) * value
     value = devices.to_device(call.backend, value, call.backend.device(arrays[0]))
-    value = kernels.cast(xp, value, wide)
+    value = kernels.cast(xp, value, acc_dtype)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
@@ -122,16 +128,9 @@ def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> S
     # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
     # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
     # done here by hand, so that all libraries do the same. Those of powers of two are exact.
-    m, wide = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
-    divisor, power = in_the_middle(m, loss_scale, wide)
+    m, acc_dtype = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
+    divisor, power = in_the_middle(m, loss_scale, acc_dtype)
     return times_powers(m, norm.root * (1.0 / divisor), 1.0 / power, 1.0 / norm.scale, 1.0)
-
-
-def surely_reported(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> bool:
-    """Tell whether every norm within the error is reported as the same float32."""
-    plain = loss_scale is None and norm.scale == 1.0
-    value = norm.root if plain else unscaled_value(call, norm, loss_scale)
-    return same_float32(value, norm.error)
 
 
 def settle(
@@ -140,8 +139,10 @@ def settle(
     """Return a norm of all leaves that is reported as the reproducible one would be."""
     if not call.host or norm.error == 0:
         return norm
-    certain = surely_reported(call, norm, loss_scale)
-    return settle_norm(call.backend, arrays, norm, certain=certain)
+    rounding.tally.tests += 1
+    if rounding.same_float32(unscaled_value(call, norm, loss_scale), norm.error):
+        return norm
+    return rounding.exact_instead(call.backend, arrays)
 
 
 def value_of(

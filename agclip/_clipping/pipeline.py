@@ -13,8 +13,7 @@ from agclip._backends import kernels
 from agclip._backends.fused import Details
 from agclip._clipping import arguments, fused
 from agclip._clipping.apply import overwrite, results
-from agclip._clipping.decide import decisions
-from agclip._clipping.limits import limits
+from agclip._clipping.decide import on_device, on_host
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
@@ -37,7 +36,7 @@ class Outcome(NamedTuple):
     results: Sequence[Any] = ()
     """The new leaves; in place the decisions on the groups, or the one that a backend made."""
     norms: Sequence[Array] = ()
-    """The norm before clipping, if there is but one."""
+    """The norm before clipping, if there is but one, and no record that has it."""
     record: Details | None = None
     """With `Plan.record`: what has been done."""
     extra: Any = None
@@ -87,14 +86,13 @@ def run(
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
     """
     bound = arguments.threshold(name, bound, leaves)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    if loss_scale is not None:
+        loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if use_norm is not None:
         use_norm = arguments.given_norm(plan.given or "use_norm", use_norm, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name, empty)
         return Outcome(leaves, None, bound)
-    if use_norm is None:
-        leaves.require_whole()
     limit = float("inf") if bound is None else bound
     inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra)
     call = static_args(leaves, plan, inputs, inplace=inplace)
@@ -113,8 +111,8 @@ def program(
     if decided is not None:
         made = [decided] if call.inplace else decided.new()
         return made, [] if decided.norm is None else [decided.norm], decided.details, None
-    plain = inputs.use_norm is None
-    found = measured(call, inputs.arrays) if plain else measure(call, inputs)
+    given = inputs.use_norm is not None
+    found = measure(call, inputs) if given else measured(call, inputs.arrays)
     return finish(call, found, inputs)
 
 
@@ -122,23 +120,36 @@ def finish(
     call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return the same from the norms."""
-    arrays, plan = inputs.arrays, call.plan
-    bounds, extra = limits(call, norms, inputs)
-    loss_scale = inputs.loss_scale
+    arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
-    made, settled = decisions(call, arrays, norms[: len(bounds)], bounds, loss_scale)
+    bounds, extra = limits(call, norms, inputs)
+    count = len(call.groups)
+    decide = on_host if call.host else on_device
+    made, settled = decide(call, arrays, norms[:count], bounds, loss_scale)
     values, record = [], None
-    if plan.joint and not plan.per_example:
-        values.append(value_of(call, arrays, settled[0], loss_scale))
     if plan.record:
-        record = details(call, arrays, made, settled, norms[len(bounds) :], loss_scale)
+        record = details(call, arrays, made, settled, norms[count:], loss_scale)
+    elif plan.joint and not plan.per_example:
+        values.append(value_of(call, arrays, settled[0], loss_scale))
     return results(call, arrays, made), values, record, extra
+
+
+def limits(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[list[Scalar], Any]:
+    """Return the limit of each group, and what the program returns besides."""
+    plan = call.plan
+    if plan.limits is not None:
+        return plan.limits(call, norms, inputs)
+    bound = inputs.bound if call.host else widened(call, inputs.arrays, inputs.bound)
+    if plan.joint:
+        return [bound], None
+    if plan.weights is None:
+        return [bound] * len(inputs.arrays), None
+    return [bound * weight for weight in plan.weights], None
 
 
 def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Array]]:
     """Return the norm of all leaves, and with `Plan.record` that of each, divided by a number."""
-    leaves.require_whole()
     inputs = Inputs(leaves.arrays, loss_scale=loss_scale)
     call = static_args(leaves, plan, inputs, inplace=False)
     if plan.nonfinite != "error":
@@ -168,7 +179,7 @@ def _require_finite(
     Reads one value a group: a synchronisation on devices, a computation on lazy arrays.
     """
     backend, xp = leaves.backend, leaves.backend.xp
-    traced = leaves.access() == "never"
+    traced = leaves.access == "never"
     if use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
         msg = (
             f'`{given}` must be finite with `nonfinite="error"`; got one that is not. Skip the '

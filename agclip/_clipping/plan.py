@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agclip._backends import host_scalars
+from agclip._backends import host_scalars, kernels
 from agclip._backends.backend import Backend
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
@@ -46,13 +46,9 @@ class Plan(NamedTuple):
     """The argument of a norm that the caller gives of more than the leaves; None for `use_norm`,
     which is of them and measured again where it is infinite."""
 
-    def groups(self, count: int) -> Sequence[range]:
-        """Return the positions of the leaves of each group."""
-        return [range(count)] if self.joint else [range(i, i + 1) for i in range(count)]
-
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
-        if not self.record or self.axes is not None:
+        if self.axes is not None or count == 1:
             return []
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 
@@ -62,6 +58,12 @@ class StaticArgs(NamedTuple):
 
     backend: Backend
     plan: Plan
+    groups: Sequence[range]
+    """The positions of the leaves of each group."""
+    m: Namespace
+    """What scalar arithmetic is written in: `host_scalars`, or the library's namespace."""
+    acc_dtype: DType
+    """What sums over the first leaf are formed in."""
     host: bool = False
     """Whether all values can be read for nothing: scalars are floats then, else 0-d arrays."""
     tested: bool = False
@@ -72,15 +74,6 @@ class StaticArgs(NamedTuple):
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
     simple: bool = False
     """Whether `Backend.fused` may be asked: see there."""
-
-    @property
-    def m(self) -> Namespace:
-        """What scalar arithmetic is written in: `host_scalars`, or the library's namespace."""
-        return host_scalars if self.host else self.backend.xp
-
-    def wide(self, arrays: Sequence[Array]) -> DType:
-        """Return the dtype that sums are formed in."""
-        return self.backend.wide(self.backend.xp, arrays[0])
 
 
 class Inputs(NamedTuple):
@@ -97,27 +90,39 @@ class Inputs(NamedTuple):
 
 
 def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
-    """Return the static part of a call on leaves: here alone it is decided what scalars are."""
+    """Return the static part of a call on leaves: here alone it is decided what scalars are.
+
+    Raises:
+        ValueError: If the norm of an array cannot be told from what is here of it, nor is given.
+    """
     backend, loss_scale, use_norm = leaves.backend, inputs.loss_scale, inputs.use_norm
-    access = leaves.access()
     free = (
         type(inputs.bound) is float
         and (loss_scale is None or type(loss_scale) is float)
         and (use_norm is None or type(use_norm) is float)
-        and access == "free"
+        and leaves.access == "free"
     )
-    along = plan.axes is not None
+    along, count = plan.axes is not None, len(inputs.arrays)
+    host = free and not along and not plan.per_example
+    sharded = use_norm is not None and plan.given is not None
+    if backend.partial is not kernels.nothing:
+        if use_norm is None:
+            leaves.require_whole()
+        else:
+            sharded = sharded or backend.partial(inputs.arrays) is not None
     return StaticArgs(
         backend,
         plan,
-        host=free and not along and not plan.per_example,
+        (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
+        host_scalars if host else backend.xp,
+        backend.acc_dtype(backend.xp, inputs.arrays[0]),
+        host,
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
-        sharded=inputs.use_norm is not None
-        and (plan.given is not None or backend.partial(inputs.arrays) is not None),
+        sharded=sharded,
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
-        simple=access == "sync" and inputs.use_norm is None and _simple(plan),
+        simple=leaves.access == "sync" and use_norm is None and _simple(plan),
     )
 
 
@@ -129,6 +134,6 @@ def _simple(plan: Plan) -> bool:
         and plan.limits is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)
-        # The largest of all entries is the same in whatever order they are looked at.
+        # The largest of all elements is the same in whatever order they are looked at.
         and not (plan.reproducible and plan.order != math.inf)
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
@@ -65,20 +64,13 @@ def _on_host(
         least = factor if factor < least or factor != factor else least
         clipped = clipped or (decision.exceeds and decision.finite)
         nonfinite = nonfinite or not decision.finite
-    backend = call.backend
-    device = backend.device(arrays[0])
-    return Details(
-        value_of(call, arrays, whole, loss_scale),
-        values_of(call, arrays, single, loss_scale),
-        *(
-            kernels.number(backend.xp, value, dtype, device)
-            for value, dtype in (
-                (least, call.wide(arrays)),
-                (clipped, backend.xp.bool),
-                (nonfinite, backend.xp.bool),
-            )
-        ),
-    )
+    norm = value_of(call, arrays, whole, loss_scale)
+    norms = [norm] if len(single) == 1 else values_of(call, arrays, single, loss_scale)
+    xp, device = call.backend.xp, call.backend.device(arrays[0])
+    least_ = kernels.number(xp, least, call.acc_dtype, device)
+    # Views of one array: to make one takes longer than all the rest.
+    facts = kernels.number(xp, [clipped, nonfinite], xp.bool, device)
+    return Details(norm, norms, least_, facts[0, ...], facts[1, ...])
 
 
 def _both(a: Scalar, b: Scalar) -> Scalar:
@@ -98,6 +90,8 @@ def joint_and_single(
         slices = [at(norm.root, _quotient, norm.root, norm.scale) for norm in norms]
         single = [at(values, of_values, call.backend, [values], order) for values in slices]
         return at(slices[0], of_values, call.backend, slices, order), single
+    if not others:  # of one leaf
+        return norms[0], norms
     return (norms[0], others) if call.plan.joint else (others[0], norms)
 
 
@@ -117,7 +111,7 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     """
     arrays, plan = inputs.arrays, call.plan
     loss_scale = widened(call, arrays, inputs.loss_scale)
-    count = len(plan.groups(len(arrays)))
+    count = len(call.groups)
     whole: Norm = norms[0]
     single: Sequence[Norm] = ()
     if plan.record:
@@ -151,15 +145,11 @@ def _least(call: StaticArgs, values: Sequence[Scalar]) -> Array:
     def smaller(a: Scalar, b: Scalar) -> Scalar:
         return m.where((a < b) | (a != a), a, b)
 
-    ones = [value if value.ndim == 0 else _minimum(xp, value) for value in values]
+    ones = [value if value.ndim == 0 else kernels.least(xp, value) for value in values]
     return devices.reduce(call.backend, ones, smaller)
-
-
-def _minimum(xp: Any, values: Array) -> Array:
-    return xp.min(values) if 0 not in values.shape else xp.sum(values) + 1.0
 
 
 def _anywhere(call: StaticArgs, facts: Sequence[Scalar]) -> Array:
     xp = call.backend.xp
     ones = [fact if fact.ndim == 0 else xp.any(fact) for fact in facts]
-    return devices.reduce(call.backend, ones, lambda a, b: a | b)
+    return devices.anywhere(call.backend, ones)

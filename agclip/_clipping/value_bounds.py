@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from agclip import _checks
 from agclip._backends import batch, devices, kernels, registry
+from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
@@ -18,13 +19,19 @@ _FAMILIES = ("real", "integer")
 _NAMES = ("clip_value_min", "clip_value_max")
 
 
-def read(bound: Any, leaves: Leaves) -> Any:
-    """Return a bound as a number if it is one that lies on the host, and the leaves do not.
+def readable(low: Any, high: Any, leaves: Leaves) -> tuple[Any, Any]:
+    """Return bounds for leaves on a device as numbers where they lie on the host.
 
-    Beside them it would have to be copied to their device first, and the host waits for that.
+    Beside the leaves they would have to be copied to their device first, and the host waits for
+    that.
     """
-    backend = leaves.backend
-    if isinstance(bound, numbers.Real) or bound is None or leaves.access() != "sync":
+    if leaves.access != "sync":
+        return low, high
+    return _read(low, leaves.backend), _read(high, leaves.backend)
+
+
+def _read(bound: Any, backend: Backend) -> Any:
+    if isinstance(bound, numbers.Real) or bound is None:
         return bound
     if registry.resolve(bound) != backend or backend.refuse(bound) or bound.ndim != 0:
         return bound
@@ -57,6 +64,8 @@ class Groups(NamedTuple):
 
     def spread(self, values: Sequence[Any]) -> list[Any]:
         """Return the value of its group for each leaf."""
+        if len(values) == 1:
+            return [values[0]] * len(self.group)
         return [values[k] for k in self.group]
 
 
@@ -105,7 +114,10 @@ def of_groups(
     if bound is None:
         return [None] * len(groups.first)
     if _checks.is_number(bound):
-        return _numbers(name, bound, leaves, groups)
+        for i in () if isinstance(bound, numbers.Integral) else sorted(groups.first):
+            if leaves.kinds[i].family == "integer":
+                raise TypeError(_not_integral(name, "a float", leaves, i))
+        return [_number(bound, leaves, i) for i in groups.first]
     owner = registry.resolve(bound)
     if owner is None or owner.refuse(bound) or kind_of(bound.dtype).family not in _FAMILIES:
         dense = owner is not None and not owner.refuse(bound)
@@ -125,18 +137,13 @@ def of_groups(
     return [_fitted(bound, leaves, i, copy=copy) for i in groups.first]
 
 
-def _numbers(name: str, bound: Any, leaves: Leaves, groups: Groups) -> list[Array | None]:
-    integers = [i for i in groups.first if leaves.kinds[i].family == "integer"]
-    if integers and not isinstance(bound, numbers.Integral):
-        raise TypeError(_not_integral(name, "a float", leaves, min(integers)))
-    return [_number(bound, leaves, i) for i in groups.first]
-
-
 def _number(bound: Any, leaves: Leaves, i: int) -> Array:
     kind, leaf, backend = leaves.kinds[i], leaves.arrays[i], leaves.backend
     value = _in_range(bound, kind)
-    wide = kind.family == "real" and devices.compiled_around(backend, leaf)
-    dtype = backend.wide(backend.xp, leaf) if wide else leaf.dtype
+    if leaves.access != "never" or not devices.compiled_around(backend, leaf):
+        device = backend.device(leaf)
+        return backend.at(leaf, kernels.number, backend.xp, value, leaf.dtype, device)
+    dtype = backend.acc_dtype(backend.xp, leaf) if kind.family == "real" else leaf.dtype
     made = devices.constant(backend, value, dtype, leaf)
     return kernels.cast(backend.xp, made, leaf.dtype)
 
@@ -181,7 +188,7 @@ def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
 
 
 def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
-    """Return the bound with entries brought into the range of a kind, before a cast.
+    """Return the bound with elements brought into the range of a kind, before a cast.
 
     Infinities stay where the kind has them.
     """
@@ -210,7 +217,7 @@ def check_order(leaves: Leaves, lows: list[Array | None], highs: list[Array | No
         readable = [
             (n, kernels.computable(xp, b))
             for n, b in pair
-            if b is not None and _free(backend.access(b))
+            if b is not None and backend.access(b) in ("free", "graph")
         ]
         for name, bound in readable:
             if bool(xp.any(bound != bound)):
@@ -218,10 +225,6 @@ def check_order(leaves: Leaves, lows: list[Array | None], highs: list[Array | No
                 raise ValueError(msg)
         if len(readable) == 2 and bool(xp.any(readable[0][1] > readable[1][1])):
             raise ValueError(_crossed("arrays that cross"))
-
-
-def _free(access: str) -> bool:
-    return access in ("free", "graph")
 
 
 def require_real(leaves: Leaves) -> None:

@@ -11,7 +11,7 @@ from agclip._typing import Array
 
 
 def size(leaf: Array) -> float:
-    """Return how many entries a leaf has, 1 for an empty one.
+    """Return how many elements a leaf has, 1 for an empty one.
 
     Where a program is traced for more shapes than one, that is a symbol, and stays one.
     """
@@ -21,7 +21,7 @@ def size(leaf: Array) -> float:
 
 
 def root_size(leaf: Array) -> float:
-    """Return the square root of the number of entries."""
+    """Return the square root of the number of elements."""
     count: Any = size(leaf)
     root: float = math.sqrt(count) if isinstance(count, float) else count**0.5
     return root

@@ -23,7 +23,7 @@ def sum_squares(
     backend: Backend,
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
-    wide: DType,
+    acc_dtype: DType,
     scale: Scalar,
     *,
     closely: bool,
@@ -32,14 +32,14 @@ def sum_squares(
     xp = backend.xp
 
     def squares(rows: Array, scale: Scalar) -> list[Array]:
-        ys = [kernels.cast(xp, part, wide) for part in kernels.real_parts(xp, rows)]
+        ys = [kernels.cast(xp, part, acc_dtype) for part in kernels.real_parts(xp, rows)]
         return [y * y for y in (kernels.scaled(y, scale) for y in ys)]
 
-    return _summed(backend, leaves, axes, wide, squares, (scale,), closely=closely)
+    return _summed(backend, leaves, axes, acc_dtype, squares, (scale,), closely=closely)
 
 
 def abs_max(
-    backend: Backend, leaves: Sequence[Array], axes: Sequence[tuple[int, ...]], wide: DType
+    backend: Backend, leaves: Sequence[Array], axes: Sequence[tuple[int, ...]], acc_dtype: DType
 ) -> Array:
     """Return max |x| along axes over the leaves; complex: of the two parts; 0 where empty."""
     xp = backend.xp
@@ -47,7 +47,7 @@ def abs_max(
     def of_rows(rows: Array, along: tuple[int, ...]) -> Array:
         maxima = []
         for part in kernels.real_parts(xp, rows):
-            y = xp.abs(kernels.cast(xp, part, wide))
+            y = xp.abs(kernels.cast(xp, part, acc_dtype))
             maxima.append(kernels.peak(xp, y, along))
         return maxima[0] if len(maxima) == 1 else xp.maximum(maxima[0], maxima[1])
 
@@ -58,7 +58,7 @@ def power_sums(
     backend: Backend,
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
-    wide: DType,
+    acc_dtype: DType,
     p: float,
     scale: Scalar,
     unit: Scalar,
@@ -69,21 +69,21 @@ def power_sums(
     xp = backend.xp
 
     def powers(rows: Array, scale: Scalar, unit: Scalar) -> list[Array]:
-        return [kernels.power(xp, kernels.magnitudes(xp, rows, wide, scale, unit), p)]
+        return [kernels.power(xp, kernels.magnitudes(xp, rows, acc_dtype, scale, unit), p)]
 
     def largest(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Scalar) -> Array:
-        return kernels.peak(xp, kernels.magnitudes(xp, rows, wide, scale, unit), along)
+        return kernels.peak(xp, kernels.magnitudes(xp, rows, acc_dtype, scale, unit), along)
 
     if p == math.inf:
         return over(backend, leaves, axes, largest, xp.maximum, (scale, unit))
-    return _summed(backend, leaves, axes, wide, powers, (scale, unit), closely=closely)
+    return _summed(backend, leaves, axes, acc_dtype, powers, (scale, unit), closely=closely)
 
 
 def _summed(
     backend: Backend,
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
-    wide: DType,
+    acc_dtype: DType,
     function: Callable[..., Sequence[Array]],
     broadcast: tuple[Scalar, ...],
     *,
@@ -94,7 +94,7 @@ def _summed(
     Along a leading axis libraries add rows one after the other. With `closely` that does not
     matter: see `_backends.powers`.
     """
-    xp, precision = backend.xp, kind_of(wide).precision
+    xp, precision = backend.xp, kind_of(acc_dtype).precision
 
     def plain(rows: Array, along: tuple[int, ...], *scalars: Scalar) -> Array:
         ys = function(rows, *scalars)

@@ -35,7 +35,7 @@ class Decision(NamedTuple):
 class DecisionOptions(NamedTuple):
     """What a decision depends on besides its numbers."""
 
-    wide: str
+    acc_dtype: str
     """The name of the dtype of the norm."""
     narrow: bool
     """Whether every leaf is so narrow that the norm comes without a scale: see `narrower`."""
@@ -61,8 +61,6 @@ def decide(
         terms: What else there is to know.
     """
     root, scale, finite, _ = norm
-    if m is host_scalars and loss_scale is None and terms.narrow and terms.wide == "float64":
-        return _decide_floats(root, finite, bound, terms)
     limit = _limit(m, bound, loss_scale, scale, terms)
     over = m.logical_not(root <= limit)
     clipped = over & finite
@@ -71,16 +69,21 @@ def decide(
         rest = m.where(finite, rest, math.nan)
     exceeds = clipped if terms.policy == "skip" else over | m.logical_not(finite)
     applies = exceeds if loss_scale is None else exceeds | m.logical_not(exceeds)
-    factor = _factor(m, pre, rest, terms.wide, divided=loss_scale is not None)
+    factor = _factor(m, pre, rest, terms.acc_dtype, divided=loss_scale is not None)
     return Decision(exceeds, applies, factor, finite, limit)
 
 
-def _decide_floats(root: float, finite: bool, bound: float, terms: DecisionOptions) -> Decision:
-    """Return what `decide` does of a norm without a scale, in float64 without a loss scale.
+def decide_floats(
+    norm: Norm, bound: float, loss_scale: float | None, terms: DecisionOptions
+) -> Decision:
+    """Do the same with floats.
 
-    The case of almost every call on the host: a function call for each operation would be most of
-    the time that a small tree takes.
+    A norm without a scale, in float64 without a loss scale, is the case of almost every call on the
+    host: a function call for each operation would be most of the time that a small tree takes.
     """
+    if loss_scale is not None or not terms.narrow or terms.acc_dtype != "float64":
+        return decide(host_scalars, norm, bound, loss_scale, terms)
+    root, _, finite, _ = norm
     limit = bound * STRICT_MARGIN["float64"] if terms.shrink < 1.0 else bound
     over = not root <= limit
     rest = 1.0
@@ -101,19 +104,21 @@ def _limit(
 ) -> Scalar:
     """Return c·L·scale, with which the root is compared."""
     # A strict bound holds for the exact norm, which may lie a little above the computed one.
-    margin = STRICT_MARGIN[terms.wide] if terms.shrink < 1.0 else 1.0
+    margin = STRICT_MARGIN[terms.acc_dtype] if terms.shrink < 1.0 else 1.0
     if loss_scale is None:
         return scaled(scaled(bound, margin), scale)
     if terms.narrow and is_one(scale):
         # Roots of such leaves are far from the ends of the range.
         return scaled(bound * loss_scale, margin)
-    (first, power), (second, other) = (in_the_middle(m, x, terms.wide) for x in (bound, loss_scale))
+    (first, power), (second, other) = (
+        in_the_middle(m, x, terms.acc_dtype) for x in (bound, loss_scale)
+    )
     return times_powers(m, scaled(first * second, margin), power, other, scale)
 
 
-def in_the_middle(m: Namespace, x: Scalar, wide: str) -> tuple[Scalar, Scalar]:
+def in_the_middle(m: Namespace, x: Scalar, acc_dtype: str) -> tuple[Scalar, Scalar]:
     """Return x as a number in the middle of the range times a power of two."""
-    low, high, power = RANGES[wide].middle
+    low, high, power = RANGES[acc_dtype].middle
     one = m.full_like(x, 1.0)
     outside = m.where(x < low, 1.0 / power, m.where(x > high, power, one))
     return x / outside, outside
@@ -151,28 +156,28 @@ def _quotient(
         above, below = m.where(clipped, bound, 1.0), m.where(clipped, root, loss_scale)
         scale = scale if is_one(scale) else m.where(clipped, scale, 1.0)
     if direct:
-        # Where it underflows it takes all entries of such leaves to zero in any case.
+        # Where it underflows it takes all elements of such leaves to zero in any case.
         pre, rest = None, above / below
     else:
-        pre, rest = _split(m, above, below, scale, terms.wide, divided=loss_scale is not None)
+        pre, rest = _split(m, above, below, scale, terms.acc_dtype, divided=loss_scale is not None)
     shrunk = scaled(rest, terms.shrink)
     if loss_scale is not None:
         return pre, m.where(clipped, shrunk, rest)
     return pre if pre is None else m.where(clipped, pre, 1.0), m.where(clipped, shrunk, 1.0)
 
 
-def reciprocal(m: Namespace, loss_scale: Scalar, wide: str) -> Factor:
+def reciprocal(m: Namespace, loss_scale: Scalar, acc_dtype: str) -> Factor:
     """Return the factor 1/L."""
     one = m.full_like(loss_scale, 1.0)
-    pre, rest = _split(m, one, loss_scale, 1.0, wide, divided=True)
-    return _factor(m, pre, rest, wide, divided=True)
+    pre, rest = _split(m, one, loss_scale, 1.0, acc_dtype, divided=True)
+    return _factor(m, pre, rest, acc_dtype, divided=True)
 
 
 def _split(
-    m: Namespace, above: Scalar, below: Scalar, scale: Scalar, wide: str, *, divided: bool
+    m: Namespace, above: Scalar, below: Scalar, scale: Scalar, acc_dtype: str, *, divided: bool
 ) -> tuple[Scalar, Scalar]:
     """Return above·scale/below as a power of two times a number that is in the range."""
-    limits = RANGES[wide]
+    limits = RANGES[acc_dtype]
     pre = one = m.full_like(below, 1.0)
     scale = one * scale
     for left, right, power in limits.tiny:
@@ -190,13 +195,15 @@ def _split(
     return pre, (above * before) / below * after
 
 
-def _factor(m: Namespace, pre: Scalar | None, rest: Scalar, wide: str, *, divided: bool) -> Factor:
+def _factor(
+    m: Namespace, pre: Scalar | None, rest: Scalar, acc_dtype: str, *, divided: bool
+) -> Factor:
     """Split the coefficient once more for leaves that are multiplied in float32."""
     pre = None if is_one(pre) else pre
     if divided:
-        # What is beyond takes all entries but zero to infinity; zero times infinity would be NaN.
-        rest = m.where(rest > _LARGEST[wide], _LARGEST[wide], rest)
-    if wide == "float32":
+        # What is beyond takes all elements but zero to infinity; zero times infinity would be NaN.
+        rest = m.where(rest > _LARGEST[acc_dtype], _LARGEST[acc_dtype], rest)
+    if acc_dtype == "float32":
         return Factor(narrow=(pre, rest), wide=(pre, rest))
     coefficient = rest if pre is None else pre * rest
     narrow = m.full_like(rest, 1.0)
@@ -211,7 +218,7 @@ def _factor(m: Namespace, pre: Scalar | None, rest: Scalar, wide: str, *, divide
     return Factor(narrow=(None if is_one(narrow) else narrow, single), wide=(pre, rest))
 
 
-def strict_shrink(kinds: Iterable[Kind], wide: str) -> float:
+def strict_shrink(kinds: Iterable[Kind], acc_dtype: str) -> float:
     """Return the factor on the bound that makes the exact norm of the result stay within it.
 
     Half an ulp of the coefficient, half an ulp of every product and the error of the norm have to
@@ -221,6 +228,6 @@ def strict_shrink(kinds: Iterable[Kind], wide: str) -> float:
     kinds = list(kinds)
     if all(kind.precision == 53 for kind in kinds):
         return 1.0 - 2.0**-49
-    shrink = 1.0 - 2.25 * 2.0**-24 if wide == "float64" else 1.0 - 2.0**-18
+    shrink = 1.0 - 2.25 * 2.0**-24 if acc_dtype == "float64" else 1.0 - 2.0**-18
     coarsest = max([0.0, *(kind.unit_roundoff for kind in kinds if kind.half)])
     return shrink - coarsest * (1.0 + 2.0**-9)

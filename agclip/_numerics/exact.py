@@ -1,6 +1,6 @@
 """The reproducible norm: defined as a number, not as a way of computing one.
 
-With m the largest |x| of all entries (of both parts of complex ones), P the smallest power of two
+With m the largest |x| of all elements (of both parts of complex ones), P the smallest power of two
 that is not below t·m, and t a power of two that is 1 unless a float64 m is extreme:
 
     s_i = (t·x_i)²             exact for float32 and narrower, rounded once for float64
@@ -63,8 +63,8 @@ def exact_norm(
 
 def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int) -> Norm:
     """Sum blocks on the device, and the blocks' sums as Python integers."""
-    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    peak = host_scalars.largest(backend.abs_max(xp, leaves, wide))
+    xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
+    peak = host_scalars.largest(backend.abs_max(xp, leaves, acc_dtype))
     if peak == 0 or not math.isfinite(peak):
         return Norm(peak, 1.0, math.isfinite(peak))
     scale = _scale(host_scalars, peak, bits)
@@ -72,7 +72,7 @@ def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int)
     power = math.ldexp(0.5, math.frexp(scaled)[1])
     unit = (power if power == scaled else 2.0 * power) ** order
     grid = Grid(scale, unit, order, bits)
-    integer = backend.exact_sum(xp, leaves, wide, grid)
+    integer = backend.exact_sum(xp, leaves, acc_dtype, grid)
     limbs = (integer >> 104, integer >> 52 & 2**52 - 1, integer & 2**52 - 1)
     value = _rounded(limbs, unit, bits)
     return Norm(math.sqrt(value) if order == 2 else value, scale, True)
@@ -101,12 +101,12 @@ def _of_arrays(
     bits: int,
 ) -> Norm:
     """Sum whole leaves, and carry between the parts in floating point, exactly."""
-    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
+    xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
     if axes is None:
-        peaks = devices.scalars(backend, xp, leaves, backend.abs_max(xp, leaves, wide))
+        peaks = devices.scalars(backend, xp, leaves, backend.abs_max(xp, leaves, acc_dtype))
         peak = devices.reduce(backend, peaks, xp.maximum)
     else:
-        peak = axis_sums.abs_max(backend, leaves, axes, wide)
+        peak = axis_sums.abs_max(backend, leaves, axes, acc_dtype)
     finite = xp.isfinite(peak)
     ordinary = finite & (peak > 0)
     one = xp.full_like(peak, 1.0)
@@ -115,23 +115,25 @@ def _of_arrays(
     power = powers.next_power(xp, peak_or_one * scale, 53)
     grid = Grid(scale, power * power if order == 2 else power, order, bits)
     if axes is None:
-        sums = _sums_of_all(backend, leaves, wide, grid)
+        sums = _sums_of_all(backend, leaves, acc_dtype, grid)
     else:
-        sums = _sums_along(backend, leaves, axes, wide, grid)
+        sums = _sums_along(backend, leaves, axes, acc_dtype, grid)
     value = _carried(xp, sums, grid)
     if order == 2:
         value = backend.sqrt(xp, xp.where(value > 0, value, one))
     return Norm(xp.where(ordinary, value, peak), scale, finite)
 
 
-def _sums_of_all(backend: Backend, leaves: Sequence[Array], wide: DType, grid: Grid) -> list[Array]:
+def _sums_of_all(
+    backend: Backend, leaves: Sequence[Array], acc_dtype: DType, grid: Grid
+) -> list[Array]:
     xp = backend.xp
 
     def on_device(members: Sequence[Array], moved: Sequence[Scalar]) -> Sequence[Array]:
         here = Grid(moved[0], moved[1], grid.order, grid.bits)
         fence = xp.full_like(here.unit, _FENCE) if grid.bits == 96 else None
         widths = _AT_ONCE[grid.bits]
-        found = backend.sums(xp, members, lambda x: cut(xp, x, wide, here, widths, fence))
+        found = backend.sums(xp, members, lambda x: cut(xp, x, acc_dtype, here, widths, fence))
         return [halves_added(sums, len(widths)) for sums in found]
 
     parts = devices.map_devices(backend, leaves, (grid.scale, grid.unit), on_device)
@@ -142,7 +144,7 @@ def _sums_along(
     backend: Backend,
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
-    wide: DType,
+    acc_dtype: DType,
     grid: Grid,
 ) -> list[Array]:
     xp, widths = backend.xp, _AT_ONCE[grid.bits]
@@ -151,7 +153,7 @@ def _sums_along(
         def of_rows(rows: Array, along: tuple[int, ...], scale: Scalar, unit: Array) -> Array:
             here = Grid(scale, unit, grid.order, grid.bits)
             fence = xp.full_like(unit, _FENCE) if grid.bits == 96 else None
-            return sums_of_parts(xp, rows, wide, here, widths, along, fence)[k]
+            return sums_of_parts(xp, rows, acc_dtype, here, widths, along, fence)[k]
 
         return axis_sums.over(
             backend, leaves, axes, of_rows, axis_sums.add, (grid.scale, grid.unit)

@@ -1,8 +1,8 @@
 """Norms that neither overflow nor underflow: of one group of leaves, or along axes.
 
-Squares of float32 and narrower entries are exact in float64 and cannot leave its range, so one sum
+Squares of float32 and narrower elements are exact in float64 and cannot leave its range, so one sum
 is enough. For float64 leaves the plain sum is accepted if it lies in the safe range; otherwise the
-entries are scaled by a power of two and read once more (J. L. Blue, "A portable Fortran program to
+elements are scaled by a power of two and read once more (J. L. Blue, "A portable Fortran program to
 find the Euclidean norm of a vector", ACM TOMS 4, 1978, with the scale chosen from the sum itself).
 Where a device has no float64 the same is done in float32.
 """
@@ -33,20 +33,21 @@ def group_norms(
     leaves: Sequence[Array],
     groups: Sequence[Sequence[int]],
     order: float,
+    acc_dtype: DType,
     *,
     reproducible: bool,
 ) -> list[Norm]:
-    """Return the norm of each group of leaves, given by their positions.
+    """Return the norm of each group, one leaf or all of them, given by their positions.
 
     The sums of all leaves come from one call of a kernel. `m` is `host_scalars` or the namespace.
     L2 norms of floats carry a bound on their error, for the rounding test.
     """
-    wide = backend.wide(backend.xp, leaves[0])
-    name = kind_of(wide).name
+    name = kind_of(acc_dtype).name
     safe = batch.narrow(leaves, name)
     tested = m is host_scalars and order == 2 and safe
     if tested and name == "float64":
-        return _plain_norms(backend, leaves, groups, wide)
+        sums = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
+        return _plain_norms(backend, leaves, groups, sums)
     chosen = [batch.chosen(leaves, group) for group in groups]
     if reproducible and order in (1, 2) and not tested:
         return [
@@ -57,16 +58,19 @@ def group_norms(
         return [
             backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
         ]
-    sums = devices.scalars(backend, m, leaves, backend.sum_squares(backend.xp, leaves, wide, 1.0))
+    found = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
+    sums = devices.scalars(backend, m, leaves, found)
     norms = []
     for group, members in zip(groups, chosen, strict=True):
 
         def squares(scale: Scalar, members: Sequence[Array] = members) -> Scalar:
-            return total(backend, m, _sums_of_squares(backend, members, wide, scale))
+            return total(backend, m, _sums_of_squares(backend, members, acc_dtype, scale))
 
         plain = total(backend, m, batch.chosen(sums, group))
         narrow = safe or batch.narrow(members, name)
-        norm = backend.at(members[0], ranged_root, backend, m, plain, squares, wide, safe=narrow)
+        norm = backend.at(
+            members[0], ranged_root, backend, m, plain, squares, acc_dtype, safe=narrow
+        )
         if m is host_scalars and narrow and norm.finite and name == "float64":
             norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
@@ -74,20 +78,19 @@ def group_norms(
 
 
 def _plain_norms(
-    backend: Backend, leaves: Sequence[Array], groups: Sequence[Sequence[int]], wide: DType
+    backend: Backend,
+    leaves: Sequence[Array],
+    groups: Sequence[Sequence[int]],
+    sums: Sequence[float],
 ) -> list[Norm]:
-    """Return norms of float32 and narrower leaves in host memory, as `group_norms` does."""
-    sums = backend.sum_squares(backend.xp, leaves, wide, 1.0)
+    """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
     counts, chain = batch.counts(leaves), backend.chain or backend.block
     found = []
     for group in groups:
         if len(group) == 1:
             square, count = float(sums[group[0]]), counts[group[0]]
-        elif len(group) == len(leaves):
-            square, count = host_scalars.total(sums), batch.elements(leaves)
         else:
-            square = host_scalars.total([sums[i] for i in group])
-            count = sum([counts[i] for i in group])
+            square, count = host_scalars.total(sums), batch.elements(leaves)
         finite = square < math.inf
         error = error_of(chain, count) if finite else 0.0
         found.append(Norm(math.sqrt(square), 1.0, finite, error))
@@ -95,15 +98,17 @@ def _plain_norms(
 
 
 def _sums_of_squares(
-    backend: Backend, leaves: Sequence[Array], wide: DType, scale: Scalar
+    backend: Backend, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar
 ) -> Sequence[Scalar]:
     """Return the sums of scaled squares, the scale moved to the device of each leaf."""
     xp = backend.xp
     if isinstance(scale, float):
-        return backend.sum_squares(xp, leaves, wide, scale)
+        return backend.sum_squares(xp, leaves, acc_dtype, scale)
 
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
-        return devices.scalars(backend, xp, here, backend.sum_squares(xp, here, wide, scalars[0]))
+        return devices.scalars(
+            backend, xp, here, backend.sum_squares(xp, here, acc_dtype, scalars[0])
+        )
 
     return devices.map_devices(backend, leaves, (scale,), on_device)
 
@@ -122,18 +127,18 @@ def axis_norms(
     Several leaves must agree in the shapes of their sums. With `tested` a plain norm of one leaf
     may stand for the reproducible one: it carries a bound on its error, for the rounding test.
     """
-    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    safe = batch.narrow(leaves, kind_of(wide).name)
+    xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
+    safe = batch.narrow(leaves, kind_of(acc_dtype).name)
     tested = tested and safe and order == 2
     if reproducible and order in (1, 2) and not tested:
         return exact_norm(backend, xp, leaves, axes, int(order))
     if order != 2:
-        return _axis_power_norm(backend, leaves, axes, order, wide)
+        return _axis_power_norm(backend, leaves, axes, order, acc_dtype)
 
     def squares(scale: Scalar) -> Array:
-        return axis_sums.sum_squares(backend, leaves, axes, wide, scale, closely=not safe)
+        return axis_sums.sum_squares(backend, leaves, axes, acc_dtype, scale, closely=not safe)
 
-    norm = ranged_root(backend, xp, squares(1.0), squares, wide, safe=safe)
+    norm = ranged_root(backend, xp, squares(1.0), squares, acc_dtype, safe=safe)
     return norm._replace(error=error_along(leaves[0], axes[0])) if tested else norm
 
 
@@ -142,7 +147,7 @@ def ranged_root(
     m: Namespace,
     plain: Scalar,
     squares: Callable[[Scalar], Scalar],
-    wide: DType,
+    acc_dtype: DType,
     *,
     safe: bool,
 ) -> Norm:
@@ -152,13 +157,13 @@ def ranged_root(
         backend: The backend, for its branch.
         m: `_backends.host_scalars` or the namespace.
         plain: The sum of squares.
-        squares: The sum of squares of the entries times a scale.
-        wide: The dtype of the sums.
+        squares: The sum of squares of the elements times a scale.
+        acc_dtype: The dtype of the sums.
         safe: Whether the plain sum cannot leave the range.
     """
     if safe:
         return Norm(_root(m, plain), 1.0, plain < math.inf)
-    limits = RANGES[kind_of(wide).name]
+    limits = RANGES[kind_of(acc_dtype).name]
     small, big = plain < limits.low, plain == math.inf
     ones = m.full_like(plain, 1.0)
     scale = m.where(big, limits.down, m.where(small, limits.up, ones))
@@ -183,31 +188,28 @@ def _root(m: Namespace, x: Scalar) -> Scalar:
 
 def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
     """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
-    xp, wide = backend.xp, backend.wide(backend.xp, leaves[0])
-    if order == 1 and batch.narrow(leaves, kind_of(wide).name):
-        sums = devices.scalars(
-            backend, m, leaves, backend.power_sums(xp, leaves, wide, 1.0, 1.0, 1.0)
-        )
-        norm = total(backend, m, sums)
+    xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
+    if order == 1 and batch.narrow(leaves, kind_of(acc_dtype).name):
+        found = backend.power_sums(xp, leaves, acc_dtype, 1.0, 1.0, 1.0)
+        norm = total(backend, m, devices.scalars(backend, m, leaves, found))
         return Norm(norm, 1.0, norm < math.inf)
-    peak = _maximum(
-        backend, m, devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, wide))
-    )
+    peaks = devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, acc_dtype))
+    peak = _maximum(backend, m, peaks)
     if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
-    scale = _power_scale(m, peak, leaves, wide)
-    unit = _unit(m, peak, scale, order, wide)
+    scale = _power_scale(m, peak, leaves, acc_dtype)
+    unit = _unit(m, peak, scale, order, acc_dtype)
 
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
-        return backend.power_sums(xp, here, wide, order, *scalars)
+        return backend.power_sums(xp, here, acc_dtype, order, *scalars)
 
     sums = (
-        backend.power_sums(xp, leaves, wide, order, scale, unit)
+        backend.power_sums(xp, leaves, acc_dtype, order, scale, unit)
         if m is host_scalars
         else devices.map_devices(backend, leaves, (scale, unit), on_device)
     )
     combine = _maximum if order == math.inf else total
-    closely = not batch.narrow(leaves, kind_of(wide).name)
+    closely = not batch.narrow(leaves, kind_of(acc_dtype).name)
     sum_ = combine(backend, m, sums)
     return _power_root(m, sum_, peak, unit, scale, order, closely=closely)
 
@@ -217,33 +219,35 @@ def _axis_power_norm(
     leaves: Sequence[Array],
     axes: Sequence[tuple[int, ...]],
     order: float,
-    wide: DType,
+    acc_dtype: DType,
 ) -> Norm:
     xp = backend.xp
-    peak = axis_sums.abs_max(backend, leaves, axes, wide)
+    peak = axis_sums.abs_max(backend, leaves, axes, acc_dtype)
     if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
-    scale = _power_scale(xp, peak, leaves, wide)
-    unit = _unit(xp, peak, scale, order, wide)
-    closely = not batch.narrow(leaves, kind_of(wide).name)
-    total_ = axis_sums.power_sums(backend, leaves, axes, wide, order, scale, unit, closely=closely)
+    scale = _power_scale(xp, peak, leaves, acc_dtype)
+    unit = _unit(xp, peak, scale, order, acc_dtype)
+    closely = not batch.narrow(leaves, kind_of(acc_dtype).name)
+    total_ = axis_sums.power_sums(
+        backend, leaves, axes, acc_dtype, order, scale, unit, closely=closely
+    )
     return _power_root(xp, total_, peak, unit, scale, order, closely=closely)
 
 
-def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], wide: DType) -> Scalar:
-    """Return the power of two that brings the largest entry to the middle of the range."""
-    if batch.narrow(leaves, kind_of(wide).name):
+def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], acc_dtype: DType) -> Scalar:
+    """Return the power of two that brings the largest element to the middle of the range."""
+    if batch.narrow(leaves, kind_of(acc_dtype).name):
         return 1.0
-    limits = RANGES[kind_of(wide).name]
+    limits = RANGES[kind_of(acc_dtype).name]
     small = m.where(peak < limits.up**-0.5, limits.up, m.full_like(peak, 1.0))
     return m.where(peak > limits.down**-0.5, limits.down, small)
 
 
-def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, wide: DType) -> Scalar:
-    """Return what entries are divided by, so that their powers stay in the range.
+def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, acc_dtype: DType) -> Scalar:
+    """Return what elements are divided by, so that their powers stay in the range.
 
-    A power of two, with which nothing is rounded, or the largest entry where the powers of numbers
-    between a half and one could vanish. Magnitudes themselves need none.
+    A power of two, with which nothing is rounded, or the largest element where the powers of
+    numbers between a half and one could vanish. Magnitudes themselves need none.
     """
     if order == 1:
         return 1.0
@@ -251,7 +255,7 @@ def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, wide: DType) 
     largest = scaled(m.where(ordinary, peak, 1.0), scale)
     if order > _STEEP:
         return largest
-    return powers.next_power(m, largest, kind_of(wide).precision)
+    return powers.next_power(m, largest, kind_of(acc_dtype).precision)
 
 
 def _power_root(

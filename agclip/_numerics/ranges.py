@@ -14,17 +14,17 @@ class Norm(NamedTuple):
     scale: Scalar
     """A power of two: 1, `Range.down` or `Range.up`."""
     finite: Scalar
-    """Whether every entry is finite."""
+    """Whether every element is finite."""
     error: float = 0.0
     """A bound on the relative error of a root that the rounding test has to look at; else 0."""
 
 
 class Range(NamedTuple):
-    """Where a sum of squares can be trusted, and how to scale the entries where it cannot.
+    """Where a sum of squares can be trusted, and how to scale the elements where it cannot.
 
     Attributes:
         low: With S >= low the squares that underflowed are below 2**-60 of S, for fewer than 2**62
-            entries.
+            elements.
         down: The scale if S = inf: some |x| > sqrt(max / n) then, so the scaled squares can neither
             overflow nor all vanish.
         up: The scale if S < low: every |x| < sqrt(low) then, so the scaled squares do not overflow,

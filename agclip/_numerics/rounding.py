@@ -83,30 +83,10 @@ def same_float32(value: float, error: float) -> bool:
     return ctypes.c_float(low).value == ctypes.c_float(high).value
 
 
-def settle_axis_norm(
-    backend: Backend, leaf: Array, axes: tuple[int, ...], norm: Norm, *, certain: bool
+def exact_instead(
+    backend: Backend, leaves: Sequence[Array], axes: Sequence[tuple[int, ...]] | None = None
 ) -> Norm:
-    """Return norms along axes that lead where the reproducible ones do, as `settle_norm`."""
-    tally.tests += 1
-    if certain:
-        return norm
+    """Return the reproducible norm of leaves, where the test could not decide."""
     tally.fallbacks += 1
-    return exact_norm(backend, backend.xp, [leaf], [axes], 2)
-
-
-def settle_norm(backend: Backend, leaves: Sequence[Array], norm: Norm, *, certain: bool) -> Norm:
-    """Return a norm that leads where the reproducible norm does.
-
-    Args:
-        backend: The backend of the leaves.
-        leaves: The leaves, whose values can be read for nothing.
-        norm: Their norm from plain sums, with a bound on its error; 0 if it needs no test.
-        certain: Whether the test has shown that the norm will do.
-    """
-    if norm.error == 0:
-        return norm
-    tally.tests += 1
-    if certain:
-        return norm
-    tally.fallbacks += 1
-    return exact_norm(backend, host_scalars, leaves, None, 2)
+    m = host_scalars if axes is None else backend.xp
+    return exact_norm(backend, m, leaves, axes, 2)

@@ -1,6 +1,6 @@
 """Leaves that are not arrays of the library of the others, and yet no mistake.
 
-JAX gives arrays of the dtype float0, whose entries take no bytes, for the derivatives by integers:
+JAX gives arrays of the dtype float0, whose elements take no bytes, for the derivatives by integers:
 they hold nothing to clip, and keep their places. NumPy's scalars are numbers in any tree.
 """
 
@@ -19,7 +19,7 @@ from agclip._typing import Array
 
 
 def holds_nothing(x: Array) -> bool:
-    """Tell whether an array has entries of no bytes."""
+    """Tell whether an array has elements of no bytes."""
     # Asked before it is known that this is an array: a lazy object may have lazy answers.
     names = getattr(x.dtype, "names", None)
     return type(names) is tuple and kind_of(x.dtype).family == "none"

@@ -68,7 +68,7 @@ def require_apart(
 def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
     """Return for each array the position of the first one that lies in the very same memory.
 
-    The same entries in another shape or order are the same memory. An array whose library does not
+    The same elements in another shape or order are the same memory. An array whose library does not
     show where it lies is taken for itself alone.
     """
     first: dict[Hashable, int] = {}
@@ -77,7 +77,7 @@ def same_memory(backend: Backend, arrays: Sequence[Array]) -> list[int]:
 
 
 def _places(backend: Backend, arrays: Sequence[Array]) -> Sequence[Hashable]:
-    """Return for each array where its entries lie, the same for the same entries of one dtype."""
+    """Return for each array where its elements lie, the same for the same elements of one dtype."""
     if arrays and backend.access(arrays[0]) == "never":
         return list(map(_key_of(backend, arrays), arrays))
     memories = backend.memory(arrays) if len(arrays) > 1 else None
@@ -92,7 +92,7 @@ def _places(backend: Backend, arrays: Sequence[Array]) -> Sequence[Hashable]:
     extents = [_memory.extent(memory, shape) for _, memory, shape in known]
     if extents and not _memory.apart(*zip(*extents, strict=True)):
         for i, memory, shape in known:
-            places[i] = _memory.entries(memory, shape), kind_of(arrays[i].dtype).name
+            places[i] = _memory.elements(memory, shape), kind_of(arrays[i].dtype).name
     return places
 
 

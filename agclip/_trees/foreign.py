@@ -21,11 +21,8 @@ from agclip._typing import Array, Device
 from agclip_backends import DEFAULT
 
 
-def among(types: set[type]) -> bool:
+def among(types: set[type], asked: str | tuple[str, ...]) -> bool:
     """Tell whether one of the types of arrays is of another library than the configured one."""
-    asked = config.current().backend
-    if asked == "auto":
-        return False
     name = asked if isinstance(asked, str) else default_backend.home.backend.name
     known = registry.BY_TYPE
     # A class that has left the table, since a backend was registered, is found again leaf by leaf.

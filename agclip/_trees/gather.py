@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from agclip import config
 from agclip._backends import kernels, registry
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
@@ -14,7 +15,7 @@ from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.registry import backend_for
 from agclip._trees import advice, aside, default_backend, distinct, foreign
 from agclip._trees import tree as trees
-from agclip._trees.leaves import Leaves, path_of
+from agclip._trees.leaves import Leaves, dearest, path_of
 from agclip._trees.literals import Literal, materialise
 from agclip._trees.paired import flatten_like
 from agclip._typing import Array, Tree
@@ -97,14 +98,14 @@ def _gathered(
     *,
     inplace: bool,
 ) -> Leaves:
-    types = set(map(type, found))
+    types, asked = set(map(type, found)), config.current().backend
     if len(types) > 1 and aside.several(types):
         found, structure = aside.settled(found, structure)
         types = set(map(type, found))
     if Literal not in types:
         if not found:
             return Leaves(name, default_backend.home.backend, found, [], structure)
-        if foreign.among(types):
+        if asked != "auto" and foreign.among(types, asked):
             return _taken_over(found, structure, name, families, inplace=inplace)
         backend = backend_for(found, types, lambda i: path_of(structure, name, i))
         return _checked(name, backend, found, types, structure, families, inplace=inplace)
@@ -119,7 +120,7 @@ def _gathered(
     arrays = [leaf for leaf, is_literal in zip(found, literal, strict=True) if not is_literal]
     places = [i for i, is_literal in enumerate(literal) if not is_literal]
     types.remove(Literal)
-    if arrays and foreign.among(types):
+    if arrays and asked != "auto" and foreign.among(types, asked):
         return _taken_over(found, structure, name, families, inplace=inplace)
     if arrays:
         backend = backend_for(arrays, types, lambda i: path_of(structure, name, places[i]))
@@ -174,11 +175,13 @@ def _checked(
     inplace: bool,
 ) -> Leaves:
     batch = backend.survey(found, types, inplace)
-    said = _misplaced(name, backend, found if batch is None else batch, types, structure)
+    said = None
+    if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
+        said = _misplaced(name, backend, found if batch is None else batch, types, structure)
     if batch is not None and _allowed(batch.kinds, families):
         if inplace and not batch.distinct:
             distinct.marked(backend, batch, name, partial(path_of, structure, name))
-        return Leaves(name, backend, batch, batch.column, structure, None, said)
+        return Leaves(name, backend, batch, batch.column, structure, None, said, batch.access)
     kinds: list[Kind] = []
     leaves = Leaves(name, backend, found, kinds, structure, None, said)
     for i, leaf in enumerate(found):
@@ -208,10 +211,8 @@ def _checked(
                 f"returns new arrays."
             )
             raise TypeError(msg)
-    if inplace:
-        arrays = distinct.marked(backend, found, name, leaves.path)
-        leaves = leaves._replace(arrays=arrays)
-    return leaves
+    arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
+    return leaves._replace(arrays=arrays, access=dearest(backend, found))
 
 
 @functools.cache
@@ -231,8 +232,6 @@ def _misplaced(
     Raises:
         TypeError: If nothing else can be meant.
     """
-    if name == "params" or backend.misplaced is kernels.nothing:
-        return None  # these are parameters by right, or the library has none
     said = backend.misplaced(found, types)
     if said is not None and said.wrong:
         path = path_of(structure, name, said.position)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import batch, kernels
+from agclip._backends import kernels
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
@@ -31,15 +31,16 @@ class Leaves(NamedTuple):
     """What the arrays were made of, if some came from another library than the configured one."""
     misplaced: Misplaced | None = None
     """What may be a parameter in the place of a gradient."""
+    access: Access = "free"
+    """What reading the values costs, the dearest leaf deciding."""
 
     def warn_of_parameters(self) -> None:
-        """Warn where parameters are about to be scaled by one norm: it is seldom meant."""
-        if self.misplaced is not None:
-            tell_caller(
-                f"`{self.name}` holds {self.misplaced.found} at "
-                f"{self.path(self.misplaced.position)}, which is clipped, not its gradient. "
-                f"{self.misplaced.instead}"
-            )
+        """Warn that parameters are about to be scaled by one norm: it is seldom meant."""
+        assert self.misplaced is not None, "some have been found"
+        tell_caller(
+            f"`{self.name}` holds {self.misplaced.found} at {self.path(self.misplaced.position)}, "
+            f"which is clipped, not its gradient. {self.misplaced.instead}"
+        )
 
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
@@ -51,10 +52,11 @@ class Leaves(NamedTuple):
         pairs = zip(self.arrays, arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
-        elif restore is kernels.restore:  # an array takes the place of an array
-            new = list(arrays)
         else:
-            new = [one if one is other else restore(one, other) for one, other in pairs]
+            new = list(arrays)
+            for i, (one, other) in enumerate(() if restore is kernels.restore else pairs):
+                if one is not other:
+                    new[i] = restore(one, other)
         try:
             return tree.unflatten(self.structure, iter(new))
         except RecursionError:
@@ -85,8 +87,7 @@ class Leaves(NamedTuple):
 
     def require_whole(self) -> None:
         """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
-        partial = self.backend.partial
-        found = None if partial is kernels.nothing else partial(self.arrays)
+        found = self.backend.partial(self.arrays)
         if found is not None:
             index, reason = found
             msg = (
@@ -96,16 +97,14 @@ class Leaves(NamedTuple):
             )
             raise ValueError(msg)
 
-    def access(self) -> Access:
-        """Return what reading the values costs, the dearest leaf deciding."""
-        surveyed = batch.access(self.arrays)
-        if surveyed is not None:
-            return surveyed
-        costs = {self.backend.access(leaf) for leaf in self.arrays}
-        for cost in _DEAREST_FIRST:
-            if cost in costs:
-                return cost
-        return "free"
+
+def dearest(backend: Backend, arrays: Sequence[Array]) -> Access:
+    """Return what reading the values of arrays costs, the dearest one deciding."""
+    costs = {backend.access(leaf) for leaf in arrays}
+    for cost in _DEAREST_FIRST:
+        if cost in costs:
+            return cost
+    return "free"
 
 
 def path_of(structure: tree.Structure, name: str, index: int) -> str:

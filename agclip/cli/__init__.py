@@ -1,4 +1,4 @@
-"""The command line: `agclip COMMAND`, one file per command.
+"""The command line: `agclip COMMAND`, one file per command, which `command/` has the parts of.
 
 A new command is a file that ends in `COMMAND = Command(...)` and a place in `COMMANDS`.
 """
@@ -15,12 +15,11 @@ from typing import NoReturn
 
 import agclip
 from agclip import _checks
-from agclip.cli import backends, config
-from agclip.cli._command import FAILED, OK, USAGE, Command, CommandError
-from agclip.cli._output import why
-from agclip.cli._signals import TerminatedError, ending
+from agclip.cli import backends, check, config
 from agclip.cli.bench import bench
-from agclip.cli.check import check
+from agclip.cli.command import FAILED, OK, USAGE, Command, CommandError
+from agclip.cli.command.output import why
+from agclip.cli.command.signals import TerminatedError, ending
 from agclip.cli.demo import demo
 from agclip.cli.files import clip, norms
 from agclip.cli.logs import plot, suggest

@@ -6,10 +6,10 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
 import agclip
-from agclip.cli._arguments import backend_of, known_backends
-from agclip.cli._command import Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
+from agclip.cli.command import Command, CommandError
+from agclip.cli.command.arguments import backend_of, known_backends
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 
 HEADER = ("backend", "version", "source", "usable")
 
@@ -19,11 +19,7 @@ def configure(_: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """List the backends.
-
-    Args:
-        args: The arguments that every command has.
-    """
+    """List the backends."""
     rows = known_backends()
     try:
         default, reason = backend_of(args, None).name, ""

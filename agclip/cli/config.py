@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agclip.cli._clipper import clipper_in
-from agclip.cli._command import FAILED, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._output import why
-from agclip.cli._tables import print_table
+from agclip.cli.command import FAILED, Command, CommandError
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import why
+from agclip.cli.command.tables import print_table
+from agclip.cli.files.clipper import clipper_in
 from agclip.cli.files.named import require_file
 from agclip.config._environment import FILE
 from agclip.config._files import TABLE, read, search, there
@@ -29,14 +29,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Print the settings in force, or those of a file.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: Something is wrong with the file.
-    """
+    """Print the settings in force, or those of a file."""
     settings: Settings = args.settings
     clipper = None
     if args.check is not None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agclip._clipping import adaptive, arguments, axis_arguments
-from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Bound, NonFinite, Number, T, Tree, UnitAxes
 
@@ -73,7 +69,8 @@ def adaptive_grad_clip(
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
     """
     leaves = gather(grads, "grads")
-    plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
+    axes = axis_arguments.units(unit_axes, leaves)
+    plan = arguments.options(leaves, clipping, 2, nonfinite, strict, reproducible, axes=axes)
     result: T = adaptive.run(leaves, plan, params, clipping, eps, loss_scale, inplace=False).tree()
     return result
 
@@ -130,28 +127,7 @@ def adaptive_grad_clip_(
     """
     grads = materialised(grads)
     leaves = gather(grads, "grads", inplace=True)
-    plan = _plan(leaves, clipping, unit_axes, nonfinite, strict, reproducible)
+    axes = axis_arguments.units(unit_axes, leaves)
+    plan = arguments.options(leaves, clipping, 2, nonfinite, strict, reproducible, axes=axes)
     adaptive.run(leaves, plan, params, clipping, eps, loss_scale, inplace=True).write()
     return grads
-
-
-def _plan(
-    leaves: Leaves,
-    clipping: Any,
-    unit_axes: UnitAxes,
-    nonfinite: NonFinite | None,
-    strict: bool | None,
-    reproducible: bool | None,
-) -> Plan:
-    axes = tuple(
-        axis_arguments.unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
-    )
-    options = arguments.options(
-        leaves, clipping, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        axes=axes,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack, overload
+from typing import Unpack, overload
 
 from agclip._clipping import arguments, pipeline, weights
-from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, T
 
@@ -33,7 +30,7 @@ def clip_by_average_norm(
     out = t · clip_norm / a  if a > clip_norm  else  t
     ```
 
-    The average norm is the L2 norm over the number of entries, not over its square root: that is
+    The average norm is the L2 norm over the number of elements, not over its square root: that is
     `clip_by_rms`. It equals `clip_by_norm(t, clip_norm * size(t))`.
 
     Args:
@@ -64,7 +61,8 @@ def clip_by_average_norm(
     Source: TensorFlow's `tf.compat.v1.clip_by_average_norm`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, weights.size, clip_norm, strict, nonfinite, reproducible)
+    each = weights.of_leaves(leaves, weights.size)
+    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible, weights=each)
     result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
     return result
 
@@ -111,7 +109,8 @@ def clip_by_average_norm_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, weights.size, clip_norm, strict, nonfinite, reproducible)
+    each = weights.of_leaves(leaves, weights.size)
+    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible, weights=each)
     pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
     return t
 
@@ -165,7 +164,8 @@ def clip_by_rms(
     2018, arXiv:1804.04235, section 6; optax's `clip_by_block_rms`.
     """
     leaves = gather(t, "t")
-    plan = _weighted(leaves, weights.root_size, clip_rms, strict, nonfinite, reproducible)
+    each = weights.of_leaves(leaves, weights.root_size)
+    plan = arguments.options(leaves, clip_rms, 2, nonfinite, strict, reproducible, weights=each)
     result: T = pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale).tree()
     return result
 
@@ -211,25 +211,7 @@ def clip_by_rms_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _weighted(leaves, weights.root_size, clip_rms, strict, nonfinite, reproducible)
+    each = weights.of_leaves(leaves, weights.root_size)
+    plan = arguments.options(leaves, clip_rms, 2, nonfinite, strict, reproducible, weights=each)
     pipeline.run(leaves, plan, "clip_rms", clip_rms, loss_scale, inplace=True).write()
     return t
-
-
-def _weighted(
-    leaves: Leaves,
-    weight: Callable[[Array], float],
-    bound: Any,
-    strict: bool | None,
-    nonfinite: NonFinite | None,
-    reproducible: bool | None,
-) -> Plan:
-    options = arguments.options(
-        leaves, bound, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        weights=weights.of_leaves(leaves, weight),
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )

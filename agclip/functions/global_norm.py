@@ -9,7 +9,7 @@ from agclip._clipping import arguments, pipeline
 from agclip._clipping.plan import Plan
 from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.leaves import warn_empty
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
 
@@ -22,7 +22,7 @@ def global_norm(
     """Return the norm of all leaves taken together.
 
     ```
-    n = (Σ over all entries of all leaves |t_i|^ord)^(1/ord) / loss_scale
+    n = (Σ over all elements of all leaves |t_i|^ord)^(1/ord) / loss_scale
     ```
 
     It neither overflows nor underflows while it is representable itself, and is right to one unit
@@ -40,7 +40,7 @@ def global_norm(
 
     Returns:
         A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
-        dtypes. NaN if an entry is NaN, infinite if one is infinite. An empty tree gives 0, of the
+        dtypes. NaN if an element is NaN, infinite if one is infinite. An empty tree gives 0, of the
         configured library; where none is configured a NumPy scalar, which is a Python float too.
 
     Raises:
@@ -55,13 +55,8 @@ def global_norm(
     Source: TensorFlow's `tf.linalg.global_norm`.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    order = arguments.check_order(ord)
-    options = arguments.options(leaves, 1.0, order, strict=False, reproducible=reproducible)
-    plan = Plan(
-        joint=True,
-        order=order,
-        reproducible=options.reproducible,
-    )
+    options = arguments.options(leaves, 1.0, ord, strict=False, reproducible=reproducible)
+    plan = Plan(joint=True, order=options.order, reproducible=options.reproducible)
     loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
     if not leaves.arrays:
         warn_empty(leaves.name, "the norm is 0")
@@ -98,8 +93,8 @@ def clip_by_global_norm(
         use_norm: The global norm if it has been computed already, as this function returns it. An
             infinite one, which may be beyond the range of its dtype, is measured again.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
-        nonfinite: What becomes of the leaves if one entry is NaN or infinite: "propagate" makes
-            every entry of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
+        nonfinite: What becomes of the leaves if one element is NaN or infinite: "propagate" makes
+            every element of every leaf NaN, "error" raises, "zero" zeroes them, "skip" leaves them;
             None for what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
@@ -130,7 +125,7 @@ def clip_by_global_norm(
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t_list, "t_list", listed=True)
-    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
     outcome = pipeline.run(
         leaves, plan, "clip_norm", clip_norm, loss_scale, use_norm=use_norm, empty=_EMPTY
     )
@@ -185,7 +180,7 @@ def clip_by_global_norm_(
     """
     t_list = materialised(t_list)
     leaves = gather(t_list, "t_list", listed=True, inplace=True)
-    plan = _plan(leaves, clip_norm, ord, nonfinite, strict, reproducible)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
     outcome = pipeline.run(
         leaves,
         plan,
@@ -201,30 +196,11 @@ def clip_by_global_norm_(
     return t_list, norm
 
 
-def _plan(
-    leaves: Leaves,
-    clip_norm: Bound,
-    ord: Order,
-    nonfinite: NonFinite | None,
-    strict: bool | None,
-    reproducible: bool | None,
-) -> Plan:
-    leaves.warn_of_parameters()
-    order = arguments.check_order(ord)
-    options = arguments.options(
-        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        joint=True,
-        order=order,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
-
-
 def _norm(outcome: pipeline.Outcome) -> Array:
-    return outcome.leaves.own(outcome.norms[0]) if outcome.norms else _zero()
+    if not outcome.norms:
+        return _zero()
+    norm = outcome.norms[0]
+    return norm if outcome.leaves.originals is None else outcome.leaves.own(norm)
 
 
 def _zero() -> Array:

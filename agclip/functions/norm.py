@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Unpack, overload
 
 from agclip._clipping import arguments, axis_arguments, pipeline
-from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._trees.tree import materialised
 from agclip._typing import Array, Bound, LeafOptions, NonFinite, Number, Numbers, Order, T
 
@@ -61,7 +59,7 @@ def clip_by_norm(
             own.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
         nonfinite: What becomes of a leaf (or slice) with a NaN or an infinity: "propagate" makes
-            every entry NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
+            every element NaN, "error" raises, "zero" zeroes it, "skip" leaves it as it is; None for
             what is configured, which is "propagate" by default.
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
@@ -89,7 +87,8 @@ def clip_by_norm(
     training recurrent neural networks", 2013, arXiv:1211.5063.
     """
     leaves = gather(t, "t")
-    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    chosen = axis_arguments.of_leaves(axes, leaves)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, axes=chosen)
     result: T = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale).tree()
     return result
 
@@ -139,35 +138,7 @@ def clip_by_norm_(
     """
     t = materialised(t)
     leaves = gather(t, "t", inplace=True)
-    plan = _plan(leaves, clip_norm, axes, ord, nonfinite, strict, reproducible)
+    chosen = axis_arguments.of_leaves(axes, leaves)
+    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, axes=chosen)
     pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale, inplace=True).write()
     return t
-
-
-def _plan(
-    leaves: Leaves,
-    clip_norm: Bound,
-    axes: int | Sequence[int] | None,
-    ord: Order,
-    nonfinite: NonFinite | None,
-    strict: bool | None,
-    reproducible: bool | None,
-) -> Plan:
-    chosen = None
-    if axes is not None:
-        axes = tuple(axes) if isinstance(axes, Iterator) else axes
-        chosen = tuple(
-            axis_arguments.normalise("axes", axes, leaf.ndim, leaves.path(i))
-            for i, leaf in enumerate(leaves.arrays)
-        )
-    order = arguments.check_order(ord)
-    options = arguments.options(
-        leaves, clip_norm, order, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    return Plan(
-        order=order,
-        axes=chosen,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agclip._clipping import arguments, pipeline
-from agclip._clipping.plan import Plan
 from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
@@ -62,17 +61,9 @@ def clip_per_example(
     algorithm 1; optax's `per_example_global_norm_clip`.
     """
     leaves = gather(grads, "grads")
-    options = arguments.options(
-        leaves, clip_norm, 2.0, nonfinite=nonfinite, strict=strict, reproducible=reproducible
-    )
-    plan = Plan(
-        joint=True,
-        per_example=True,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
+    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible)
     _check_examples(leaves)
+    plan = plan._replace(joint=True, per_example=True)
     outcome = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale)
     if not leaves.arrays:
         return outcome.tree(), make(0, "int32")

@@ -1,4 +1,4 @@
-"""Clipping by value: every entry into an interval."""
+"""Clipping by value: every element into an interval."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def clip_by_value(
 def clip_by_value(
     t: T, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = None
 ) -> T:
-    """Clip every entry into [clip_value_min, clip_value_max].
+    """Clip every element into [clip_value_min, clip_value_max].
 
     ```
     out = max(min(t, clip_value_max), clip_value_min)
     ```
 
-    NaN stays NaN. The derivative is 1 where the entry lies within the bounds, these included, and 0
-    elsewhere. Integer arrays stay integers and are clipped exactly.
+    NaN stays NaN. The derivative is 1 where the element lies within the bounds, these included, and
+    0 elsewhere. Integer arrays stay integers and are clipped exactly.
 
     Args:
         t: A tree of real floating-point or integer arrays of any shape.
@@ -62,7 +62,7 @@ def clip_by_value(
 def clip_by_value_(
     t: T, clip_value_min: Bound, clip_value_max: Bound, *, loss_scale: Number | None = None
 ) -> T:
-    """Clip every entry into [clip_value_min, clip_value_max], in place.
+    """Clip every element into [clip_value_min, clip_value_max], in place.
 
     As `clip_by_value`, but the leaves are overwritten. Nothing is written unless every check holds.
 

@@ -15,6 +15,7 @@ from agclip._clipping import arguments
 choice, count, switch = _checks.choice, _checks.count, _checks.flag
 number = functools.partial(_checks.number, kind=_checks.NONNEGATIVE, none=_checks.UNBOUNDED)
 fraction = functools.partial(_checks.number, kind=_checks.FRACTION)
+order = functools.partial(_checks.order, "ord")
 percentage = functools.partial(_checks.number, kind=_checks.PERCENTAGE)
 
 

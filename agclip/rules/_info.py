@@ -24,8 +24,8 @@ class ClipInfo(NamedTuple):
         norm: The norm of all leaves together, before clipping; of the rule's order if it has one,
             else L2.
         scale: The smallest number that anything was multiplied by: the coefficient of the group
-            (all leaves, a leaf, a slice, a unit); for clips of single entries the least |out|/|in|.
-            1 if nothing was clipped; NaN where the policy "propagate" wrote NaN.
+            (all leaves, a leaf, a slice, a unit); for clips of single elements the least
+            |out|/|in|. 1 if nothing was clipped; NaN where the policy "propagate" wrote NaN.
         threshold: The bound in force in this step, in the terms of the rule's documentation.
         clipped: Whether anything finite exceeded its bound.
         nonfinite: Whether a NaN or an infinity came in.
@@ -94,15 +94,17 @@ def _read(backend: Backend, scalars: Sequence[Array]) -> list[float]:
     if all(backend.access(value) == "free" for value in scalars):
         return [float(value) for value in scalars]
     with backend.context():
-        return [float(value) for value in host_list(joined(backend, scalars))]
+        return [float(value) for value in host_list(joined(backend, scalars, scalars[0]))]
 
 
-def joined(backend: Backend, scalars: Sequence[Array]) -> Array:
-    """Return scalars as one array on the device of the first, in its widest real dtype."""
+def joined(backend: Backend, scalars: Sequence[Array], like: Array) -> Array:
+    """Return scalars as one array on the device of an array, in the dtype of sums there."""
     xp = backend.xp
-    wide = backend.wide(xp, scalars[0])
-    device = backend.device(scalars[0])
-    ones = [kernels.cast(xp, devices.to_device(backend, value, device), wide) for value in scalars]
+    acc_dtype = backend.acc_dtype(xp, like)
+    device = backend.device(like)
+    ones = [
+        kernels.cast(xp, devices.to_device(backend, value, device), acc_dtype) for value in scalars
+    ]
     made: Array = xp.stack(ones)
     return made
 
@@ -147,9 +149,11 @@ def empty_info(leaves: Leaves, threshold: Scalar | None) -> ClipInfo:
 def scalar(leaves: Leaves, value: Scalar) -> Array:
     """Return a number as a 0-d array in the widest real dtype of the first leaf's device."""
     backend, first = leaves.backend, leaves.arrays[0]
-    wide = backend.wide(backend.xp, first)
+    acc_dtype = backend.acc_dtype(backend.xp, first)
     with backend.context():
         # Not `hasattr`: a compiler's symbol of a number cannot be asked.
         if isinstance(value, (float, int)):
-            return devices.constant(backend, value, wide, first)
-        return kernels.cast(backend.xp, value, wide)
+            if leaves.access == "free":
+                return kernels.number(backend.xp, value, acc_dtype, backend.device(first))
+            return devices.constant(backend, value, acc_dtype, first)
+        return kernels.cast(backend.xp, value, acc_dtype)

@@ -122,7 +122,7 @@ def start(leaves: Leaves, counts: Sequence[str], numbers: dict[str, float]) -> d
 
 def array(leaves: Leaves, values: Any, *, integer: bool) -> Array:
     """Return saved numbers as an array of a state."""
-    return _made(leaves, values, leaves.backend.xp.int32 if integer else _wide(leaves))
+    return _made(leaves, values, leaves.backend.xp.int32 if integer else _acc_dtype(leaves))
 
 
 def integer(leaves: Leaves) -> Array:
@@ -132,13 +132,13 @@ def integer(leaves: Leaves) -> Array:
 
 def real(leaves: Leaves, value: float) -> Array:
     """Return a number of a state."""
-    return _made(leaves, value, _wide(leaves))
+    return _made(leaves, value, _acc_dtype(leaves))
 
 
 def widened(leaves: Leaves, value: Array) -> Array:
     """Return a 0-d array in the dtype that sums have on the device of the first leaf."""
     xp = leaves.backend.xp
-    return kernels.cast(xp, value, _wide(leaves))
+    return kernels.cast(xp, value, _acc_dtype(leaves))
 
 
 def _made(leaves: Leaves, value: Any, dtype: DType) -> Array:
@@ -148,9 +148,9 @@ def _made(leaves: Leaves, value: Any, dtype: DType) -> Array:
         return kernels.number(backend.xp, value, dtype, device)
 
 
-def _wide(leaves: Leaves) -> DType:
+def _acc_dtype(leaves: Leaves) -> DType:
     xp = leaves.backend.xp
-    return leaves.backend.wide(xp, leaves.arrays[0]) if leaves.arrays else xp.float32
+    return leaves.backend.acc_dtype(xp, leaves.arrays[0]) if leaves.arrays else xp.float32
 
 
 def times(xp: Namespace, a: Scalar, b: Scalar) -> Array:
@@ -210,7 +210,7 @@ class FromNorm(NamedTuple):
         """Return the limit; and what is reported as the threshold, with the new state."""
         backend, arrays = call.backend, inputs.arrays
         norm, _ = reported(call, norms, inputs)
-        norm = kernels.cast(backend.xp, norm, call.wide(arrays))
+        norm = kernels.cast(backend.xp, norm, call.acc_dtype)
         bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
         return [widened_for(call, arrays, known(backend, bound))], (threshold, new)
 
@@ -218,12 +218,3 @@ class FromNorm(NamedTuple):
 def known(backend: Backend, bound: Array) -> Scalar:
     """Return a bound as a float where it can be read for nothing, else itself."""
     return float(bound) if backend.access(bound) == "free" else bound
-
-
-def gathered(backend: Backend, values: Sequence[Array], like: Array) -> Array:
-    """Return 0-d arrays as one vector, on the device of an array and in the dtype of sums there."""
-    xp, device = backend.xp, backend.device(like)
-    wide = backend.wide(xp, like)
-    there = [devices.to_device(backend, value, device) for value in values]
-    made: Array = xp.stack([kernels.cast(xp, value, wide) for value in there])
-    return made

@@ -160,7 +160,7 @@ def _numbers(layout: Numbers, saved: Any, path: str) -> Any:
         shown = "(any,)" if None in wanted else f"{wanted}"
         msg = f"`{path}` must have the shape {shown}; got {found}. {_ADVICE}"
         raise ValueError(msg)
-    for value in _entries(saved):
+    for value in _elements(saved):
         reason = layout.why_not(value)
         if reason is not None:
             assert layout.kind is not None, "it has been judged"
@@ -175,10 +175,10 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(shape) == len(wanted) and all(n == m or (m is None and n > 0) for n, m in pairs)
 
 
-def _entries(saved: Any) -> Iterator[float]:
+def _elements(saved: Any) -> Iterator[float]:
     if isinstance(saved, (list, tuple)):
         for one in saved:
-            yield from _entries(one)
+            yield from _elements(one)
     else:
         yield saved
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
+from agclip import config
 from agclip._checks import describe
 from agclip._clipping import arguments
 from agclip._clipping.pipeline import Outcome
@@ -17,7 +18,6 @@ from agclip._trees.tree import materialised
 from agclip._typing import NonFinite, Number, Scalar, T, Tree
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo, empty_info, info_of
-from agclip.rules._resolve import configured
 
 State = Any
 """What a rule remembers: `()`, or a dict of arrays and dicts under string keys."""
@@ -153,29 +153,12 @@ class Options(Steps):
 
     def _resolved(self: Self) -> Self:
         """Return the rule with the settings in the place of None."""
-        chosen = configured(self.nonfinite, self.reproducible, self.strict)
-        return replace(self, **chosen._asdict())
+        return replace(self, **configured(self.nonfinite, self.reproducible, self.strict))
 
-    def _plan(self, leaves: Leaves, bound: Scalar | None, *, joint: bool, order: float = 2) -> Plan:
+    def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
-        if joint:
-            leaves.warn_of_parameters()
-        options = arguments.options(
-            leaves,
-            bound,
-            order,
-            nonfinite=self.nonfinite,
-            strict=self.strict,
-            reproducible=self.reproducible,
-        )
-        return Plan(
-            joint=joint,
-            order=order,
-            strict=options.strict,
-            nonfinite=options.nonfinite,
-            reproducible=options.reproducible,
-            record=True,
-        )
+        options = self.nonfinite, self.strict, self.reproducible
+        return arguments.options(leaves, bound, order, *options, record=True, **form)
 
 
 def taken(
@@ -195,6 +178,18 @@ def check_rule(name: str, rule: Any) -> None:
         found = describe(rule)
         msg = f"`{name}` must be a rule, such as ClipByGlobalNorm(1.0); got {found}."
         raise TypeError(msg)
+
+
+def configured(
+    nonfinite: NonFinite | None, reproducible: bool | None = None, strict: bool | None = None
+) -> dict[str, Any]:
+    """Return options by name, with the settings in the place of None."""
+    settings = config.current()
+    return {
+        "nonfinite": settings.nonfinite if nonfinite is None else nonfinite,
+        "strict": settings.strict if strict is None else strict,
+        "reproducible": settings.reproducible if reproducible is None else reproducible,
+    }
 
 
 def resolved(rule: Rule) -> Rule:

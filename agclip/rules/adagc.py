@@ -17,6 +17,7 @@ from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _checks, _memory, _paths
+from agclip.rules._info import joined
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average, times
 from agclip.rules._rule import Options, State, Step, taken
@@ -84,7 +85,7 @@ class AdaGC(_memory.Remembers, Options):
         ]
         late = _memory.since(leaves, state, paths)
         limits = _FromNorms((self.relative, self.absolute, self.decay, self.warmup))
-        plan = self._plan(leaves, 1.0, joint=False)._replace(limits=limits)
+        plan = self._plan(leaves, 1.0)._replace(limits=limits)
         extra = (state["count"], late, averages)
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=extra, inplace=inplace
@@ -130,9 +131,9 @@ def _advance(
 ) -> tuple[list[Array], Array, Array, list[Array]]:
     xp = backend.xp
     relative, absolute, decay, warmup = numbers
-    old = _memory.gathered(backend, averages, averages[0])
-    n = _memory.gathered(backend, norms, averages[0])
-    (whole,) = _memory.gathered(backend, [norm], averages[0])[:1]
+    old = joined(backend, averages, averages[0])
+    n = joined(backend, norms, averages[0])
+    (whole,) = joined(backend, [norm], averages[0])[:1]
     early = warming = count < int(warmup)
     if any(one is not None for one in late):
         warming = xp.stack([count if one is None else count - one for one in late]) < int(warmup)

@@ -59,11 +59,8 @@ class AdaptiveGradClip(Options):
         return arguments.threshold("clipping", self.clipping, leaves)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        axes = tuple(
-            axis_arguments.unit(self.unit_axes, leaf, leaves.path(i))
-            for i, leaf in enumerate(leaves.arrays)
-        )
-        plan = self._plan(leaves, self.clipping, joint=False)._replace(axes=axes)
+        axes = axis_arguments.units(self.unit_axes, leaves)
+        plan = self._plan(leaves, self.clipping, axes=axes)
         outcome = adaptive.run(
             leaves, plan, params, self.clipping, self.eps, self.loss_scale, inplace=inplace
         )

@@ -76,7 +76,7 @@ class AutoClip(_memory.OfGlobalNorm):
         if self.window is not None:
             return state
         backend, norms = leaves.backend, state[GROWING]
-        if leaves.access() not in ("free", "graph"):
+        if leaves.access not in ("free", "graph"):
             msg = (
                 "`window` must be a number of norms where values cannot be read for nothing: "
                 "compiled, lazy, or on a device; got None. Give AutoClip a window, such as 1000."
@@ -105,7 +105,7 @@ def _advance(
     room = number(xp, size, xp.int32, device)
     norms = xp.where((places == xp.remainder(seen, room)) & enters, norm, norms)
     seen = seen + cast(xp, enters, xp.int32)
-    # An entry of zero is one that has not been filled yet: no norm of zero is remembered.
+    # An element of zero is one that has not been filled yet: no norm of zero is remembered.
     held = norms > 0
     filled = xp.sum(cast(xp, held, xp.int32), dtype=xp.int32)
     ranked = xp.sort(xp.where(held, norms, xp.full_like(norms, math.inf)))
@@ -118,7 +118,7 @@ def _advance(
 def _interpolated(
     xp: Namespace, ranked: Array, places: Array, filled: Array, share: float
 ) -> Array:
-    """Return the value at a share of the way through the first entries of a sorted array."""
+    """Return the value at a share of the way through the first elements of a sorted array."""
     position = times(xp, cast(xp, filled - 1, ranked.dtype), share)
     below = xp.floor(position)
     low = cast(xp, below, xp.int32)

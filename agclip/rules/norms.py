@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from agclip._clipping import arguments, axis_arguments, pipeline, weights
-from agclip._clipping.plan import Plan
 from agclip._trees.leaves import Leaves
 from agclip._typing import Bound, Order, Scalar, Tree
 from agclip.rules import _checks
@@ -18,37 +16,26 @@ from agclip.rules._rule import Options, State, Step, taken
 class OfNorm(Options):
     """A rule whose bound is one of its numbers, and which remembers nothing."""
 
-    _joint: ClassVar[bool] = False
+    _name: ClassVar[str] = "clip_norm"
+    """The argument that holds the bound."""
 
     def __post_init__(self) -> None:
         """Check the numbers as far as they can be read."""
         super().__post_init__()
         _checks.bound(self._name, getattr(self, self._name))
-        arguments.check_order(self._order)
-
-    @property
-    def _name(self) -> str:
-        """The argument that holds the bound: the first one."""
-        return next(one.name for one in dataclasses.fields(self) if not one.kw_only)
-
-    @property
-    def _order(self) -> Order:
-        return getattr(self, "ord", 2)
+        _checks.order(getattr(self, "ord", 2))
 
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
         return arguments.threshold(self._name, getattr(self, self._name), leaves)
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        """Return what the pipeline is to do."""
-        bound = getattr(self, self._name)
-        order = arguments.check_order(self._order)
-        return self._plan(leaves, bound, joint=self._joint, order=order)
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        """Return the fields of the plan that set the rule apart from others."""
+        return {}
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        plan, name = self._planned(leaves), self._name
-        outcome = pipeline.run(
-            leaves, plan, name, getattr(self, name), self.loss_scale, inplace=inplace
-        )
+        name, bound = self._name, getattr(self, self._name)
+        plan = self._plan(leaves, bound, getattr(self, "ord", 2), **self._form(leaves))
+        outcome = pipeline.run(leaves, plan, name, bound, self.loss_scale, inplace=inplace)
         return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
 
 
@@ -57,7 +44,7 @@ class ClipByGlobalNorm(OfNorm):
     """Clip all leaves by one coefficient, as `clip_by_global_norm` does.
 
     ```
-    n = ‖g‖                            over all entries of all leaves
+    n = ‖g‖                            over all elements of all leaves
     out = g · clip_norm / n  if n > clip_norm  else  g
     ```
 
@@ -74,7 +61,8 @@ class ClipByGlobalNorm(OfNorm):
     clip_norm: Bound
     ord: Order = field(default=2, kw_only=True)
 
-    _joint: ClassVar[bool] = True
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"joint": True}
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,15 +96,8 @@ class ClipByNorm(OfNorm):
         if isinstance(self.axes, list):
             object.__setattr__(self, "axes", tuple(self.axes))
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
-        if self.axes is None:
-            return plan
-        chosen = tuple(
-            axis_arguments.normalise("axes", self.axes, leaf.ndim, leaves.path(i))
-            for i, leaf in enumerate(leaves.arrays)
-        )
-        return plan._replace(axes=chosen)
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"axes": axis_arguments.of_leaves(self.axes, leaves)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,7 +105,7 @@ class ClipByAverageNorm(OfNorm):
     """Clip each leaf by its average norm, as `clip_by_average_norm` does.
 
     ```
-    n = ‖g_leaf‖₂ / N                 N entries in the leaf
+    n = ‖g_leaf‖₂ / N                 N elements in the leaf
     out = g_leaf · clip_norm / n  if n > clip_norm  else  g_leaf
     ```
 
@@ -139,9 +120,8 @@ class ClipByAverageNorm(OfNorm):
 
     clip_norm: Bound
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
-        return plan._replace(weights=weights.of_leaves(leaves, weights.size))
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"weights": weights.of_leaves(leaves, weights.size)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +129,7 @@ class ClipByRMS(OfNorm):
     """Clip each leaf by its root mean square, as `clip_by_rms` does.
 
     ```
-    n = ‖g_leaf‖₂ / √N                N entries in the leaf
+    n = ‖g_leaf‖₂ / √N                N elements in the leaf
     out = g_leaf · clip_rms / n  if n > clip_rms  else  g_leaf
     ```
 
@@ -165,6 +145,7 @@ class ClipByRMS(OfNorm):
 
     clip_rms: Bound
 
-    def _planned(self, leaves: Leaves) -> Plan:
-        plan = super()._planned(leaves)
-        return plan._replace(weights=weights.of_leaves(leaves, weights.root_size))
+    _name: ClassVar[str] = "clip_rms"
+
+    def _form(self, leaves: Leaves) -> dict[str, Any]:
+        return {"weights": weights.of_leaves(leaves, weights.root_size)}

@@ -200,5 +200,5 @@ def _combined(
         xp.astype(norm.root / norm.scale, norms[0].dtype),
         devices.reduce(backend, scales, xp.minimum),
         devices.reduce(backend, thresholds, xp.minimum),
-        *(devices.reduce(backend, fact, lambda a, b: a | b) for fact in zip(*facts, strict=True)),
+        *(devices.anywhere(backend, fact) for fact in zip(*facts, strict=True)),
     ]

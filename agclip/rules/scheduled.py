@@ -12,8 +12,7 @@ from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _memory
 from agclip.rules._layout import COUNT, Layout
-from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Step
+from agclip.rules._rule import State, Step, configured
 from agclip.rules.adaptive import AdaptiveGradClip
 from agclip.rules.norms import ClipByAverageNorm, ClipByGlobalNorm, ClipByNorm, ClipByRMS
 
@@ -83,7 +82,7 @@ class Scheduled(_memory.Remembers):
         """Return the rule with the settings in the place of None."""
         options = dict(self.options)
         open_ = (options.get(name) for name in ("nonfinite", "reproducible", "strict"))
-        options |= configured(*open_)._asdict()
+        options |= configured(*open_)
         return Scheduled(self.rule_class, self.schedule, **options)
 
     def _fresh(self, leaves: Leaves) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A bound for each entry from its second moment."""
+"""A bound for each element from its second moment."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._clipping import arguments
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar, Tree
-from agclip.rules import _checks, _entries, _memory, _paths
+from agclip.rules import _checks, _elements, _memory, _paths
 from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
 from agclip.rules._memory import average
-from agclip.rules._resolve import configured
-from agclip.rules._rule import State, Step
+from agclip.rules._rule import State, Step, configured
 
 
 @dataclass(frozen=True, repr=False)
 class SpikeClip(_memory.Remembers):
-    """Clip entries that are large against their own second moment (the spike rule of SPAM).
+    """Clip elements that are large against their own second moment (the spike rule of SPAM).
 
     ```
     out = sign(g) · √(threshold · v)  if g² > threshold · v  else  g      after `warmup` steps
     v ← decay·v + (1 - decay)·out²
     ```
 
-    For complex entries sign(g) is g/|g|. An entry with v = 0 is not clipped: it could never move
+    For complex elements sign(g) is g/|g|. An element with v = 0 is not clipped: it could never move
     again. A zero, a NaN and an infinity do not enter v. A leaf that gets its first gradient after
     the first step has a warm-up of its own from there. The state holds an array of the size of each
     leaf. In the record `threshold` is the argument, `norm` the L2 norm of all leaves, and `scale`
@@ -38,7 +37,7 @@ class SpikeClip(_memory.Remembers):
         threshold: θ, the largest allowed ratio of g² to v: a number > 0.
         decay: β₂, the weight of the past in v: between 0 and 1.
         warmup: The number of steps before anything is clipped.
-        nonfinite: What becomes of an entry that is NaN or infinite: "propagate" and "skip" leave
+        nonfinite: What becomes of an element that is NaN or infinite: "propagate" and "skip" leave
             it, "zero" zeroes it, "error" raises; None for what the settings
             say.
         loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
@@ -64,7 +63,7 @@ class SpikeClip(_memory.Remembers):
 
     def _resolved(self) -> SpikeClip:
         """Return the rule with the settings in the place of None."""
-        return replace(self, nonfinite=configured(self.nonfinite).nonfinite)
+        return replace(self, nonfinite=configured(self.nonfinite)["nonfinite"])
 
     def _fresh(self, leaves: Leaves) -> State:
         """Return the count at 0, and for each leaf an array of zeros."""
@@ -89,21 +88,21 @@ class SpikeClip(_memory.Remembers):
         return self.threshold
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        policy = configured(self.nonfinite).nonfinite
+        policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
         state = self._known(leaves, state, paths)
         scale = arguments.positive("loss_scale", self.loss_scale, leaves)
-        before = _entries.unscaled(leaves, scale)
+        before = _elements.unscaled(leaves, scale)
         moments = [_moment(leaves, state, paths, i) for i in range(len(paths))]
         late = _memory.since(leaves, state, paths)
         numbers = (self.threshold, self.decay, self.warmup, policy == "zero")
         after, count, moments = leaves.backend.run(
             _advance, (leaves.backend, numbers), (before, state["count"], late, moments)
         )
-        info = _entries.info(leaves, before, after, self.threshold, scale, policy)
+        info = _elements.info(leaves, before, after, self.threshold, scale, policy)
         kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
         state = _memory.settled({**state, "count": count, "second_moment": kept})
-        return _entries.step(leaves, after, state, info, inplace=inplace)
+        return _elements.step(leaves, after, state, info, inplace=inplace)
 
 
 def _moment(leaves: Leaves, state: State, paths: Sequence[str], i: int) -> Array:
@@ -164,8 +163,8 @@ def _advance_leaf(
     bound = moment * threshold
     finite = xp.isfinite(y)
     over = active & finite & (bound > 0) & (size * size > bound)
-    wide = kernels.cast(xp, bound, backend.wide(xp, bound))
-    limit = kernels.cast(xp, backend.sqrt(xp, wide), bound.dtype)
+    square = kernels.cast(xp, bound, backend.acc_dtype(xp, bound))
+    limit = kernels.cast(xp, backend.sqrt(xp, square), bound.dtype)
     if kind_of(leaf.dtype).family == "complex":
         short = y * (limit / xp.where(over, size, xp.ones_like(size)))
     else:

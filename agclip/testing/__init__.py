@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agclip.testing._library import Library
 from agclip.testing._report import Outcome, Report, check_backend
+from agclip.testing.harness.library import Library
 
 if TYPE_CHECKING:
     from agclip.testing._conformance import BackendConformance

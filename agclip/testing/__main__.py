@@ -7,10 +7,10 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 import agclip
-from agclip.testing._library import Library
 from agclip.testing._report import Counts, check_backend
 from agclip.testing._required import VARIABLE, required, unusable
 from agclip.testing._surroundings import described
+from agclip.testing.harness.library import Library
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from agclip.testing._check import Check, NotApplicableError
-from agclip.testing._library import Library
 from agclip.testing._report import fixed_checks
-from agclip.testing._sampling import PROPERTIES, Property
+from agclip.testing.checks.sampling import PROPERTIES, Property
+from agclip.testing.harness.check import Check, NotApplicableError
+from agclip.testing.harness.library import Library
 
 T = TypeVar("T")
 

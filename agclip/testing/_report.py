@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from agclip._backends import listing
-from agclip.testing import _sampling, _vectors
-from agclip.testing._check import Check, NotApplicableError
-from agclip.testing._library import Library
-from agclip.testing.checks import bounds, errors, inplace, matrix, norms, rules, semantics
+from agclip.testing.checks import (
+    bounds,
+    errors,
+    inplace,
+    matrix,
+    norms,
+    rules,
+    sampling,
+    semantics,
+    vectors,
+)
+from agclip.testing.harness.check import Check, NotApplicableError
+from agclip.testing.harness.library import Library
 
 Status = Literal["passed", "failed", "skipped", "warned"]
 
@@ -81,11 +91,14 @@ class Report:
         return f"<Report of {self._title}: {self.counts}>"
 
     def __str__(self) -> str:
-        """Show the counts, the failures one by one, and the reasons for skips and warnings."""
+        """Show the counts, the failures by what was wrong, and why others skipped or warned."""
         lines = [f"{self._title}: {self.counts}"]
-        for outcome in self.of("failed"):
-            lines += [f"  FAILED {outcome.name}", f"         {outcome.about}"]
-            lines += [f"         {line}" for line in outcome.detail.splitlines()]
+        failed = self.of("failed")
+        for detail in dict.fromkeys(outcome.detail for outcome in failed):
+            for outcome in failed:
+                if outcome.detail == detail:
+                    lines += [f"  FAILED {outcome.name}", f"         {outcome.about}"]
+            lines += [f"         {line}" for line in detail.splitlines()]
         for status in ("warned", "skipped"):
             reasons = [outcome.detail for outcome in self.of(status)]
             lines += [f"  {status} {reasons.count(why)}: {why}" for why in dict.fromkeys(reasons)]
@@ -98,7 +111,7 @@ class Report:
 
 def fixed_checks() -> tuple[Check, ...]:
     """Return every check but the properties."""
-    modules = (_vectors, semantics, norms, bounds, inplace, errors, rules, matrix)
+    modules = (vectors, semantics, norms, bounds, inplace, errors, rules, matrix)
     return tuple(check for module in modules for check in module.checks())
 
 
@@ -122,8 +135,12 @@ def check_backend(library: str | Library) -> Report:
     """
     if isinstance(library, str):
         library = Library(library)
+    return report_on(library, (*fixed_checks(), *sampling.checks()))
+
+
+def report_on(library: Library, checks: Iterable[Check]) -> Report:
+    """Run some of the checks."""
     version = listing.version(library.record.name)
-    checks = (*fixed_checks(), *_sampling.checks())
     return Report(library.name, version, tuple(_outcome(check, library) for check in checks))
 
 

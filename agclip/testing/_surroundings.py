@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import agclip
@@ -56,9 +57,29 @@ def changed(settings: Settings) -> dict[str, str]:
     }
 
 
+def notes() -> list[str]:
+    """Return what else is to be known of this process, a sentence each.
+
+    A module of `agclip.integrations` that is loaded says by `is_installed()` whether agclip's
+    functions stand in for those of a library now.
+    """
+    room = "agclip.integrations."
+    names = [name.removeprefix(room) for name in sys.modules if name.startswith(room)]
+    return [
+        f"agclip's functions are installed in place of {name}'s own."
+        for name in sorted(names)
+        if "." not in name and getattr(sys.modules[room + name], "is_installed", _never)()
+    ]
+
+
+def _never() -> bool:
+    return False
+
+
 def described() -> str:
-    """Return all of it in three lines."""
+    """Return all of it, a line each."""
     settings = get_config()
     shown = ", ".join(f"{name} {found}" for name, found in versions().items())
     others = ", ".join(f"{key} = {said}" for key, said in changed(settings).items())
-    return f"{shown}\nkernels: {kernels(settings)}\nsettings: {others or 'the defaults'}"
+    lines = [shown, f"kernels: {kernels(settings)}", f"settings: {others or 'the defaults'}"]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes())])

@@ -12,7 +12,7 @@ _PATIENCE: Any = 1_000_000  # NumPy's stubs before 2.5 know no limit but "none"
 
 
 class Memory(NamedTuple):
-    """The place of an array: that of its first entry, and bytes from one to the next on each axis.
+    """The place of an array: that of its first element, and the bytes to the next on each axis.
 
     It tells two arrays apart only where addresses do: on one host, or on devices under one driver.
     """
@@ -22,12 +22,12 @@ class Memory(NamedTuple):
     itemsize: int
 
 
-class Entries(NamedTuple):
+class Elements(NamedTuple):
     """The places of all entries, whatever their order: equal where two arrays hold the same."""
 
     low: int
     high: int
-    """Where the last entry ends."""
+    """Where the last element ends."""
     itemsize: int
     axes: tuple[tuple[int, int], ...]
     """Pairs of a stride and a length, as few as there can be, by increasing stride."""
@@ -83,21 +83,21 @@ def extent(memory: Memory, shape: Sequence[int]) -> tuple[int, int]:
     return low, high
 
 
-def entries(memory: Memory, shape: Sequence[int]) -> Entries:
-    """Return the places of all entries of an array that is not empty."""
+def elements(memory: Memory, shape: Sequence[int]) -> Elements:
+    """Return the places of all elements of an array that is not empty."""
     axes: list[tuple[int, int]] = []
     for stride, length in sorted(zip(map(abs, memory.strides), shape, strict=True)):
         if length > 1 and axes and stride == axes[-1][0] * axes[-1][1]:
             axes[-1] = (axes[-1][0], axes[-1][1] * length)
         elif length > 1:
             axes.append((stride, length))
-    return Entries(*extent(memory, shape), memory.itemsize, tuple(axes))
+    return Elements(*extent(memory, shape), memory.itemsize, tuple(axes))
 
 
 class _Shown:
     """Memory that NumPy is asked about, and never looks into."""
 
-    def __init__(self, found: Entries) -> None:
+    def __init__(self, found: Elements) -> None:
         self.__array_interface__ = {
             "version": 3,
             "data": (found.low, True),
@@ -107,7 +107,7 @@ class _Shown:
         }
 
 
-def overlap(one: Entries, other: Entries) -> bool:
+def overlap(one: Elements, other: Elements) -> bool:
     """Tell whether two arrays have a byte in common."""
     try:
         return np.shares_memory(

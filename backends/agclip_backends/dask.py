@@ -20,5 +20,5 @@ backend = Backend(
     refuse=_refuse,
     unwritable=lambda _: "is lazy (a graph, not memory)",
     device=lambda _: None,
-    wide=lambda _, __: xp.float64,
+    acc_dtype=lambda _, __: xp.float64,
 )

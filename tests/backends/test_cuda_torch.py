@@ -246,7 +246,7 @@ class TestConformance(suites.Thinned):
             refuse=own.refuse,
             unwritable=own.unwritable,
             device=own.device,
-            wide=own.wide,
+            acc_dtype=own.acc_dtype,
         )
         assert made.access(torch.ones(2)) == "sync"
         agclip.register_backend(made)

@@ -57,7 +57,7 @@ def backend(adapter):
         scale=adapter.backend.scale,
         scale_=adapter.backend.scale_,
         keeps_bits=adapter.backend.keeps_bits,
-        wide=own.wide,
+        acc_dtype=own.acc_dtype,
         unwritable=own.unwritable,
         refuse=own.refuse,
         restore=own.restore,

@@ -138,7 +138,7 @@ def test_read_only_arrays_are_clipped_to_new_ones(accelerate, clips):
 
 UNWRITABLE = {
     "is read-only": frozen,
-    "holds several entries in the same memory": lambda: np.lib.stride_tricks.as_strided(
+    "holds several elements in the same memory": lambda: np.lib.stride_tricks.as_strided(
         plain(), (4, 3), (4, 4)
     ),
     "is an immutable scalar": lambda: np.float32(3.0),

@@ -76,11 +76,11 @@ def test_a_batch_answers_what_its_leaves_do(surveyed, positions, question):
     assert ask(some) == ask(list(some))
 
 
-@pytest.mark.parametrize("wide", ["float32", "float64"])
+@pytest.mark.parametrize("acc_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("positions", POSITIONS[:-1], ids=str)
-def test_a_batch_is_as_narrow_as_its_leaves(surveyed, positions, wide):
+def test_a_batch_is_as_narrow_as_its_leaves(surveyed, positions, acc_dtype):
     some = batch.chosen(surveyed, positions)
-    assert batch.narrow(some, wide) == batch.narrow(list(some), wide)
+    assert batch.narrow(some, acc_dtype) == batch.narrow(list(some), acc_dtype)
 
 
 def test_leaves_that_nobody_surveyed_are_chosen_as_they_are():

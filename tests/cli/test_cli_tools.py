@@ -1,4 +1,4 @@
-"""`agclip backends`, `check`, `config` and `bench`, and the program around the commands."""
+"""`agclip backends`, `config` and `bench`, and the program around the commands."""
 
 import json
 import subprocess
@@ -11,9 +11,6 @@ import pytest
 import agclip
 from agclip.cli import main
 from agclip.cli.bench import bench
-from agclip.cli.check import trials
-from agclip.testing import _surroundings
-from agclip_backends._host.loader import loader
 
 
 @pytest.fixture(params=["backends", "check", "config"])
@@ -45,116 +42,10 @@ def test_backends_as_a_table(capsys):
     assert ["numpy", row.version, row.source, "yes"] in [line.split() for line in lines]
 
 
-@pytest.fixture
-def unusable(monkeypatch):
-    row = agclip.BackendInfo(
-        name="cupy", version="14", usable=False, reason="no device", source="agclip"
-    )
-    monkeypatch.setattr(agclip, "backends", lambda: [row])
-
-
 @pytest.mark.usefixtures("unusable")
 def test_backends_that_cannot_be_used_say_why(capsys):
     assert main(["backends"]) == 0
     assert "no: no device" in capsys.readouterr().out
-
-
-# --- check -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["numpy", "torch", "jax", "dask"])
-def backend(request, need_backend):
-    need_backend(request.param)
-    return request.param
-
-
-def test_every_clip_is_right(backend, capsys):
-    status, document = found(capsys, "check", "--backend", backend)
-    (row,) = document["backends"]
-    assert (status, row["name"], row["failures"]) == (0, backend, {})
-    assert row["clips"] >= 10
-    assert document["versions"]["agclip"] == agclip.__version__
-
-
-def test_check_as_tables(capsys):
-    assert main(["check", "--backend", "numpy"]) == 0
-    out = capsys.readouterr().out
-    assert "agclip" in out
-    assert "14 of 14 clips right" in out
-
-
-def test_check_lists_what_results_may_depend_on(capsys):
-    with agclip.config_context(accelerate="off", threads=2):
-        status, document = found(capsys, "check", "--backend", "numpy")
-        assert main(["check", "--backend", "numpy"]) == 0
-    assert status == 0
-    assert {"numba", "optree"} <= set(document["versions"])
-    assert document["kernels"] == "array calls (config_context says so)"
-    assert document["settings"]["threads"] == "2 (config_context)"
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["kernels", "array", "calls", "(config_context", "says", "so)"] in lines
-    assert ["setting", "threads", "2", "(config_context)"] in lines
-
-
-KERNELS = {
-    "compiled by Numba, once that is worth it": ("auto", True, None, False),
-    "compiled by Numba": ("auto", True, object(), False),
-    "array calls (Numba cannot compile here)": ("auto", True, None, True),
-    "array calls (Numba is not installed)": ("auto", False, None, False),
-    "array calls (config_context says so)": ("off", True, None, False),
-}
-
-
-@pytest.mark.parametrize("text", KERNELS)
-def test_kernels_are_told(text, monkeypatch):
-    accelerate, installed, module, hopeless = KERNELS[text]
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: installed or None)
-    monkeypatch.setattr(loader, "module", module)
-    monkeypatch.setattr(loader, "hopeless", hopeless)
-    with agclip.config_context(accelerate=accelerate) as settings:
-        assert _surroundings.kernels(settings) == text
-
-
-def test_wrong_clip_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(agclip, "clip_per_example", lambda grads, _: (grads[0], 0))
-    assert main(["check", "--backend", "numpy"]) == 1
-    captured = capsys.readouterr()
-    assert "numpy: clip_per_example: off by " in captured.out
-    assert captured.err == (
-        "agclip check: error: wrong clips: 1, with numpy. Please report that, with what is above.\n"
-    )
-
-
-def test_clip_that_breaks_is_told(monkeypatch):
-    def broken(*_, **__):
-        msg = "out of memory"
-        raise MemoryError(msg)
-
-    monkeypatch.setattr(agclip, "clip_per_example", broken)
-    trial = next(trial for trial in trials.trials("numpy") if trial.failure)
-    assert trial == ("clip_per_example", "MemoryError: out of memory")
-
-
-def test_nan_in_a_result_is_no_rounding():
-    assert trials._difference([[float("nan"), 1.0]], [[0.5, 1.0]]).startswith("off by nan")
-
-
-@pytest.mark.usefixtures("unusable")
-def test_check_of_everything_passes_over_what_cannot_be_used(capsys):
-    assert main(["check"]) == 0
-    assert "not usable: no device" in capsys.readouterr().out
-
-
-def test_check_of_a_backend_that_cannot_be_used_fails(monkeypatch, capsys):
-    def get_backend(name):
-        msg = f"the backend {name!r} must be usable here; got: no device"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(agclip, "get_backend", get_backend)
-    assert main(["check", "--backend", "cupy"]) == 1
-    assert capsys.readouterr().err == (
-        "agclip check: error: the backend 'cupy' must be usable here; got: no device\n"
-    )
 
 
 # --- config ------------------------------------------------------------------------------------

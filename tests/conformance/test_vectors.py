@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 import agclip
-from agclip.testing._formats import FORMATS, error, ulp
+from agclip.testing.harness.formats import FORMATS, error, ulp
 from oracle import functions as reference
 from vectors import reproducible as vectors_reproducible
 from vectors import write as vectors

@@ -9,6 +9,7 @@ import pytest
 import agclip
 from agclip import config
 from agclip._clipping import arguments
+from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 
 
@@ -21,7 +22,7 @@ def resolve(bound=1.0, order=2.0, dtype="float32", **options):
 
 
 def test_without_a_setting_the_options_are_the_defaults():
-    assert resolve() == ("propagate", False, False)
+    assert resolve() == Plan()
 
 
 @pytest.mark.parametrize("key", ["strict", "reproducible"])

@@ -1,6 +1,7 @@
 """Norms of any order in float64, at the limit that is promised: 3 units, 3/ord below order 1."""
 
 import decimal
+import functools
 import math
 from decimal import Decimal
 
@@ -37,8 +38,13 @@ WAYS = (
 
 def exact(mix, order):
     """Return the norm of values, each as often as it occurs."""
+    return _exact(tuple(mix.items()), order)
+
+
+@functools.cache
+def _exact(mix, order):
     p, c = Decimal(order), EXACTLY
-    powers = [c.multiply(n, c.exp(c.multiply(p, c.ln(Decimal(v))))) for v, n in mix.items()]
+    powers = [c.multiply(n, c.exp(c.multiply(p, c.ln(Decimal(v))))) for v, n in mix]
     total = Decimal(0)
     for power in powers:
         total = c.add(total, power)

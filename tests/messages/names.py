@@ -25,12 +25,12 @@ from agclip.cli import main
 from agclip.cli.files.readers import _pt, open_file, transfer  # noqa: F401
 from agclip.cli.files.readers._format import dtype_of  # noqa: F401
 from agclip.config import _now  # noqa: F401
-from agclip.testing import (
-    Library,  # noqa: F401
-    _vectors,
+from agclip.testing import Library  # noqa: F401
+from agclip.testing.checks import (
+    errors,  # noqa: F401
+    vectors,
 )
-from agclip.testing import _check as check  # noqa: F401
-from agclip.testing.checks import errors  # noqa: F401
+from agclip.testing.harness import check  # noqa: F401
 from agclip_backends._cuda import (
     driver,  # noqa: F401
 )
@@ -381,7 +381,7 @@ def twice():
 def flushing(library):
     """Prepare a vector of subnormal numbers for a library that flushes them."""
     library._flushing["float64"] = True
-    for vector in _vectors.vectors():
+    for vector in vectors.vectors():
         if "smallest" in vector.name:
             vector.prepare(library, agclip.clip_by_norm)
 

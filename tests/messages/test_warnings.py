@@ -89,7 +89,7 @@ def test_the_reason_why_a_library_cannot_be_used(probe, monkeypatch):
     assert adapter.backend.usable.__wrapped__() == probe.text
 
 
-OVERLAPS = "holds several entries in the same memory"
+OVERLAPS = "holds several elements in the same memory"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,14 @@
 """The short way of a decision on floats gives what the general one gives, to the bit."""
 
 import math
-import types
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agclip._backends import host_scalars
 from agclip._backends.dtypes import kind_named
-from agclip._numerics.coefficient import DecisionOptions, decide, strict_shrink
+from agclip._numerics.coefficient import DecisionOptions, decide, decide_floats, strict_shrink
 from agclip._numerics.ranges import Norm
-
-GENERAL = types.SimpleNamespace(**vars(host_scalars))
-"""The same arithmetic under another name, for which there is no short way."""
 
 ROOTS = st.one_of(
     st.floats(0.0, allow_infinity=True),
@@ -30,8 +26,8 @@ def same(one, other):
 def test_the_short_way_gives_the_same_decision(root, bound, shrink, policy):
     norm = Norm(root, 1.0, root < math.inf)
     options = DecisionOptions("float64", narrow=True, shrink=shrink, policy=policy)
-    short = decide(host_scalars, norm, bound, None, options)
-    general = decide(GENERAL, norm, bound, None, options)
+    short = decide_floats(norm, bound, None, options)
+    general = decide(host_scalars, norm, bound, None, options)
     for mine, theirs in zip(short[:2] + short[3:], general[:2] + general[3:], strict=True):
         assert same(mine, theirs)
     for mine, theirs in zip(short.factor, general.factor, strict=True):

@@ -425,7 +425,7 @@ def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, mon
 def displaced(monkeypatch, leaves, shift):
     """Let the plain sum be off by a multiple of what the error bound allows."""
 
-    def norms(backend, here, groups, wide):
+    def norms(backend, here, groups, sums):
         error = rounding.relative_error(backend, here)
         root = exact_norm([x.item() for x in floats(leaves)], False, 2).root
         return [Norm(root * (1 + shift * error), 1.0, True, error) for _ in groups]
@@ -471,7 +471,9 @@ def layout(request):
 def test_a_plain_norm_is_within_its_bound(eager, layout):
     backend = agclip.get_backend(eager)
     x = arrays.library(eager).convert(layout)
-    (norm,) = norms_.group_norms(backend, host_scalars, [x], [[0]], 2, reproducible=False)
+    (norm,) = norms_.group_norms(
+        backend, host_scalars, [x], [[0]], 2, np.float64, reproducible=False
+    )
     exact = _exact.exact_norm(backend, host_scalars, [x], None, 2)
     assert norm.error > 0
     assert abs(norm.root / exact.root - 1) <= norm.error

@@ -10,6 +10,7 @@ import pytest
 import agclip
 import arrays
 from oracle import rules as reference_rules
+from thinned import thinned, with_libraries
 
 # array_api_strict and Dask compute with NumPy, which warns of what the rules look for.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -42,6 +43,8 @@ RULES = {
         {"initial": 0.5, "quantile": 0.75, "rate": 0.25},
     ),
 }
+OFTEN = ("autoclip-warm", "zclip")
+"""The rules with which `make test` has JAX compile a program for each kind of bad norm."""
 
 
 @pytest.fixture(params=arrays.LIBRARIES)
@@ -90,6 +93,7 @@ def test_a_run_that_moves_goes_on_as_one_that_stays(lib, case):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@with_libraries("case", RULES, OFTEN)
 def test_a_norm_that_is_not_finite_enters_no_statistic(lib, case, bad):
     rule, _, _ = case
     clipper = agclip.Clipper(rule)
@@ -257,7 +261,12 @@ COMPILED = [
 ]
 
 
-@pytest.fixture(params=COMPILED, ids=lambda rule: type(rule).__name__)
+def is_quick(rule):
+    """Tell whether `make test` compiles a rule: one of global norms, and one of leaves."""
+    return isinstance(rule, (agclip.AutoClip, agclip.ZClip, agclip.SpikeClip))
+
+
+@pytest.fixture(params=thinned(COMPILED, is_quick, ids=lambda rule: type(rule).__name__))
 def rule(request):
     return request.param
 

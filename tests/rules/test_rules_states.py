@@ -7,6 +7,7 @@ import pytest
 
 import agclip
 import arrays
+from thinned import with_libraries
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -24,6 +25,8 @@ OF_LEAVES = {
     "adagc": agclip.AdaGC(relative=1.5, absolute=100.0, decay=0.5, warmup=2),
     "spike": agclip.SpikeClip(2.0, 0.5, 2),
 }
+COMPILED = ("zclip", "spike", "per group")
+"""The rules whose steps `make test` has JAX compile."""
 
 
 @pytest.fixture(params=arrays.LIBRARIES)
@@ -61,6 +64,7 @@ def test_no_state_is_made_of_a_tree_without_arrays(rule, grads):
     assert state == ()
 
 
+@with_libraries("rule", RULES, COMPILED)
 def test_the_first_step_may_be_one_without_gradients(lib, rule):
     late, wanted = agclip.Clipper(rule), agclip.Clipper(rule)
     with pytest.warns(UserWarning, match="holds no array"):
@@ -72,6 +76,7 @@ def test_the_first_step_may_be_one_without_gradients(lib, rule):
     assert late.state_dict()["state"] == wanted.state_dict()["state"]
 
 
+@with_libraries("rule", RULES, COMPILED)
 def test_a_state_that_is_not_made_yet_is_made_in_the_step(lib, rule):
     made = rule.update(tree(lib, 1.0), ())
     wanted = rule.update(tree(lib, 1.0), rule.init(tree(lib, 1.0)))

@@ -7,6 +7,7 @@ import pytest
 
 import agclip
 import arrays
+from thinned import with_libraries
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -21,6 +22,11 @@ RULES = {
     "spike": agclip.SpikeClip(warmup=3),
 }
 ZEROS = {"one": 1, "a warm-up": 3, "many": 12}
+
+
+@pytest.fixture(params=arrays.LIBRARIES)
+def lib(request):
+    return arrays.library(request.param)
 
 
 @pytest.fixture(params=RULES, ids=lambda name: name.replace(", ", "-"))
@@ -38,9 +44,8 @@ def needs_values(lib, rule):
         pytest.skip("a history without a window needs values that can be read")
 
 
-@pytest.mark.parametrize("name", arrays.LIBRARIES)
-def test_gradients_after_zeros_are_not_zero(name, rule):
-    lib = arrays.library(name)
+@with_libraries("rule", RULES, ("zclip", "autoclip", "spike"))
+def test_gradients_after_zeros_are_not_zero(lib, rule):
     needs_values(lib, rule)
     clipper = agclip.Clipper(rule)
     for _ in range(3):

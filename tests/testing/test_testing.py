@@ -13,10 +13,11 @@ import pytest
 
 import agclip
 from agclip import testing
-from agclip.testing import _report, _sampling
+from agclip.testing import _report
 from agclip.testing.__main__ import main
-from agclip.testing._check import Check
 from agclip.testing._report import Outcome, Report
+from agclip.testing.checks import sampling
+from agclip.testing.harness.check import Check
 
 REPORT = Report(
     "mylib",
@@ -128,7 +129,7 @@ def test_what_is_right_but_warned_of_passes_if_that_is_asked_for(
     """A library that warns of what it computes rightly, as NumPy does of overflow."""
     overflow = Check("overflow", "It is inf.", lambda _: np.float32(3e38) * np.float32(10))
     monkeypatch.setattr(_report, "fixed_checks", lambda: (overflow,))
-    monkeypatch.setattr(_sampling, "checks", list)
+    monkeypatch.setattr(sampling, "checks", list)
     assert main(["numpy", *option]) == status
     *_, last = capsys.readouterr().out.splitlines()
     warned = "0 passed, 0 failed, 0 skipped, 1 right, but warned"
@@ -189,7 +190,7 @@ SUBCLASS = """
 def test_a_subclass_runs_the_suite(tmp_path):
     tmp_path.joinpath("test_mylib.py").write_text(textwrap.dedent(SUBCLASS))
     done = _python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), cwd=tmp_path)
-    properties = len(_sampling.PROPERTIES)
+    properties = len(sampling.PROPERTIES)
     last = done.stdout.splitlines()[-1]
     assert last.startswith(f"{properties + 1} failed, {properties + 3} passed"), done.stdout
     assert "got one that is cursed at" in done.stdout
@@ -214,7 +215,7 @@ def test_a_backend_that_is_mistyped_is_one_error(tmp_path):
 WARNS = """
     import numpy
     from agclip.testing import BackendConformance
-    from agclip.testing._check import Check
+    from agclip.testing.harness.check import Check
 
 
     class TestWarns(BackendConformance):

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from agclip.testing import Library, check_backend
-from agclip.testing._check import Check, ConformanceError, NotApplicableError, expect, expect_same
-from agclip.testing._codec import compare
+from agclip.testing.harness.check import (
+    Check,
+    ConformanceError,
+    NotApplicableError,
+    expect,
+    expect_same,
+)
+from agclip.testing.harness.codec import compare
 
 
 def test_an_expectation_that_holds_says_nothing():

@@ -7,13 +7,15 @@ import pytest
 
 import agclip
 from agclip._backends import registry
-from agclip.testing import Library, _sampling, check_backend
-from agclip.testing._check import ConformanceError
-from agclip.testing._report import fixed_checks
+from agclip.testing import Library, check_backend
+from agclip.testing._quick import quick_checks
+from agclip.testing._report import fixed_checks, report_on
+from agclip.testing.checks import sampling
+from agclip.testing.harness.check import ConformanceError
 
 NUMPY = agclip.get_backend("numpy")
 
-CHECKS = {check.name: check for check in (*fixed_checks(), *_sampling.checks())}
+CHECKS = {check.name: check for check in (*fixed_checks(), *sampling.checks())}
 
 
 @pytest.fixture
@@ -26,28 +28,28 @@ def register():
     registry.BY_TYPE.clear()
 
 
-def norm_off(xp, leaves, wide, scale):
-    return [s * (1 + 2e-3) for s in NUMPY.sum_squares(xp, leaves, wide, scale)]
+def norm_off(xp, leaves, acc_dtype, scale):
+    return [s * (1 + 2e-3) for s in NUMPY.sum_squares(xp, leaves, acc_dtype, scale)]
 
 
-def norm_that_overflows(xp, leaves, wide, scale):
+def norm_that_overflows(xp, leaves, acc_dtype, scale):
     return [float(np.sum(np.square(leaf, dtype=leaf.real.dtype))) for leaf in leaves]
 
 
-def norm_that_writes(xp, leaves, wide, scale):
-    sums = NUMPY.sum_squares(xp, leaves, wide, scale)
+def norm_that_writes(xp, leaves, acc_dtype, scale):
+    sums = NUMPY.sum_squares(xp, leaves, acc_dtype, scale)
     for leaf in leaves:
         np.multiply(leaf, 2, out=leaf)
     return sums
 
 
-def norm_that_forgets_a_leaf(xp, leaves, wide, scale):
-    sums = NUMPY.sum_squares(xp, leaves, wide, scale)
+def norm_that_forgets_a_leaf(xp, leaves, acc_dtype, scale):
+    sums = NUMPY.sum_squares(xp, leaves, acc_dtype, scale)
     return [*sums[:1], *(0.0 for _ in sums[1:])]
 
 
-def norm_that_drops_nan(xp, leaves, wide, scale):
-    return [float(np.nansum(np.abs(leaf).astype(wide) ** 2 * scale**2)) for leaf in leaves]
+def norm_that_drops_nan(xp, leaves, acc_dtype, scale):
+    return [float(np.nansum(np.abs(leaf).astype(acc_dtype) ** 2 * scale**2)) for leaf in leaves]
 
 
 def scale_that_widens(xp, leaves, factor):
@@ -174,6 +176,11 @@ def test_what_is_wrong_is_caught_and_named(wrong):
     library, check, message = wrong
     with pytest.raises(ConformanceError, match=message):
         check.run(library)
+
+
+def test_the_few_checks_of_the_command_line_catch_it_too(wrong):
+    library, _, _ = wrong
+    assert not report_on(library, quick_checks()).ok
 
 
 def test_a_call_that_warns_is_found_out(register):

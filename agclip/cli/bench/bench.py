@@ -7,12 +7,12 @@ from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
 import agclip
-from agclip.cli._arguments import add_backend, backend_of, positive
-from agclip.cli._command import Command
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
 from agclip.cli.bench.peers import PEERED, contest
 from agclip.cli.bench.timing import Ratio, compare
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import add_backend, backend_of, positive
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 
 WORKLOADS = {
     "1 array of 4,000,000": ((4_000_000,),),
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of `agclip bench`."""
-    add_backend(parser)
+    add_backend(parser, "every one that has a peer")
     parser.add_argument(
         "--seconds",
         type=positive,
@@ -44,14 +44,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Time agclip and its peers in turns, and print the ratios.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The backend cannot be used.
-    """
+    """Time agclip and its peers in turns, and print the ratios."""
     names = [backend_of(args, args.backend).name] if args.backend else _names()
     rows = [_row(name, workload, args.seconds) for name in names for workload in WORKLOADS]
     if args.json:

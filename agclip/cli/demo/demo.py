@@ -10,16 +10,18 @@ from collections.abc import Callable
 
 import agclip
 from agclip._typing import Array
-from agclip.cli._arguments import add_backend, backend_of, count, png, positive
-from agclip.cli._clipper import add_config, clipper_of
-from agclip.cli._command import Command
-from agclip.cli._output import require_writable
-from agclip.cli._progress import Report, progress
-from agclip.cli.demo.picture import require_matplotlib, save_picture
-from agclip.cli.demo.report import Result, label, print_result, to_json
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import add_backend, backend_of, count, positive
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import require_writable
+from agclip.cli.command.pictures import picture, require_matplotlib
+from agclip.cli.command.progress import Report, progress
+from agclip.cli.demo.picture import save_picture
+from agclip.cli.demo.report import Result, document_of, label, print_result
 from agclip.cli.demo.rnn import Params
 from agclip.cli.demo.text import python_help
 from agclip.cli.demo.train import Clip, train
+from agclip.cli.files.clipper import add_config, clipper_of
 
 CLIP_NORM = 0.5
 
@@ -40,7 +42,7 @@ def configure(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=png,
+        type=picture(".png"),
         default="agclip-demo.png",
         metavar="PNG",
         help="where to write the picture (%(default)s)",
@@ -49,15 +51,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Train twice, then print the numbers and write the picture.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The backend, matplotlib, the text or the picture's place cannot be used. All
-            of them are tried before the training starts.
-    """
+    """Train twice, then print the numbers and write the picture; all it needs is tried before."""
     # The arrays are too small to be worth sharing, and threads that wait for each other on a busy
     # machine take many times as long. It must be said before the backend loads its library.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,7 +62,7 @@ def run(args: Namespace) -> None:
     result = _train_both(backend, clipper, args)
     # The numbers come first: a full disk shall not cost the user the training.
     if args.json:
-        print(to_json(result))
+        print_json(document_of(result))
     else:
         print_result(result)
     save_picture(result)

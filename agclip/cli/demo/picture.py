@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agclip.cli._command import CommandError
-from agclip.cli._output import replacing
+from agclip.cli.command.output import replacing
 from agclip.cli.demo.report import Result, label
 from agclip.cli.demo.train import LEARNING_RATE, Run
 
@@ -21,29 +19,6 @@ UNCLIPPED = "#D55E00"
 CLIPPED = "#0072B2"
 AFTER = "#56B4E9"
 REFERENCE = "#4D4D4D"
-
-
-def require_matplotlib() -> None:
-    """Check that matplotlib can be imported.
-
-    Raises:
-        CommandError: It cannot.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        msg = 'matplotlib is needed for the picture. Install it: pip install "agclip[plot]"'
-        raise CommandError(msg) from error
-    # What it says of its cache of fonts is not about the picture.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-
-
-def plain_text(text: str) -> str:
-    """Return a text with a question mark for each character that the font lacks."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    glyphs = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(letter if ord(letter) in glyphs else "?" for letter in text)
 
 
 def save_picture(result: Result) -> None:

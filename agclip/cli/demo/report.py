@@ -8,23 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from agclip.cli._json import to_json as _to_json
-from agclip.cli._tables import print_table
+from agclip.cli.command.tables import print_table
 from agclip.cli.demo.text import Corpus
 from agclip.cli.demo.train import BATCH, EXPLOSION, HIDDEN, LEARNING_RATE, WINDOW, Run
-
-MEASURES = (
-    "steps",
-    "loss, first",
-    "loss, largest",
-    "loss, final",
-    "norm before clipping, median",
-    "norm before clipping, largest",
-    "norm after clipping, median",
-    "norm after clipping, largest",
-    "clipped steps",
-    "exploded",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +48,9 @@ def label(clip_norm: float | None) -> str:
 def print_result(result: Result) -> None:
     """Print the table and what it means to standard output."""
     runs = (result.unclipped, result.clipped)
+    one, other = map(_measures, runs)
     header = ["", *(label(run.clip_norm) for run in runs)]
-    rows = [list(row) for row in zip(*(_column(run) for run in runs), strict=True)]
-    table = [[name, *cells] for name, cells in zip(MEASURES, rows, strict=True)]
-    print_table(header, table)
+    print_table(header, [(name, cell, other[name]) for name, cell in one.items()])
     for line in sentences(result):
         print(line)
 
@@ -84,9 +69,9 @@ def sentences(result: Result) -> list[str]:
     ]
 
 
-def to_json(result: Result) -> str:
-    """Write the result as JSON; a number that is not finite becomes null."""
-    document = {
+def document_of(result: Result) -> dict[str, object]:
+    """Describe the result in the types of JSON."""
+    return {
         "backend": result.backend,
         "seed": result.seed,
         "seconds": round(result.seconds, 3),
@@ -102,7 +87,6 @@ def to_json(result: Result) -> str:
         "unclipped": _run_document(result.unclipped),
         "clipped": _run_document(result.clipped),
     }
-    return _to_json(document)
 
 
 def _run_document(run: Run) -> dict[str, object]:
@@ -139,20 +123,20 @@ def _verdict(run: Run, entropy: float) -> str:
     )
 
 
-def _column(run: Run) -> list[str]:
-    """Write the measures of one run."""
-    return [
-        str(run.steps),
-        f"{run.losses[0]:.2f}",
-        f"{max(run.losses):.2f}",
-        f"{run.final_loss:.2f}",
-        f"{_median(run.norms_before):.3g}",
-        f"{max(run.norms_before):.3g}",
-        f"{_median(run.norms_after):.3g}",
-        f"{max(run.norms_after):.3g}",
-        f"{run.clipped_steps} of {run.steps}",
-        "never" if run.exploded_at is None else f"step {run.exploded_at}",
-    ]
+def _measures(run: Run) -> dict[str, str]:
+    """Write the measures of one run, by what they are called."""
+    return {
+        "steps": str(run.steps),
+        "loss, first": f"{run.losses[0]:.2f}",
+        "loss, largest": f"{max(run.losses):.2f}",
+        "loss, final": f"{run.final_loss:.2f}",
+        "norm before clipping, median": f"{_median(run.norms_before):.3g}",
+        "norm before clipping, largest": f"{max(run.norms_before):.3g}",
+        "norm after clipping, median": f"{_median(run.norms_after):.3g}",
+        "norm after clipping, largest": f"{max(run.norms_after):.3g}",
+        "clipped steps": f"{run.clipped_steps} of {run.steps}",
+        "exploded": "never" if run.exploded_at is None else f"step {run.exploded_at}",
+    }
 
 
 def _median(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
-from agclip.cli._command import CommandError
+from agclip.cli.command import CommandError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from agclip.cli._arguments import (
+from agclip.cli.command import USAGE, Command, CommandError
+from agclip.cli.command.arguments import (
     add_backend,
     backend_of,
     bound,
@@ -20,11 +21,9 @@ from agclip.cli._arguments import (
     order,
     positive,
 )
-from agclip.cli._clipper import add_config, clipper_of, compares, learners_in
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._output import require_writable
-from agclip.cli._progress import progress
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import require_new, require_writable
+from agclip.cli.command.progress import progress
 from agclip.cli.files.clip_file import (
     Job,
     Outcome,
@@ -34,6 +33,7 @@ from agclip.cli.files.clip_file import (
     require_finite,
     write_clipped,
 )
+from agclip.cli.files.clipper import add_config, clipper_of, compares, learners_in
 from agclip.cli.files.measure import OVERFLOWN
 from agclip.cli.files.named import opened, passed_over
 from agclip.cli.files.readers import suffix_of
@@ -76,15 +76,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Measure the file, clip it and write the result.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: An argument is wrong, or the file cannot be read, clipped or written. Nothing
-            is then written.
-    """
+    """Measure the file, clip it and write the result: all of it, or nothing."""
     excluded = ("rule", "nonfinite", *(name for name in OPTIONS if name != "params"))
     clipper = clipper_of(args, *excluded)
     rule = check_options(args) if clipper is None else None
@@ -122,16 +114,7 @@ def _check_output(args: Namespace) -> None:
     if not path.name.lower().endswith(suffix.lower()):
         msg = f"`--output` must end in {suffix}, as IN does; got {str(path)!r}. Formats are kept."
         raise CommandError(msg, USAGE)
-    if not args.force and _is_there(path):
-        msg = f"`--output` must be a new file; got {str(path)!r}. Name another, or add --force."
-        raise CommandError(msg, USAGE)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists() or path.is_symlink()
-    except OSError:
-        return False  # `require_writable` says what is wrong with such a name
+    require_new(path, force=args.force)
 
 
 def _print(args: Namespace, backend: str, outcome: Outcome, learners: Sequence[str]) -> None:

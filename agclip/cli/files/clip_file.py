@@ -12,9 +12,9 @@ from typing import Any
 
 import agclip
 from agclip._typing import Array
-from agclip.cli._command import CommandError
-from agclip.cli._output import replacing
-from agclip.cli._progress import Report
+from agclip.cli.command import CommandError
+from agclip.cli.command.output import replacing
+from agclip.cli.command.progress import Report
 from agclip.cli.files.measure import Measured, combined, is_measured, measure
 from agclip.cli.files.named import ArrayFile
 from agclip.cli.files.readers import Leaf

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agclip.cli._command import FAILED, USAGE, CommandError
-from agclip.cli._output import why
+from agclip.cli.command import FAILED, USAGE, CommandError
+from agclip.cli.command.output import why
 from agclip.cli.files.measure import is_measured
 from agclip.cli.files.readers import (
     SUFFIXES,

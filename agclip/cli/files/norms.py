@@ -7,10 +7,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from agclip.cli._arguments import listed, order
-from agclip.cli._command import Command
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import listed, order
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 from agclip.cli.files.measure import OVERFLOWN, Measured, combined, is_measured, measure
 from agclip.cli.files.named import opened, passed_over
 from agclip.cli.files.readers import Leaf
@@ -27,14 +27,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Measure one array after the other.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The file cannot be read.
-    """
+    """Measure one array after the other."""
     with opened(args.file, "FILE") as source:
         leaves = source.leaves
         parts = [

@@ -12,8 +12,8 @@ from typing import Any
 
 import agclip
 from agclip._typing import Array
-from agclip.cli._arguments import one_of
-from agclip.cli._command import USAGE, CommandError
+from agclip.cli.command import USAGE, CommandError
+from agclip.cli.command.arguments import one_of
 
 MEMORY = ("adagc", "autoclip", "quantile", "spike", "zclip")
 """Rules that learn from the steps before: a file is a single one."""

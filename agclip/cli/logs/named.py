@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
-from agclip.cli._command import USAGE, CommandError
-from agclip.cli._output import why
+from agclip.cli.command import USAGE, CommandError
+from agclip.cli.command.arguments import counted
+from agclip.cli.command.output import why
 from agclip.cli.logs.readers import FORMATS, History, LogError, listed, read_log
 from agclip.cli.logs.thresholds import clipped_before
 
@@ -59,8 +60,7 @@ def describe(history: History) -> list[str]:
     """Say what was read, and what was left out."""
     norms = history.norms
     extent = f"from {min(norms):.4g} to {max(norms):.4g}, median {median(norms):.4g}"
-    words = "norms" if len(norms) > 1 else "norm"
-    lines = [f"{len(norms)} {words} in {listed([history.column])}: {extent}."]
+    lines = [f"{counted(len(norms), 'norm', 'norms')} in {listed([history.column])}: {extent}."]
     counter = (
         f"the steps are {listed([history.counter])}"
         if history.counter

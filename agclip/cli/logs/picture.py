@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agclip.cli._output import replacing
-from agclip.cli.demo.picture import plain_text
+from agclip.cli.command.arguments import counted
+from agclip.cli.command.output import replacing
+from agclip.cli.command.pictures import plain_text
 from agclip.cli.logs.points import isolated, marks, series, stairs
 from agclip.cli.logs.readers import History
 from agclip.cli.logs.thresholds import Threshold
@@ -125,7 +126,7 @@ def _mark_steps(axes: Axes, steps: Sequence[float], marker: str, height: float, 
     """Mark steps that have no place on the axis of the norms, at the edge of the panel."""
     if steps:
         x, y = marks([(step, height) for step in steps])
-        name = f"{what}: {len(steps)} step{'s' * (len(steps) > 1)}"
+        name = f"{what}: {counted(len(steps), 'step', 'steps')}"
         axes.plot(
             x,
             y,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from pathlib import Path
+from argparse import ArgumentParser, Namespace
 
-from agclip.cli._arguments import bound
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._output import require_writable
-from agclip.cli.demo.picture import require_matplotlib
+from agclip.cli.command import Command
+from agclip.cli.command.arguments import bound, counted
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.output import require_new, require_writable
+from agclip.cli.command.pictures import picture, require_matplotlib
 from agclip.cli.logs.named import add_log, describe, document_of, history_of, name_of
 from agclip.cli.logs.picture import save_log_picture
 from agclip.cli.logs.thresholds import START, thresholds
-
-SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -24,7 +21,7 @@ def configure(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=picture,
+        type=picture(".png", ".svg", ".pdf"),
         required=True,
         metavar="FILE",
         help="where to write the picture: .png, .svg or .pdf",
@@ -38,31 +35,10 @@ def configure(parser: ArgumentParser) -> None:
     add("--force", action="store_true", help="replace FILE if it is there")
 
 
-def picture(text: str) -> Path:
-    """Read the path of a picture."""
-    path = Path(text)
-    if path.suffix.lower() not in SUFFIXES:
-        msg = f"must end in .png, .svg or .pdf; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return path
-
-
 def run(args: Namespace) -> None:
-    """Draw the picture.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The log cannot be read, matplotlib is missing, or the picture cannot be
-            written or is there already.
-    """
-    if args.output.exists() and not args.output.is_dir() and not args.force:
-        msg = (
-            f"`--output` must be a new file; got {str(args.output)!r}. Name another, or add "
-            f"--force."
-        )
-        raise CommandError(msg, USAGE)
+    """Draw the picture."""
+    if not args.output.is_dir():  # of which `require_writable` says what is wrong
+        require_new(args.output, force=args.force)
     history = history_of(args)
     require_matplotlib()
     require_writable(args.output, f"FILE{args.output.suffix}")
@@ -71,7 +47,7 @@ def run(args: Namespace) -> None:
     chosen = args.clip_norm
     if chosen is None:
         chosen = next((row.value for row in found if row.rate == START), None)
-    title = f"{name_of(args.log)}: {len(norms)} norm{'s' * (len(norms) > 1)}"
+    title = f"{name_of(args.log)}: {counted(len(norms), 'norm', 'norms')}"
     if history.nonfinite:
         title += f"; {history.nonfinite} not finite"
     save_log_picture(args.output, title, history, found, chosen)

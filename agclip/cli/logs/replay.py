@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Array
-from agclip.cli._progress import progress
+from agclip.cli.command.progress import progress
 from agclip_backends import DEFAULT
 
 RULES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from agclip.cli._command import USAGE, Command, CommandError
-from agclip.cli._json import print_json
-from agclip.cli._tables import print_table
+from agclip.cli.command import USAGE, Command, CommandError
+from agclip.cli.command.documents import print_json
+from agclip.cli.command.tables import print_table
 from agclip.cli.logs.named import add_log, describe, document_of, history_of
 from agclip.cli.logs.readers import History
 from agclip.cli.logs.replay import LEFT_OUT, Replay, replays
@@ -29,14 +29,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Print thresholds, and what the rules with a memory would have done.
-
-    Args:
-        args: The arguments that `configure` adds.
-
-    Raises:
-        CommandError: The log cannot be read, or all its norms are 0.
-    """
+    """Print thresholds, and what the rules with a memory would have done."""
     history = history_of(args)
     found = thresholds(history.norms)
     if not found:

@@ -71,14 +71,8 @@ def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.
 
 def _plan(leaves: Leaves, bound: Any, order: float, *, error: bool) -> Plan:
     """Return what to do with all leaves by one norm: what is not said is as configured."""
-    options = arguments.options(leaves, bound, order, nonfinite="error" if error else None)
-    return Plan(
-        joint=True,
-        order=order,
-        strict=options.strict,
-        nonfinite=options.nonfinite,
-        reproducible=options.reproducible,
-    )
+    plan = arguments.options(leaves, bound, order, "error" if error else None)
+    return plan._replace(joint=True)  # parameters among the leaves are not warned of
 
 
 def _raising(function: Callable[[], _R], order: float) -> _R:

@@ -5,57 +5,47 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers
-from agclip.testing._check import Check, expect, expect_same, over, plain
-from agclip.testing._library import Library
 from agclip.testing.checks.semantics import expect_like
+from agclip.testing.harness.calls import all_numbers
+from agclip.testing.harness.check import Check, expect, expect_same, over, plain
+from agclip.testing.harness.library import Library
 
 
-def by_norm(tree: Tree, bound: Any) -> Tree:
-    """Clip each leaf by its norm."""
-    return agclip.clip_by_norm(tree, bound)
+class Bounded(NamedTuple):
+    """A clip with a bound, and nothing else, beside the tree."""
+
+    name: str
+    clip: Callable[[Tree, Any], Tree]
 
 
-def by_average_norm(tree: Tree, bound: Any) -> Tree:
-    """Clip each leaf by its average norm."""
-    return agclip.clip_by_average_norm(tree, bound)
+BOUNDED = (
+    Bounded("clip_by_norm", agclip.clip_by_norm),
+    Bounded("clip_by_average_norm", agclip.clip_by_average_norm),
+    Bounded("clip_by_rms", agclip.clip_by_rms),
+    Bounded("clip_by_global_norm", lambda t, c: agclip.clip_by_global_norm(t, c)[0]),
+    Bounded(
+        "adaptive_grad_clip", lambda t, c: agclip.adaptive_grad_clip(t, t, c, unit_axes="out_in")
+    ),
+)
 
 
-def by_rms(tree: Tree, bound: Any) -> Tree:
-    """Clip each leaf by its root mean square."""
-    return agclip.clip_by_rms(tree, bound)
-
-
-def by_global_norm(tree: Tree, bound: Any) -> Tree:
-    """Clip all leaves by their norm."""
-    return agclip.clip_by_global_norm(tree, bound)[0]
-
-
-def adaptively(tree: Tree, bound: Any) -> Tree:
-    """Clip every unit by a fraction of its own norm."""
-    return agclip.adaptive_grad_clip(tree, tree, bound, unit_axes="out_in")
-
-
-BOUNDED = (by_norm, by_average_norm, by_rms, by_global_norm, adaptively)
-
-
-def bound_may_be_an_array(library: Library, function: Callable[..., Tree]) -> None:
+def bound_may_be_an_array(library: Library, bounded: Bounded) -> None:
     """A 0-d array as bound gives the same bits as the number it holds."""
     tree = [library.array([3.0, -4.0, 0.1], "float32")]
-    plainly = all_numbers(library, library.call(lambda t: function(t, 0.75), tree))
+    plainly = all_numbers(library, library.call(lambda t: bounded.clip(t, 0.75), tree))
     bound = library.array([0.75], "float32", ())
-    got = all_numbers(library, library.call(function, tree, bound))
+    got = all_numbers(library, library.call(bounded.clip, tree, bound))
     expect_same(got, plainly, "the result with an array as bound")
 
 
-def bound_may_change_in_compiled_code(library: Library, function: Callable[..., Tree]) -> None:
+def bound_may_change_in_compiled_code(library: Library, bounded: Bounded) -> None:
     """A compiled function takes another number as bound in every call, as a schedule gives it."""
     library.require(library.wrap is not None, "is called directly")
-    _expect_changes(library, function)
+    _expect_changes(library, bounded.clip)
 
 
 def value_bound_may_change_in_compiled_code(library: Library) -> None:
@@ -82,7 +72,7 @@ def bad_bounds_in_compiled_code(library: Library, bound: float) -> None:
     """A traced bound that is negative counts as 0, and one that is NaN gives NaN."""
     library.require(library.traced, "reads the values of bounds")
     tree = [library.array([3.0, -4.0], "float32")]
-    clipped = library.call(by_norm, tree, library.array([bound], "float32", ()))
+    clipped = library.call(agclip.clip_by_norm, tree, library.array([bound], "float32", ()))
     got = all_numbers(library, clipped)
     wanted = [math.nan, math.nan] if math.isnan(bound) else [0.0, -0.0]
     expect_same(got, wanted, f"the result with a traced bound of {bound}")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from agclip.testing._calls import CLIPS, Clip, all_numbers, leaves, sample
-from agclip.testing._check import Check, expect, expect_same, over
-from agclip.testing._library import Library
+from agclip.testing.harness.calls import CLIPS, Clip, all_numbers, leaves, sample
+from agclip.testing.harness.check import (
+    Check,
+    error_of,
+    expect,
+    expect_same,
+    over,
+    require_writable,
+)
+from agclip.testing.harness.library import Library
 
 
 def in_place_equals_functional(library: Library, clip: Clip) -> None:
     """In place the leaves take the values that the function returns, bit by bit."""
-    _require_writable(library)
+    require_writable(library)
     wanted = all_numbers(library, library.call(clip.tight, sample(library)))
     tree = sample(library)
     held = leaves(tree)
@@ -27,7 +34,7 @@ def in_place_equals_functional(library: Library, clip: Clip) -> None:
 
 def in_place_within_the_bound(library: Library, clip: Clip) -> None:
     """In place nothing changes within the bound, also of complex numbers."""
-    _require_writable(library)
+    require_writable(library)
     tree = leaves(sample(library))
     if library.has("complex64") and clip.name != "clip_by_value":
         tree.append(library.array([complex(-0.0, -1.0), complex(-2.0, -0.0)], "complex64"))
@@ -39,7 +46,7 @@ def in_place_within_the_bound(library: Library, clip: Clip) -> None:
 
 def in_place_once_for_shared_leaves(library: Library, clip: Clip) -> None:
     """An array that the tree holds twice is counted twice, and scaled once."""
-    _require_writable(library)
+    require_writable(library)
     library.require(library.wrap is None, "passes copies to compiled code")
     values = [3.0, -4.0]
     one = library.array(values, "float32")
@@ -52,7 +59,7 @@ def in_place_once_for_shared_leaves(library: Library, clip: Clip) -> None:
 
 def in_place_through_views(library: Library, clip: Clip) -> None:
     """A view is written, and what it does not show stays."""
-    _require_writable(library)
+    require_writable(library)
     library.require(library.wrap is None, "passes copies to compiled code")
     base = library.array([1.5, 9.0, -2.0, 9.0, 0.25, 9.0], "float32", (3, 2))
     view = base[:, 0]
@@ -68,33 +75,27 @@ def immutable_arrays_are_refused(library: Library, clip: Clip) -> None:
     library.require(not library.writable, "has arrays that can be written")
     tree = sample(library)
     before = all_numbers(library, tree)
-    try:
-        library.call(clip.tight_, tree)
-    except TypeError as error:
-        found = str(error)
-    else:
-        found = "no error"
-    named = "must hold arrays that can be written in place" in found and "['w']" in found
+    found = error_of(lambda: library.call(clip.tight_, tree))
+    said = "must hold arrays that can be written in place" in found
+    named = said and found.startswith("TypeError") and "['w']" in found
     expect(named, f"{clip.name} in place must raise a TypeError that names ['w']; got {found}")
     expect_same(all_numbers(library, tree), before, f"what {clip.name} leaves as it was")
 
 
 def failure_writes_nothing(library: Library, case: _Failure) -> None:
     """In place, a call that fails for its last leaf has not written the first one."""
-    _require_writable(library)
+    require_writable(library)
     library.require(library.wrap is None, "cannot raise from compiled code")
     bad = library.array([1, 2], "int32")
     if case.wrong == "not finite":
         bad = library.array([1.0, math.nan], "float32")
     tree = {"first": library.array([3.0, -4.0], "float32"), "last": [bad]}
     before = all_numbers(library, tree)
-    found = "no error"
-    try:
-        case.clip.refused(tree)
-    except (TypeError, ValueError, FloatingPointError) as error:
-        found = type(error).__name__
-    expect(found != "no error", f"{case.name} must be refused in place; got no error")
-    expect_same(all_numbers(library, tree), before, f"the tree after {found} of {case.name}")
+    found = error_of(lambda: case.clip.refused(tree))
+    kind = found.partition(":")[0]
+    refused = kind in ("TypeError", "ValueError", "FloatingPointError")
+    expect(refused, f"{case.name} must be refused in place; got {found}")
+    expect_same(all_numbers(library, tree), before, f"the tree after {kind} of {case.name}")
 
 
 class _Failure(NamedTuple):
@@ -110,25 +111,18 @@ class _Failure(NamedTuple):
 
 def read_only_leaves_are_found_first(library: Library, clip: Clip) -> None:
     """In place, a leaf that turns out read-only is a TypeError before any other is written."""
-    _require_writable(library)
+    require_writable(library)
     library.require(library.wrap is None, "cannot raise from compiled code")
     first = library.array([3.0, -4.0], "float32")
     spread = library.xp.broadcast_to(library.array([2.0], "float32"), (4,))
     before = all_numbers(library, [first, spread])
     wanted = all_numbers(library, library.call(clip.tight, [first, spread]))
-    found = "no error"
-    try:
-        clip.tight_([first, spread])
-    except Exception as error:  # noqa: BLE001 - what has been written by then is the question
-        wanted, found = before, f"{type(error).__name__}: {error}"
+    found = error_of(lambda: clip.tight_([first, spread]))
     after = all_numbers(library, [first, spread])
-    expect_same(after, wanted, f"the tree after {clip.name} with {found}")
+    due = wanted if found == "no error" else before
+    expect_same(after, due, f"the tree after {clip.name} with {found}")
     expected = found.startswith(("TypeError", "no error"))
     expect(expected, f"{clip.name} in place must raise a TypeError; got {found}")
-
-
-def _require_writable(library: Library) -> None:
-    library.require(library.writable, "has no arrays that can be written")
 
 
 def checks() -> list[Check]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers, leaves
-from agclip.testing._check import expect, expect_same
-from agclip.testing._codec import MARGIN_WITHOUT_FLOAT64
-from agclip.testing._draws import Draw, Source, bound_dtype, draw, exact_bound, float_root
-from agclip.testing._formats import FORMATS, parts, ulp
-from agclip.testing._library import Library
 from agclip.testing.checks.semantics import DTYPES, expect_like
+from agclip.testing.harness.calls import all_numbers, leaves
+from agclip.testing.harness.check import expect, expect_same, require_writable
+from agclip.testing.harness.codec import MARGIN_WITHOUT_FLOAT64
+from agclip.testing.harness.draws import Draw, Source, bound_dtype, draw, exact_bound, float_root
+from agclip.testing.harness.formats import FORMATS, parts, ulp
+from agclip.testing.harness.library import Library
 
 FULL = ("float32", "float64", "complex64", "complex128")
 
@@ -208,7 +208,7 @@ def kind_is_kept(library: Library, source: Source) -> None:
 
 def in_place_gives_the_same_bits(library: Library, source: Source) -> None:
     """In place the leaves take the values that the function returns."""
-    library.require(library.writable, "has no arrays that can be written")
+    require_writable(library)
     drawn = draw(source, library, DTYPES)
     wanted = all_numbers(library, call(library, plain, drawn.on(library), drawn.bound)[0])
     tree = drawn.on(library)

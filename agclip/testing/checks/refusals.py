@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._library import Library
+from agclip.testing.harness.library import Library
 
 
 class Refusal(NamedTuple):
@@ -67,18 +68,15 @@ def _wrong_leaves() -> Iterator[Refusal]:
             message = f"`{argument}` must hold real .*got {dtype} at {there}"
             yield Refusal(f"{name} of {dtype}", TypeError, message, _beside(clip, dtype))
         message = f"`{argument}` must be an array.*got str at {there}"
-        yield Refusal(f"{name} of a string", TypeError, message, _beside_object(clip, "gradient"))
+        yield Refusal(f"{name} of a string", TypeError, message, _beside(clip, None, "gradient"))
         message = rf"one library; got .* at {argument}\['w'\]\[0\] and agclip at {there}"
-        foreign = _beside_object(clip, _Foreign())
+        foreign = _beside(clip, None, _Foreign())
         yield Refusal(f"{name} of two libraries", TypeError, message, foreign)
 
 
-def _beside(clip: Callable[[Tree], Any], dtype: str) -> Call:
-    return lambda x, library: clip({"w": [x, library.array([1], dtype)]})
-
-
-def _beside_object(clip: Callable[[Tree], Any], other: object) -> Call:
-    return lambda x, _: clip({"w": [x, other]})
+def _beside(clip: Callable[[Tree], Any], dtype: str | None, other: object = None) -> Call:
+    """Return a call of a leaf beside one of a dtype, or beside what is no leaf."""
+    return lambda x, library: clip({"w": [x, library.array([1], dtype) if dtype else other]})
 
 
 _BOUNDED: dict[str, Callable[[Any, Any], Any]] = {
@@ -104,15 +102,12 @@ def _wrong_bounds() -> Iterator[Refusal]:
         for shown, bound, error, message in _WRONG_BOUNDS:
             yield Refusal(f"{name} by {shown}", error, message, _by(clip, bound))
         message = r"must be a scalar; got an array of shape \(2,\)"
-        yield Refusal(f"{name} by a vector", ValueError, message, _by_itself(clip))
+        yield Refusal(f"{name} by a vector", ValueError, message, _by(clip))
 
 
-def _by(clip: Callable[[Any, Any], Any], bound: Any) -> Call:
-    return lambda x, _: clip(x, bound)
-
-
-def _by_itself(clip: Callable[[Any, Any], Any]) -> Call:
-    return lambda x, _: clip(x, x)
+def _by(clip: Callable[[Any, Any], Any], *bound: Any) -> Call:
+    """Return a call of a leaf by a bound, or by itself if there is none."""
+    return lambda x, _: clip(x, *(bound or (x,)))
 
 
 def _not_finite() -> Iterator[Refusal]:
@@ -120,11 +115,8 @@ def _not_finite() -> Iterator[Refusal]:
         argument = TREES[name][0]
         places = rf"got NaN at {argument}\['b'\], an infinity at {argument}\['c'\]"
         message = f"`{argument}` must be finite; {places}"
-        yield Refusal(f"{name} of what is not finite", FloatingPointError, message, _refusing(name))
-
-
-def _refusing(name: str) -> Call:
-    return lambda x, library: _with_policy(name, x, library)
+        call = functools.partial(_with_policy, name)
+        yield Refusal(f"{name} of what is not finite", FloatingPointError, message, call)
 
 
 def _with_policy(name: str, x: Any, library: Library) -> Any:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Array, Tree
-from agclip.testing._calls import all_numbers, leaves, outline, sample
-from agclip.testing._check import Check, expect, expect_same, over
-from agclip.testing._library import Library
 from agclip.testing.checks.semantics import expect_like
+from agclip.testing.harness.calls import all_numbers, leaves, outline, sample
+from agclip.testing.harness.check import Check, expect, expect_same, over
+from agclip.testing.harness.library import Library
 
 RUN = (0.5, 2.0, math.nan, 1.0, 16.0, 0.75)
 """The norms of a run, one a step."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array
-from agclip.testing._calls import CLIPS, Clip, all_numbers, leaves, outline, sample
-from agclip.testing._check import Check, expect, expect_same, over, plain
-from agclip.testing._formats import FORMATS
-from agclip.testing._library import Library
+from agclip.testing.harness.calls import CLIPS, Clip, all_numbers, leaves, outline, sample
+from agclip.testing.harness.check import Check, expect, expect_same, over, plain
+from agclip.testing.harness.formats import FORMATS
+from agclip.testing.harness.library import Library
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 

@@ -1,4 +1,4 @@
-"""What the CUDA kernels do to an entry, in a source of its own, and what is done to arrays with it.
+"""What the CUDA kernels do to an element, in a source of its own, and the calls on arrays.
 
 It needs no header, and can be compiled as C++ for the host as well.
 """
@@ -88,16 +88,16 @@ __device__ inline void store(Brain &x, float value) {
     x.bits = (unsigned short)((missing ? y.bits | 0x400000 : rounded) >> 16);
 }
 """
-"""How entries are read, multiplied and rounded: no subnormal number is flushed to zero."""
+"""How elements are read, multiplied and rounded: no subnormal number is flushed to zero."""
 
 
 class Operation(NamedTuple):
-    """What is done to each entry of arrays of any layout, which broadcast."""
+    """What is done to each element of arrays of any layout, which broadcast."""
 
     inputs: str
-    """Types and names of the entries that are read."""
+    """Types and names of the elements that are read."""
     output: str
-    """Type and name of the entry that is written."""
+    """Type and name of the element that is written."""
     body: str
     """Statements, with `ARITHMETIC` before them."""
 

@@ -26,11 +26,11 @@ class Driver(Protocol):
     """What a library has to offer for the kernels to run on its arrays, all on one device."""
 
     def address(self, x: Array) -> int:
-        """Return the address of an array's first entry."""
+        """Return the address of an array's first element."""
         ...
 
     def dense(self, x: Array) -> bool:
-        """Tell whether an array's entries fill a stretch of memory, in whatever order."""
+        """Tell whether an array's elements fill a stretch of memory, in whatever order."""
         ...
 
     def upload(self, words: NDArray[np.int64]) -> Array:
@@ -38,7 +38,7 @@ class Driver(Protocol):
         ...
 
     def doubles(self, count: int) -> Array:
-        """Return a new array of float64 of one axis, its entries unset."""
+        """Return a new array of float64 of one axis, its elements unset."""
         ...
 
     def launch(self, name: str, blocks: int, *words: int) -> None:
@@ -76,8 +76,8 @@ def sum_squares(driver: Driver, xp: Namespace, leaves: Sequence[Array], scale: S
         scale: A float, or a 0-d array on the leaves' device.
 
     Returns:
-        An array of float64 with an entry a leaf. Its bits depend on the leaf's entries in the order
-        in which they lie in memory, and on nothing else.
+        An array of float64 with an element a leaf. Its bits depend on the leaf's elements in the
+        order in which they lie in memory, and on nothing else.
     """
     scalar = None if adapters.is_one(scale) else scale
     table = _table(driver, xp, leaves, leaves, [scalar])

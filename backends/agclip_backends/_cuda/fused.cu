@@ -3,7 +3,7 @@
 
 // Packs of a thread that are under way, and blocks that a multiprocessor has room for at least; of
 // the norms and of the products. On an H200 (driver 580.159, CUDA 13.0, torch 2.11, 2026-11-27),
-// 10^8 entries of bfloat16 and float32 in us: norms 52.2 and 92.9 for 4 and 4, 53.5 and 94.2 for 8
+// 10^8 elements of bfloat16 and float32 in us: norms 52.2 and 92.9 for 4 and 4, 53.5 and 94.2 for 8
 // and 3, 61.3 and 96.2 for 2 and 5; a clip in place 158.9 and 304.5 for 8 and 2, 160.0 and 304.0
 // for 8 and 3, 162.6 and 307.7 for 4 and 4; one that leaves all as it is 53.5 for 8 and 2, 54.0
 // for 8 and 3.
@@ -30,7 +30,7 @@
 struct Leaf {
     const void *source;
     void *target;
-    long long count;  // of real entries
+    long long count;  // of real elements
     unsigned int first;  // chunk
     int kind;
     double weight;  // what the bound is multiplied by, where each leaf is a group
@@ -46,7 +46,7 @@ struct Args {
     const void *bound_at, *loss_at;  // scalars on the device; null if they follow
     double bound, loss;
     double shrink[4];  // by the kind of the leaf
-    double low[4], high[4];  // bounds of entries, by the kind of the leaf
+    double low[4], high[4];  // bounds of elements, by the kind of the leaf
     int number;  // of leaves
     unsigned int chunks;
     int flags;
@@ -170,7 +170,7 @@ __device__ inline double root_of(double x) {
     return y;
 }
 
-// A NaN stays as it is; an entry that is not ordered with the bound meets a NaN, and becomes it.
+// A NaN stays as it is; an element that is not ordered with the bound meets a NaN, and becomes it.
 __device__ inline float at_most(float x, float high) {
     float y;
     asm("{.reg .pred p, q; setp.le.f32 p, %1, %2; setp.nan.f32 q, %1, %1; or.pred p, p, q;"
@@ -238,13 +238,13 @@ __device__ inline void store(double &x, double value) { x = value; }
 // Sixteen bytes: what a thread reads and writes at once.
 template <class T> struct Pack {
     static const int size = 16 / sizeof(T);
-    union { Words words; T entries[size]; };
+    union { Words words; T elements[size]; };
     __device__ Pack() {}
 
     __device__ void read(const T *from) { words = load(from); }
     __device__ void write(T *to) const { save(to, words); }
 
-    // From an address that is not a multiple of 16: out of the two stretches that hold the entries.
+    // From an address that is not a multiple of 16: out of the two stretches that hold the elements.
     __device__ void read_across(const T *from) {
         const int off = (int)((size_t)from & 15);
         const char *base = (const char *)from - off;
@@ -266,16 +266,16 @@ template <class T> struct Pack {
         words.x = words.y = words.z = words.w = 0;
 #pragma unroll
         for (int k = 0; k < size; k++)
-            if (k < count) entries[k] = from[k];
+            if (k < count) elements[k] = from[k];
     }
 
     __device__ void write_some(T *to, int count) const {
 #pragma unroll
         for (int k = 0; k < size; k++)
-            if (k < count) to[k] = entries[k];
+            if (k < count) to[k] = elements[k];
     }
 
-    // Read what there is of the pack; `room` entries may be touched from here on.
+    // Read what there is of the pack; `room` elements may be touched from here on.
     template <bool aligned> __device__ void read_end(const T *from, int count, int room) {
         if (aligned && count >= size) read(from);
         else if (!aligned && count >= size && room >= 2 * size) read_across(from);
@@ -399,15 +399,15 @@ template <class T, int what, bool scaled>
 __device__ inline void add_pack(double *sums, const Pack<T> &pack, double scale) {
 #pragma unroll
     for (int k = 0; k < Pack<T>::size; k++) {
-        double x = widen(real(pack.entries[k]));
+        double x = widen(real(pack.elements[k]));
         if (scaled) x *= scale;
         sums[k] = added<what>(sums[k], x);
     }
 }
 
-// `room` entries of the leaf lie from here on; those of the chunk are the first of them.
+// `room` elements of the leaf lie from here on; those of the chunk are the first of them.
 template <class T, int what, bool scaled, bool aligned>
-__device__ double sum_of_thread(const T *entries, int count, int room, double scale) {
+__device__ double sum_of_thread(const T *elements, int count, int room, double scale) {
     const int size = Pack<T>::size, step = THREADS * size, slack = aligned ? 1 : 2;
     const int batch = aligned ? BATCH : (BATCH + 1) / 2;  // these are two loads each
     double sums[size];
@@ -419,14 +419,14 @@ __device__ double sum_of_thread(const T *entries, int count, int room, double sc
         if (last + size <= count && last + slack * size <= room) {
 #pragma unroll
             for (int j = 0; j < batch; j++) {
-                if (aligned) packs[j].read(entries + i + j * step);
-                else packs[j].read_across(entries + i + j * step);
+                if (aligned) packs[j].read(elements + i + j * step);
+                else packs[j].read_across(elements + i + j * step);
             }
         } else {
 #pragma unroll
             for (int j = 0; j < batch; j++) {
                 const int at = i + j * step;
-                packs[j].template read_end<aligned>(entries + at, count - at, room - at);
+                packs[j].template read_end<aligned>(elements + at, count - at, room - at);
             }
         }
 #pragma unroll
@@ -456,10 +456,10 @@ __device__ inline Place place_of(const Leaf &leaf, unsigned int chunk) {
 template <class T, int what, bool scaled>
 __device__ inline double sum_of_chunk(const Leaf &leaf, unsigned int chunk, double scale) {
     const Place p = place_of(leaf, chunk);
-    const T *entries = (const T *)leaf.source + p.start;
-    if (is_aligned(entries))
-        return sum_of_thread<T, what, scaled, true>(entries, p.count, p.room, scale);
-    return sum_of_thread<T, what, scaled, false>(entries, p.count, p.room, scale);
+    const T *elements = (const T *)leaf.source + p.start;
+    if (is_aligned(elements))
+        return sum_of_thread<T, what, scaled, true>(elements, p.count, p.room, scale);
+    return sum_of_thread<T, what, scaled, false>(elements, p.count, p.room, scale);
 }
 
 // A whole chunk at a multiple of 16 bytes goes through words of which BATCH are always under way:
@@ -628,7 +628,7 @@ __device__ void decide(
     record[STATE] = state.value;
 }
 
-// A group's norm and decision; true if the entries have to be scaled and read once more first.
+// A group's norm and decision; true if the elements have to be scaled and read once more first.
 template <int what, bool again>
 __device__ bool finish(const Args &args, double *record, double sum, int kind, double weight) {
     Numbers given;
@@ -820,7 +820,7 @@ NORM agclip_norm_inf(const __grid_constant__ Args args) { norm<PEAK, false>(args
 NORM agclip_norm_2_again(const __grid_constant__ Args args) { norm<SQUARES, true>(args); }
 #endif
 
-// What becomes of every entry: elementwise functions, formed in R and rounded to T once.
+// What becomes of every element: elementwise functions, formed in R and rounded to T once.
 template <class T, class R> struct Product {
     R pre, rest;
     __device__ T operator()(T x) const {
@@ -842,7 +842,7 @@ template <class T, class R> struct Within {
 template <class T, class F>
 __device__ inline void change(Pack<T> &pack, const F &f) {
 #pragma unroll
-    for (int k = 0; k < Pack<T>::size; k++) pack.entries[k] = f(pack.entries[k]);
+    for (int k = 0; k < Pack<T>::size; k++) pack.elements[k] = f(pack.elements[k]);
 }
 
 template <class T, bool aligned, class F>
@@ -880,7 +880,7 @@ __device__ inline void map_rows(const T *source, T *target, int count, int room,
     }
 }
 
-// Entries before the first address that is a multiple of 16 go one by one.
+// Elements before the first address that is a multiple of 16 go one by one.
 template <class T, class F>
 __device__ inline void map_chunk(const Leaf &leaf, unsigned int chunk, const F &f) {
     const Place p = place_of(leaf, chunk);

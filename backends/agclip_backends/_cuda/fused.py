@@ -176,7 +176,7 @@ class Room(Kept):
         library, count = self.library, table.number
         others, others_at = None, 0
         if table.kinds & 8 and terms.order == 2:
-            # Sums of squares of float64 are those of entries times a power of two, which other
+            # Sums of squares of float64 are those of elements times a power of two, which other
             # groups of the same leaves have another one of: these are measured by themselves.
             groups = count if terms.joint else 1
             others, others_at = library.doubles(place, RECORD * groups + 1)
@@ -235,7 +235,7 @@ class Room(Kept):
         lows: Sequence[float],
         highs: Sequence[float],
     ) -> bool:
-        """Clip every entry into an interval, in one launch.
+        """Clip every element into an interval, in one launch.
 
         Args:
             sources: Real leaves, all on one device.

@@ -1,16 +1,16 @@
 """The CUDA source of a whole clip in two launches: norms and decisions, then products.
 
 The first launch reads every leaf once. A leaf is cut into chunks, a block of threads takes a chunk
-at a time, and every entry has its thread, its place in that thread's sum and its place in the tree
-of sums, as in `_cuda.source`: so a leaf's sum has the same bits whatever the device, the grid and
-the other leaves are. The block that finishes a leaf's last chunk adds up the leaf; the one that
+at a time, and every element has its thread, its place in that thread's sum and its place in the
+tree of sums, as in `_cuda.source`: so a leaf's sum has the same bits whatever the device, the grid
+and the other leaves are. The block that finishes a leaf's last chunk adds up the leaf; the one that
 finishes last of all compares the norms with their bounds, and writes the factors down for the
 second launch. Nothing is added atomically: atomics only count who is done and who takes which
 chunk, and what the first launch counts with is zero again when it ends, so that a captured graph
 can be replayed. From Hopper on the second launch begins while the first one ends, and waits in it.
 
 Where float64 leaves are among them a third launch stands between the two. It returns at once unless
-a sum of squares has left the range; then it reads the entries again, times a power of two.
+a sum of squares has left the range; then it reads the elements again, times a power of two.
 
 Compilers may be told to flush subnormal float32 numbers to zero (CuPy 14 adds `-ftz=true` to what
 it is given): arithmetic, comparisons and conversions of float32 are spelled out in PTX for that.

@@ -66,7 +66,7 @@ class Seam:
         self, _: Any, leaves: Sequence[Any], lows: Sequence[float], highs: Sequence[float],
         inplace: bool, /,
     ) -> Sequence[Any] | None:  # fmt: skip
-        """Clip entries to two numbers a leaf: see `Backend.clip`."""
+        """Clip elements to two numbers a leaf: see `Backend.clip`."""
         library, room = self.room.library, self.room
         if not self._takes(leaves, None, ()):
             return None

@@ -1,7 +1,7 @@
 """The CUDA kernels: sums of squares of a whole list of leaves, and their multiplication.
 
 One launch serves leaves of any number, shapes and dtypes. A leaf is cut into chunks of a fixed
-number of entries, a block of threads takes a chunk, and every entry has its thread, its place in
+number of elements, a block of threads takes a chunk, and every element has its thread, its place in
 that thread's sum and its place in the tree of sums: so a leaf's sum has the same bits whatever the
 device, the launch and the other leaves are. Nothing is added atomically.
 
@@ -16,7 +16,7 @@ THREADS = 256
 """Threads in a block."""
 
 CHUNK = 1 << 14
-"""Entries in a chunk: enough chunks to fill a device evenly, few enough to cost little themselves.
+"""Elements in a chunk: enough chunks to fill a device evenly, few enough to cost little themselves.
 
 A thread adds at most CHUNK / (2·THREADS) squares one to the other; its sums meet in trees."""
 
@@ -28,7 +28,7 @@ KINDS = {
     "float64": 3,
     "complex128": 3,
 }
-"""Names of dtypes → the number by which the kernels know them; a complex entry is two real ones."""
+"""Names of dtypes → the number that the kernels know them by; a complex element is two reals."""
 
 _KERNELS = """
 #define THREADS %(threads)d
@@ -38,7 +38,7 @@ _KERNELS = """
 struct Leaf {
     const void *source;
     void *target;
-    long long count;  // of real entries
+    long long count;  // of real elements
     long long first;  // chunk
     long long kind;
 };
@@ -46,7 +46,7 @@ struct Leaf {
 // Sixteen bytes: what a thread reads and writes at once where the address allows.
 template <class T> struct Pack {
     static const int size = 16 / sizeof(T);
-    union { uint4 words; T entries[size]; };
+    union { uint4 words; T elements[size]; };
     __device__ Pack() {}
 
     __device__ void read(const T *from) { words = *(const uint4 *)from; }
@@ -55,12 +55,12 @@ template <class T> struct Pack {
     __device__ void read_some(const T *from, int count) {
         words.x = words.y = words.z = words.w = 0;
         for (int k = 0; k < size; k++)
-            if (k < count) entries[k] = from[k];
+            if (k < count) elements[k] = from[k];
     }
 
     __device__ void write_some(T *to, int count) const {
         for (int k = 0; k < size; k++)
-            if (k < count) to[k] = entries[k];
+            if (k < count) to[k] = elements[k];
     }
 };
 
@@ -90,25 +90,25 @@ __device__ inline double sum_of_block(double value) {
 template <class T, bool scaled>
 __device__ inline void add_squares(double *sums, const Pack<T> &pack, double scale) {
     for (int k = 0; k < Pack<T>::size; k++) {
-        double x = widened(real(pack.entries[k]));
+        double x = widened(real(pack.elements[k]));
         if (scaled) x *= scale;
         sums[k] = fma(x, x, sums[k]);
     }
 }
 
 template <class T, bool scaled>
-__device__ double sum_of_thread(const T *entries, int count, double scale) {
+__device__ double sum_of_thread(const T *elements, int count, double scale) {
     const int size = Pack<T>::size, step = THREADS * size;
     double sums[size];
     for (int k = 0; k < size; k++) sums[k] = 0;
-    int i = threadIdx.x * size, batched = is_aligned(entries) ? count / (BATCH * step) : 0;
+    int i = threadIdx.x * size, batched = is_aligned(elements) ? count / (BATCH * step) : 0;
     Pack<T> packs[BATCH];
     for (; batched > 0; batched--, i += BATCH * step) {
-        for (int j = 0; j < BATCH; j++) packs[j].read(entries + i + j * step);
+        for (int j = 0; j < BATCH; j++) packs[j].read(elements + i + j * step);
         for (int j = 0; j < BATCH; j++) add_squares<T, scaled>(sums, packs[j], scale);
     }
     for (; i < count; i += step) {
-        packs[0].read_some(entries + i, count - i);
+        packs[0].read_some(elements + i, count - i);
         add_squares<T, scaled>(sums, packs[0], scale);
     }
     for (int width = size / 2; width > 0; width /= 2)
@@ -118,16 +118,16 @@ __device__ double sum_of_thread(const T *entries, int count, double scale) {
 
 template <class T>
 __device__ double sum_of_chunk(const Leaf &leaf, long long start, int count, const double *scale) {
-    const T *entries = (const T *)leaf.source + start;
+    const T *elements = (const T *)leaf.source + start;
     double factor = scale ? *scale : 1.0;
-    return factor == 1.0 ? sum_of_thread<T, false>(entries, count, factor)
-                         : sum_of_thread<T, true>(entries, count, factor);
+    return factor == 1.0 ? sum_of_thread<T, false>(elements, count, factor)
+                         : sum_of_thread<T, true>(elements, count, factor);
 }
 
 template <class T, class R>
 __device__ inline void multiply(Pack<T> &pack, R pre, R rest) {
     for (int k = 0; k < Pack<T>::size; k++)
-        store(pack.entries[k], product(product(real(pack.entries[k]), pre), rest));
+        store(pack.elements[k], product(product(real(pack.elements[k]), pre), rest));
 }
 
 // The product (x * pre) * rest, formed in R and rounded to T once. A factor of one changes no bit,

@@ -49,7 +49,7 @@ class Described(NamedTuple):
 
     addresses: tuple[int, ...]
     counts: tuple[int, ...]
-    """Of real entries: a complex one is two."""
+    """Of real elements: a complex one is two."""
     kinds: tuple[int, ...]
 
 
@@ -76,7 +76,7 @@ class Library(Protocol):
         ...
 
     def doubles(self, place: Place, count: int) -> tuple[Any, int]:
-        """Return a new array of float64 of one axis, its entries unset, and its address."""
+        """Return a new array of float64 of one axis, its elements unset, and its address."""
         ...
 
     def zeros(self, place: Place, count: int) -> tuple[Any, int]:
@@ -129,7 +129,7 @@ class Library(Protocol):
 
         Args:
             leaves: The leaves.
-            terms: Of a clip by norms; None for one by entries.
+            terms: Of a clip by norms; None for one by elements.
             scalars: The bound and the loss scale.
         """
         ...
@@ -139,7 +139,7 @@ class Library(Protocol):
         ...
 
     def like(self, leaf: Any) -> Any:
-        """Return a new array with the dtype, shape and strides of a leaf, its entries unset."""
+        """Return a new array with the dtype, shape and strides of a leaf, its elements unset."""
         ...
 
 
@@ -258,7 +258,7 @@ def once(described: Described) -> Described:
 
 
 def bound_arguments(table: Table, lows: Sequence[float], highs: Sequence[float]) -> Any:
-    """Return the argument of the kernel that bounds entries."""
+    """Return the argument of the kernel that bounds elements."""
     args = _Args.from_buffer_copy(table.template)
     _VARYING.pack_into(args, 8, *(0,) * 7, *(0.0,) * 6, *lows, *highs)
     return args

@@ -1,8 +1,8 @@
 """Compiled kernels of host memory: one call for a whole list of leaves, whoever owns them.
 
-A leaf is an address, a number of real entries and a code for their format. It is cut into blocks of
-`BLOCK` entries, and a call works off a range of blocks. What it writes for a block depends on that
-block alone, so no division among threads changes a bit. No call holds the interpreter lock.
+A leaf is an address, a number of real elements and a code for their format. It is cut into blocks
+of `BLOCK` elements, and a call works off a range of blocks. What it writes for a block depends on
+that block alone, so no division among threads changes a bit. No call holds the interpreter lock.
 
 It is all in one file: Numba's cache on disk asks whether this file has changed, and no other.
 """
@@ -17,10 +17,10 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 BLOCK = 1 << 14
-"""Entries of a block: 64 KiB of float32. A sum adds at most as many numbers one after the other."""
+"""Elements of a block: 64 KiB of float32. A sum adds at most as many numbers one by one."""
 
 FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = range(4)
-"""The formats of real entries."""
+"""The formats of real elements."""
 
 ADDRESS, COUNT, CODE, FIRST = range(4)
 """The rows of a table."""
@@ -236,8 +236,8 @@ def _block_clip(x: Any, low: Any, high: Any) -> None:
 
 
 # All blocks of a range. A table has a column a leaf: its rows are the addresses, the numbers of
-# entries, the formats, and the number of the first block. One more column has the number of all
-# entries, and that of all blocks.
+# elements, the formats, and the number of the first block. One more column has the number of all
+# elements, and that of all blocks.
 
 
 @_compiled()
@@ -349,7 +349,7 @@ def sum_magnitudes(table: Any, start: Any, stop: Any, out: Any) -> None:
 
 @_compiled()
 def peaks(table: Any, start: Any, stop: Any, out: Any) -> None:
-    """Write max |x| of each block, NaN if an entry is."""
+    """Write max |x| of each block, NaN if an element is."""
     scratch = np.empty(BLOCK, np.float32)
     leaf = _leaf_of(table, start)
     for block in range(start, stop):
@@ -476,7 +476,7 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
     Args:
         objects: Their addresses.
         header: The size of an object's header.
-        formats: Triples of a dtype's address, its format, and the number of reals in an entry.
+        formats: Triples of a dtype's address, its format, and the number of reals in an element.
         written: Whether they are going to be overwritten.
         table: The table.
 

@@ -22,7 +22,7 @@ from agclip_backends.cupy.devices import at, on, run, to_device
 from agclip_backends.cupy.fused import seam, survey
 
 BLOCK = 1 << 24
-"""Entries of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
+"""Elements of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
 
 
 class _Driver:
@@ -80,7 +80,7 @@ def _there(kernel: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
     return of_leaves
 
 
-def _sum_squares(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> list[Any]:
+def _sum_squares(namespace: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> list[Any]:
     results: list[Any] = [None] * len(leaves)
     if calls.is_scalar(scale):
         for device, places in _places(leaves):
@@ -91,14 +91,14 @@ def _sum_squares(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -
                     results[i] = value
     for i, value in enumerate(results):
         if value is None:
-            (results[i],) = _sum_of_pieces(namespace, leaves[i : i + 1], wide, scale)
+            (results[i],) = _sum_of_pieces(namespace, leaves[i : i + 1], acc_dtype, scale)
     return results
 
 
 @_there
-def _sum_of_pieces(namespace: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> list[Any]:
+def _sum_of_pieces(namespace: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> list[Any]:
     pieces = list(adapters.pieces(leaves[0], BLOCK))
-    parts = adapters.sum_squares(namespace, pieces, wide, scale)
+    parts = adapters.sum_squares(namespace, pieces, acc_dtype, scale)
     return [functools.reduce(lambda a, b: a + b, parts)]
 
 
@@ -152,7 +152,7 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
     ]
     pairs = [(source, target)]
     if kind.family == "complex":
-        # By parts: a complex product would turn an infinite entry into NaN.
+        # By parts: a complex product would turn an infinite element into NaN.
         pairs = [(source.real, target.real), (source.imag, target.imag)]
     for here, there in pairs:
         entries.multiply(here, there, *numbers)
@@ -160,7 +160,7 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
 
 def _unwritable(x: Any) -> str | None:
     if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
-        return "holds several entries in the same memory"
+        return "holds several elements in the same memory"
     return None
 
 
@@ -202,7 +202,7 @@ backend = Backend(
     at=at,
     run=run,
     usable=_usable,
-    wide=lambda _, __: cupy.float64,
+    acc_dtype=lambda _, __: cupy.float64,
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
     block=BLOCK,
 )

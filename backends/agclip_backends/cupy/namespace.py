@@ -85,7 +85,7 @@ def _is_float32(dtype: Any) -> bool:
 
 
 def where(condition: Any, x1: Any, x2: Any, /) -> Any:
-    """Choose entries; two arrays of one dtype give another one of it.
+    """Choose elements; two arrays of one dtype give another one of it.
 
     CuPy (14.2) makes float32 of bfloat16, which its table for `where` lacks.
     """

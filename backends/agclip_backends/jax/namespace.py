@@ -23,7 +23,7 @@ def max(
     keepdims: bool = False,
     initial: float | None = None,
 ) -> Any:
-    """Return the maximum along axes, NaN where an entry is."""
+    """Return the maximum along axes, NaN where an element is."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return jnp.max(x, axis=axis, keepdims=keepdims, initial=initial)
     missing = jnp.isnan(x)

@@ -23,15 +23,15 @@ from agclip_backends.jax import namespace
 Function = Callable[[Any], Sequence[Any]]
 
 SMALL = 1 << 13
-"""Leaves up to this many entries are stacked: one reduction of all costs less than one of each."""
+"""Leaves up to this many elements are stacked: one reduction of all costs less than one of each."""
 LARGE = 1 << 15
-"""Leaves from this many entries on are folded before they are summed."""
+"""Leaves from this many elements on are folded before they are summed."""
 STREAMS = 16
 """Parts of a leaf that are read side by side when it is folded."""
 _LINE = 16
-"""Entries of float32 in a cache line."""
+"""Elements of float32 in a cache line."""
 _PAGE = 512
-"""Entries of float64 in a page of 4 KiB: streams a multiple of it apart share their cache lines."""
+"""Elements of float64 in a page of 4 KiB: streams a multiple of it apart share cache lines."""
 
 
 class Reduction(NamedTuple):
@@ -47,24 +47,24 @@ SUM = Reduction(jnp.add, jnp.sum)
 MAX = Reduction(jnp.maximum, namespace.max)
 
 
-def sum_squares(xp: Any, leaves: Sequence[Any], wide: Any, scale: Any) -> Sequence[Any]:
-    """Return Σ (scale·|x|)² of each leaf, formed in `wide`."""
+def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> Sequence[Any]:
+    """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
 
     def squares(x: Any) -> list[Any]:
         halves = adapters.real_parts(xp, x)
-        ys = [adapters.scaled(adapters.cast(xp, half, wide), scale) for half in halves]
+        ys = [adapters.scaled(adapters.cast(xp, half, acc_dtype), scale) for half in halves]
         return [functools.reduce(jnp.add, [y * y for y in ys])]
 
     return [total for (total,) in reduced(leaves, squares, SUM)]
 
 
-def abs_max(xp: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
-    """Return max |x| of each leaf in `wide`; complex: of the two parts."""
+def abs_max(xp: Any, leaves: Sequence[Any], acc_dtype: Any) -> Sequence[Any]:
+    """Return max |x| of each leaf in `acc_dtype`; complex: of the two parts."""
 
     def sizes(x: Any) -> list[Any]:
         return [functools.reduce(jnp.maximum, map(jnp.abs, adapters.real_parts(xp, x)))]
 
-    return [largest.astype(wide) for (largest,) in reduced(leaves, sizes, MAX)]
+    return [largest.astype(acc_dtype) for (largest,) in reduced(leaves, sizes, MAX)]
 
 
 def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[list[Any]]:
@@ -173,8 +173,8 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
 def held_once(x: Any) -> Any:
     """Return a scalar that XLA computes once.
 
-    It repeats cheap arithmetic in every consumer, the coefficient anew for each entry of each leaf,
-    and takes minutes to compile that for 1000 leaves; but it does not repeat a division.
+    It repeats cheap arithmetic in every consumer, the coefficient anew for each element of each
+    leaf, and takes minutes to compile that for 1000 leaves; but it does not repeat a division.
     """
     if x.dtype == jnp.bool:
         return held_once(x.astype(jnp.float32)) > 0

@@ -18,22 +18,26 @@ from agclip_backends.numpy import ndarrays
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
-    # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-    single = functools.partial(of_leaf, closely=adapters.double(leaves))
+    def single(leaf: Any, scale: float = 1.0) -> float:
+        # In a norm that is reported in float64 the sums of float32 leaves must be as good.
+        return of_leaf(leaf, scale, closely=adapters.double(leaves))
+
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
     return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
 
 def _power_sums(
-    _: Any, leaves: Sequence[Any], wide: Any, p: float, scale: Any, unit: Any
+    _: Any, leaves: Sequence[Any], acc_dtype: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[float]:
-    return adapters.power_sums_in_pieces(xp, leaves, wide, p, scale, unit, BLOCK)
+    return adapters.power_sums_in_pieces(xp, leaves, acc_dtype, p, scale, unit, BLOCK)
 
 
-def _abs_max(_: Any, leaves: Sequence[Any], wide: Any) -> Sequence[Any]:
+def _abs_max(_: Any, leaves: Sequence[Any], acc_dtype: Any) -> Sequence[Any]:
     return [
-        np.max([adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)])
+        np.max(
+            [adapters.abs_max(xp, [piece], acc_dtype)[0] for piece in adapters.pieces(leaf, BLOCK)]
+        )
         for leaf in leaves
     ]
 
@@ -49,7 +53,7 @@ def _reals(x: Any) -> Any:
     return np.asarray(x)[..., None].view(x.real.dtype)
 
 
-def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
+def _multiply(leaf: Any, factor: Factor, out: Any) -> None:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
     compute = _loop(leaf.dtype)
     pre, rest = factor.wide if compute is np.float64 else factor.narrow
@@ -58,7 +62,7 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     source, target = (_reals(leaf), _reals(out)) if pairs else (leaf, out)
     if pre is None and isinstance(rest, float):
         np.multiply(source, rest, target, dtype=compute, casting="unsafe")
-        return out
+        return
 
     def fitted(part: Any) -> Any:
         # In the leaf's own precision, or the product would be formed in that of the factor.
@@ -70,11 +74,13 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> Any:
     if pre is not None and np.any(fitted(pre) != 1):
         source = np.multiply(source, fitted(pre), dtype=compute, casting="unsafe")
     np.multiply(source, fitted(rest), out=target, dtype=compute, casting="unsafe")
-    return out
 
 
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
-    return [_multiply(leaf, factor, np.empty_like(leaf)) for leaf in leaves]
+    new = list(map(np.empty_like, leaves))
+    for leaf, out in zip(leaves, new, strict=True):
+        _multiply(leaf, factor, out)
+    return new
 
 
 def _scale_in_place(_: Any, leaves: Sequence[Any], factor: Factor) -> None:
@@ -109,7 +115,7 @@ def _unwritable(x: Any) -> str | None:
     if not x.flags.writeable:
         return "is read-only"
     if adapters.overlaps_itself(x.shape, x.strides, x.itemsize):
-        return "holds several entries in the same memory"
+        return "holds several elements in the same memory"
     return None
 
 
@@ -123,9 +129,8 @@ def _restore(leaf: Any, new: Any) -> Any:
     return new if type(new) is type(leaf) else leaf.__array_wrap__(new)
 
 
-def _context() -> Any:
-    # Overflow, underflow and NaN are what the programs look for: they are no cause for a warning.
-    return np.errstate(all="ignore")
+# Overflow, underflow and NaN are what the programs look for: they are no cause for a warning.
+_context = functools.partial(np.errstate, all="ignore")
 
 
 def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
@@ -149,7 +154,7 @@ _plain = Backend(
     unwritable=_unwritable,
     memory=ndarrays.memory,
     device=lambda _: None,
-    wide=lambda _, __: np.float64,
+    acc_dtype=lambda _, __: np.float64,
     restore=_restore,
     export=lambda x: x if all(stride >= 0 for stride in x.strides) else x.copy(),
     context=_context,

@@ -126,7 +126,7 @@ def _unwritable(x: torch.Tensor) -> str | None:
     if not torch.compiler.is_compiling() and x.is_inference():
         return None if torch.is_inference_mode_enabled() else "was made in inference mode"
     if adapters.overlaps_itself(x.shape, x.stride(), 1):
-        return "holds several entries in the same memory"
+        return "holds several elements in the same memory"
     return None
 
 
@@ -137,7 +137,7 @@ def _named_device(_: Any, name: str) -> torch.device | None:
         return None
 
 
-def _wide(_: Any, x: torch.Tensor) -> torch.dtype:
+def _acc_dtype(_: Any, x: torch.Tensor) -> torch.dtype:
     return torch.float32 if x.is_mps else torch.float64
 
 
@@ -177,7 +177,7 @@ _plain = Backend(
     usable=_usable,
     device=lambda x: x.device,
     named_device=_named_device,
-    wide=_wide,
+    acc_dtype=_acc_dtype,
     # DLPack (torch 2.13) refuses the one bit and loses the other.
     export=lambda x: x.resolve_conj().resolve_neg(),
     block=BLOCK,

@@ -2,13 +2,13 @@
 
 The functions have the contracts of `Backend.sum_squares`, `scale` and `scale_`. They work on any
 device, but are meant for those where a launch or a synchronisation is dear. Tensors that they do
-not take (complex, of 2**31 entries or more) and factors with axes of their own go the default way,
+not take (complex, of 2**31 elements or more) and factors with axes of their own go the default way,
 tensor by tensor. So does all that autograd records: a leaf, or every leaf beside a factor that
 depends on what is differentiated by, for a call with `out=` has no derivative.
 
 What they rest on, by the sources of PyTorch's CUDA kernels:
 
-* `_foreach_norm(..., dtype=float64)` widens an entry before it is squared, and adds in float64
+* `_foreach_norm(..., dtype=float64)` widens an element before it is squared, and adds in float64
   (foreach_reduce.cuh): squares of float32 are exact, and cannot leave the range. It returns the
   root, whose square is right to 2**-51. That of float64 tensors would be less than the plain sum.
 * `_foreach_mul_` reads a 0-d tensor on the device, in one launch, if its dtype is the tensors'
@@ -37,13 +37,13 @@ _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _MOST = (1 << 31) - 1
 
 LARGE = 1 << 20
-"""Entries of a float32 tensor for which one pass of its own is cheaper than two for the list."""
+"""Elements of a float32 tensor for which one pass of its own is cheaper than two for the list."""
 
 
-def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any) -> list[Any]:
-    """Return Σ (scale·|x|)² of each leaf, formed in `wide`."""
+def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any, scale: Any) -> list[Any]:
+    """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
     results: list[Any] = [None] * len(leaves)
-    if wide == torch.float64 and adapters.is_one(scale):
+    if acc_dtype == torch.float64 and adapters.is_one(scale):
         for dtype, places in _groups(leaves):
             if dtype in _NARROW:
                 members = [leaves[i] for i in places]
@@ -52,7 +52,7 @@ def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any) 
                     results[i] = square
     for i, found in enumerate(results):
         if found is None:
-            (results[i],) = adapters.sum_squares(xp, [leaves[i]], wide, scale)
+            (results[i],) = adapters.sum_squares(xp, [leaves[i]], acc_dtype, scale)
     return results
 
 
@@ -108,7 +108,7 @@ def _groups(
     for i, leaf in enumerate(leaves):
         fits = leaf.dtype in _NARROW or leaf.dtype == torch.float64
         # An empty tensor has thrown older releases of the norms out of step (torch 2.4), and the
-        # entries of a negative view are not what memory holds.
+        # elements of a negative view are not what memory holds.
         fits = fits and 0 < leaf.numel() <= _MOST and not leaf.is_neg()
         if fits and not (recording and leaf.requires_grad):
             alone = None if leaf.is_contiguous() or dense(leaf) else i

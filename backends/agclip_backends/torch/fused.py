@@ -195,7 +195,7 @@ class TorchLibrary:
 
 
 def _dense(leaf: Any) -> bool:
-    """Tell whether entries fill a stretch of memory that begins with the first, in any order."""
+    """Tell whether elements fill a stretch of memory that begins with the first, in any order."""
     if leaf.layout != torch.strided:
         return False
     expected = 1

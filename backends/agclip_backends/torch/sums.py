@@ -28,30 +28,30 @@ _TINY = 1 << 10
 """Elements up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
 
 
-def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], wide: Any) -> Sequence[Any]:
+def abs_max(namespace: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any) -> Sequence[Any]:
     """Return max |x| of each leaf, NaN if an element is."""
     if not hosted(leaves):
-        return adapters.abs_max(namespace, leaves, wide)
+        return adapters.abs_max(namespace, leaves, acc_dtype)
     return [
         torch.stack(
-            [adapters.abs_max(xp, [piece], wide)[0] for piece in adapters.pieces(leaf, BLOCK)]
+            [adapters.abs_max(xp, [piece], acc_dtype)[0] for piece in adapters.pieces(leaf, BLOCK)]
         ).max()
         for leaf in leaves
     ]
 
 
 def sum_squares(
-    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, scale: Any
+    namespace: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any, scale: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf."""
     if not hosted(leaves):
         if on_devices(leaves):
-            return cuda.sum_squares(namespace, leaves, wide, scale)
+            return cuda.sum_squares(namespace, leaves, acc_dtype, scale)
         if not isinstance(scale, float) or any(access(leaf) != "free" for leaf in leaves):
             double = any(leaf.dtype in (torch.float64, torch.complex128) for leaf in leaves)
             if double and all(access(leaf) == "graph" for leaf in leaves):
                 return [_recorded(leaf, scale) for leaf in leaves]
-            return adapters.sum_squares(namespace, leaves, wide, scale)
+            return adapters.sum_squares(namespace, leaves, acc_dtype, scale)
     single = functools.partial(_of_leaf, closely=adapters.double(leaves))
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
@@ -85,13 +85,13 @@ def _recorded(leaf: torch.Tensor, scale: Any) -> torch.Tensor:
 
 
 def power_sums(
-    namespace: Any, leaves: Sequence[torch.Tensor], wide: Any, p: float, scale: Any, unit: Any
+    namespace: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any, p: float, scale: Any, unit: Any
 ) -> Sequence[Any]:
     """Return Σ (scale·|x|/unit)^p of each leaf."""
     if not hosted(leaves) and any(access(leaf) != "free" for leaf in leaves):
-        return adapters.power_sums(namespace, leaves, wide, p, scale, unit)
+        return adapters.power_sums(namespace, leaves, acc_dtype, p, scale, unit)
     with torch.no_grad():
-        return adapters.power_sums_in_pieces(namespace, leaves, wide, p, scale, unit, BLOCK)
+        return adapters.power_sums_in_pieces(namespace, leaves, acc_dtype, p, scale, unit, BLOCK)
 
 
 def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:

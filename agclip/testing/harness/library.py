@@ -14,7 +14,7 @@ from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Array, Device, DType, Namespace, Tree
-from agclip.testing._formats import FORMATS
+from agclip.testing.harness.formats import FORMATS
 
 Number = bool | int | float | complex
 
@@ -211,7 +211,7 @@ class Library:
     @functools.cached_property
     def sums_in_float64(self) -> bool:
         """Whether norms are summed in float64; where a device has none they are less certain."""
-        return kind_of(self.record.wide(self.xp, self._sample)).name == "float64"
+        return kind_of(self.record.acc_dtype(self.xp, self._sample)).name == "float64"
 
     def flushes_subnormals(self, dtype: str) -> bool:
         """Tell whether arithmetic takes numbers below the normal range for zero."""

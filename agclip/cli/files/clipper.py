@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import agclip
-from agclip.cli._command import USAGE, CommandError
+from agclip.cli.command import USAGE, CommandError
 from agclip.cli.files.named import require_file
 from agclip.cli.files.rules import MEMORY
 from agclip.rules.from_table import RULES

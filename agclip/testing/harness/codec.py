@@ -16,9 +16,9 @@ from typing import Any
 
 from agclip._backends.dtypes import kind_of
 from agclip._typing import Tree
-from agclip.testing._check import expect
-from agclip.testing._formats import FORMATS, Exact, error, parts
-from agclip.testing._library import Library
+from agclip.testing.harness.check import expect
+from agclip.testing.harness.formats import FORMATS, Exact, error, parts
+from agclip.testing.harness.library import Library
 
 MARGIN_WITHOUT_FLOAT64 = 4
 """Units in the last place that a float32 result may be off besides if sums are formed in float32.

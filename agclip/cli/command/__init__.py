@@ -32,7 +32,8 @@ class Command:
         name: The word after `agclip`.
         summary: One line for `agclip --help`.
         configure: Adds the command's arguments to its parser.
-        run: Does the work; raises `CommandError` for a mistake of the user.
+        run: Does the work with the arguments that `configure` added, and `args.settings`; prints
+            what came of it, and raises `CommandError` for whatever the user can mend.
     """
 
     name: str

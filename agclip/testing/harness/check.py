@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip.config import Given, config_context
-from agclip.testing._library import Library, NotApplicableError
+from agclip.testing.harness.library import Library, NotApplicableError
 
 __all__ = ["Check", "ConformanceError", "NotApplicableError", "expect", "expect_same", "over"]
 
@@ -38,6 +38,20 @@ def expect_same(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
     expect(len(got) == len(wanted), f"{what} must have {len(wanted)} entries; got {len(got)}")
     for i, (one, other) in enumerate(zip(got, wanted, strict=True)):
         expect(repr(one) == repr(other), f"{what}, entry {i}, must be {other!r}; got {one!r}")
+
+
+def error_of(call: Callable[[], object]) -> str:
+    """Return the class and the text of what a call raises; "no error" if it raises nothing."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - a library may raise anything: the check judges it
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def require_writable(library: Library) -> None:
+    """Leave a check out for a library whose arrays cannot be written in place."""
+    library.require(library.writable, "has no arrays that can be written")
 
 
 @dataclass(frozen=True, slots=True)

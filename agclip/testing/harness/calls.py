@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Array, Tree
-from agclip.testing._library import Library
+from agclip.testing.harness.library import Library
 
 
 class Point(NamedTuple):

@@ -9,13 +9,8 @@ from typing import Any
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print a document to standard output."""
-    print(to_json(document))
-
-
-def to_json(document: Mapping[str, Any]) -> str:
-    """Write a document as JSON; a number that is not finite becomes null."""
-    return json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False)
+    """Print a document to standard output; a number that is not finite becomes null."""
+    print(json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:

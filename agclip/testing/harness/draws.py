@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agclip._typing import Array
-from agclip.testing._formats import FORMATS, parts
-from agclip.testing._library import Library
+from agclip.testing.harness.formats import FORMATS, parts
+from agclip.testing.harness.library import Library
 
 T = TypeVar("T")
 

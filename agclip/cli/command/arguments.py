@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import agclip
 from agclip import _checks
-from agclip.cli._command import USAGE, CommandError
-from agclip.cli._tables import printable
+from agclip.cli.command import USAGE, CommandError
+from agclip.cli.command.tables import printable
 
 _SHOWN = 3
 """Words that a line lists before it ends in "…"."""
 
 
-def add_backend(parser: ArgumentParser) -> None:
-    """Add `--backend NAME`."""
-    parser.add_argument(
-        "--backend",
-        metavar="NAME",
-        help="a name that `agclip backends` lists; the default one if left out",
-    )
+def add_backend(parser: ArgumentParser, otherwise: str = "the default one") -> None:
+    """Add `--backend NAME`, and say which is taken if it is left out."""
+    told = f"a name that `agclip backends` lists; {otherwise} if left out"
+    parser.add_argument("--backend", metavar="NAME", help=told)
 
 
 def backend_of(args: Namespace, name: str | None) -> agclip.Backend:
@@ -125,12 +121,3 @@ def listed(words: Sequence[str], between: str = ", ") -> str:
 def counted(number: int, one: str, many: str) -> str:
     """Return a number with the word for what it counts."""
     return f"{number} {one if number == 1 else many}"
-
-
-def png(text: str) -> Path:
-    """Read the path of a PNG file."""
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        msg = f"must end in .png; got {text!r}"
-        raise ArgumentTypeError(msg)
-    return path

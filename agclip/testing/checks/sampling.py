@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from agclip.testing._check import Check
-from agclip.testing._draws import Source
-from agclip.testing._library import Library
 from agclip.testing.checks.properties import LAWS
+from agclip.testing.harness.check import Check
+from agclip.testing.harness.draws import Source
+from agclip.testing.harness.library import Library
 
 T = TypeVar("T")
 

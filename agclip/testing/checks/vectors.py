@@ -1,7 +1,7 @@
 """Golden vectors: calls of every public function, with results from exact rational arithmetic.
 
 `tests/vectors/write.py` of agclip's repository makes the file from an oracle that shares no
-code with the package; see `_codec` for its notation.
+code with the package; see `harness/codec.py` for its notation.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import agclip
 from agclip._typing import Tree
-from agclip.testing._calls import all_numbers
-from agclip.testing._check import Check, expect_same
-from agclip.testing._codec import arrays_of, compare, decode, has_subnormals
-from agclip.testing._library import Library, NotApplicableError
+from agclip.testing.harness.calls import all_numbers
+from agclip.testing.harness.check import Check, expect_same
+from agclip.testing.harness.codec import arrays_of, compare, decode, has_subnormals
+from agclip.testing.harness.library import Library, NotApplicableError
 
 
 class Vector(NamedTuple):

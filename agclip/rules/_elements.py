@@ -1,4 +1,4 @@
-"""Clips of single entries: what they have done, and how they are written in place."""
+"""Clips of single elements: what they have done, and how they are written in place."""
 
 from __future__ import annotations
 
@@ -40,37 +40,32 @@ def info(
 def _compared(
     backend: Backend, before: Sequence[Array], after: Sequence[Array]
 ) -> tuple[Array, Array, Array, Array]:
-    """Return the least |out|/|in|, and whether an entry changed, was, and is not finite."""
+    """Return the least |out|/|in|, and whether an element changed, was, and is not finite."""
     xp = backend.xp
     pairs = zip(before, after, strict=True)
     rows = [backend.at(pair[0], _compared_leaf, backend, *pair) for pair in pairs]
     least, changed, bad, still = zip(*rows, strict=True)
     return (
         devices.reduce(backend, least, xp.minimum),
-        *(devices.reduce(backend, facts, lambda a, b: a | b) for facts in (changed, bad, still)),
+        *(devices.anywhere(backend, facts) for facts in (changed, bad, still)),
     )
 
 
 def _compared_leaf(
     backend: Backend, before: Array, after: Array
 ) -> tuple[Array, Array, Array, Array]:
-    xp, wide = backend.xp, backend.wide(backend.xp, before)
+    xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, before)
     old, new = (kernels.computable(xp, x) for x in (before, after))
     finite = xp.isfinite(old)
     ordinary = finite & (old != 0)
     size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
     ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
     return (
-        kernels.cast(xp, _least(backend, ratio), wide),
+        kernels.cast(xp, kernels.least(xp, ratio), acc_dtype),
         xp.any((new != old) & finite),
         xp.any(xp.logical_not(finite)),
         xp.any(xp.logical_not(xp.isfinite(new))),
     )
-
-
-def _least(backend: Backend, ratio: Array) -> Array:
-    xp = backend.xp
-    return xp.min(ratio) if 0 not in ratio.shape else xp.sum(ratio) + 1
 
 
 def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
@@ -83,14 +78,14 @@ def unscaled(leaves: Leaves, loss_scale: Scalar | None) -> list[Array]:
 def step(
     leaves: Leaves, after: Sequence[Array], state: State, made: ClipInfo, *, inplace: bool
 ) -> Step:
-    """Return the step that new entries make: the tree, or how to write it."""
+    """Return the step that new elements make: the tree, or how to write it."""
     if inplace:
         return Step(None, state, made, functools.partial(_write, leaves, after))
     return Step(leaves.rebuild(after), state, made)
 
 
 def _write(leaves: Leaves, after: Sequence[Array]) -> None:
-    """Overwrite each distinct leaf with its new entries."""
+    """Overwrite each distinct leaf with its new elements."""
     if leaves.originals is not None:
         leaves.overwrite(after)
         return

@@ -11,9 +11,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from agclip.cli._command import CommandError
+from agclip.cli.command import USAGE, CommandError
 
 _PERMISSIONS = 0o777
+
+
+def require_new(path: Path, *, force: bool) -> None:
+    """Refuse a place where something is already, unless it may be replaced."""
+    try:
+        there = path.exists() or path.is_symlink()
+    except OSError:
+        return  # `require_writable` says what is wrong with such a name
+    if there and not force:
+        msg = f"`--output` must be a new file; got {str(path)!r}. Name another, or add --force."
+        raise CommandError(msg, USAGE)
 
 
 def require_writable(path: Path, example: str) -> None:

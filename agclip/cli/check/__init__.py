@@ -1,1 +1,0 @@
-"""`agclip check`: versions, and every clip once on each backend."""
