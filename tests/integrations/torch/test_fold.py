@@ -235,3 +235,20 @@ def test_a_rule_divides_by_its_own_loss_scale_too():
     training.train(other, theirs, steps)
     assert attached.folded
     training.close(ours, theirs)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_divisor_that_the_user_has_set_stays_and_counts(fold):
+    ours, theirs = training.parameters(), training.parameters()
+    make, steps = training.OPTIMIZERS["adamw"], training.gradients()
+    one = make(ours, fused=True)
+    one.grad_scale = divisor = torch.tensor(6.0)
+    attach(one, agclip.ClipByGlobalNorm(2.0), fold=fold)
+    training.train(one, ours, [[6.0 * g for g in grads] for grads in steps])
+    bounds = [2.0] * training.STEPS
+    training.by_hand(
+        make(theirs, fused=True), theirs, steps, lambda _: bounds, "propagate", scaled=False
+    )
+    training.close(ours, theirs)
+    assert one.grad_scale is divisor
+    assert divisor == 6.0
