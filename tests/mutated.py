@@ -21,6 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
+FOLD = "tests/integrations/torch/test_fold.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
         "        _multiply(leaf, factor, leaf)\n",
@@ -262,5 +263,30 @@ MUTATIONS = {
         "| `alpha` | 0.97 |",
         "| `alpha` | 0.98 |",
         "tests/rules/test_rules_docs.py",
+    ),
+    "attach: what is handed over forgets the loss scale": Mutation(
+        "return (whole / coefficient).to(torch.float32)",
+        "return (1.0 / coefficient).to(torch.float32)",
+        f"{FOLD} -k 'global-adamw-fused-scaler'",
+    ),
+    "attach: a step that is skipped moves the state": Mutation(
+        "torch.where(overflow.to(new.device) > 0, old, new)",
+        "torch.where(overflow.to(new.device) < 0, old, new)",
+        f"{FOLD} -k nothing_is_read",
+    ),
+    "attach: the coefficient is left on the optimizer": Mutation(
+        "if name != _GIVEN and (name not in given or given[name] is not value)",
+        "if name != _GIVEN",
+        f"{FOLD} -k fused",
+    ),
+    "attach: a first step is skipped by the optimizer": Mutation(
+        "scaling.known_overflow(wait=unborn or",
+        "scaling.known_overflow(wait=",
+        f"{FOLD} -k first_step",
+    ),
+    "attach: a copy is not attached": Mutation(
+        "    attached._bind(optimizer)\n    return optimizer",
+        "    return optimizer",
+        "tests/integrations/torch/test_attach_saving.py -k copy",
     ),
 }
