@@ -140,10 +140,11 @@ def test_a_frozen_module_is_not(clip):
 
 
 def test_no_tensor_has_norm_zero():
-    with pytest.warns(UserWarning, match="`tensors` is an empty iterable"):
-        norm = ours.get_total_norm([])
+    norm = ours.get_total_norm([])
     assert norm == 0.0
     assert norm.dtype == torch.float32
+    with pytest.warns(UserWarning, match="`tensors` is an empty generator"):
+        assert ours.get_total_norm(iter([])) == 0.0
 
 
 # --- what is no parameter ----------------------------------------------------------------------
