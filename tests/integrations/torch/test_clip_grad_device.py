@@ -10,10 +10,10 @@ models = pytest.importorskip("integrations.torch.models", reason="PyTorch is not
 fake_cuda = pytest.importorskip("fake_cuda", reason="PyTorch is not installed")
 
 CALLS = {
-    "norm": lambda ps, c: ours.clip_grad_norm_(ps, c),
+    "norm": ours.clip_grad_norm_,
     "norm of order 1": lambda ps, c: ours.clip_grad_norm_(ps, c, norm_type=1),
     "largest": lambda ps, c: ours.clip_grad_norm_(ps, c, norm_type="inf"),
-    "value": lambda ps, c: ours.clip_grad_value_(ps, c),
+    "value": ours.clip_grad_value_,
     "halves": lambda ps, c: ours.clip_grads_with_norm_(
         ps, c, ours.get_total_norm([p.grad for p in ps if p.grad is not None]) * 2.0
     ),
