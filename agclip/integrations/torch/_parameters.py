@@ -113,6 +113,8 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
 def _found(given: Any, name: str) -> Parameters:
     if isinstance(given, torch.Tensor):
         return Parameters(name, [given], None)
+    if type(given) is list and given and isinstance(given[0], torch.Tensor):
+        return _once(given, None, name)  # what takes the longest to tell otherwise
     if isinstance(given, torch.nn.Module):
         return _named(given.named_parameters(), name)
     if isinstance(given, torch.optim.Optimizer):
