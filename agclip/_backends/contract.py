@@ -208,6 +208,14 @@ class Sqrt(Protocol):
         ...
 
 
+class Number(Protocol):
+    """A Python number as an array."""
+
+    def __call__(self, xp: Namespace, value: float, dtype: DType, device: Device, /) -> Array:
+        """Return a number of Python's, or a bool, as a new 0-d array; the device may be None."""
+        ...
+
+
 class Branch(Protocol):
     """A conditional on a value that the program may not be able to read."""
 

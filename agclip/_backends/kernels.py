@@ -272,6 +272,17 @@ def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
     return made
 
 
+def unstacked(xp: Namespace, vector: Array) -> list[Array]:
+    """Return the elements of a vector, at least one, as 0-d arrays.
+
+    Unstacking is one call where indexing is one for each element (PyTorch: 37 and 190 us for 100).
+    NumPy's makes scalars, which are no arrays.
+    """
+    if hasattr(xp, "unstack") and type(vector[0]) is type(vector):
+        return list(xp.unstack(vector))
+    return [vector[i, ...] for i in range(vector.shape[0])]
+
+
 def is_one(x: Scalar) -> bool:
     """Tell whether a scalar is the Python float 1.0: no array is read."""
     return isinstance(x, float) and x == 1.0

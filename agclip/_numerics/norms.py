@@ -9,6 +9,7 @@ Where a device has no float64 the same is done in float32.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -85,16 +86,18 @@ def _plain_norms(
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
     counts, chain = batch.counts(leaves), backend.chain or backend.block
-    found = []
+    squares, sizes = [], []
     for group in groups:
-        if len(group) == 1:
-            square, count = float(sums[group[0]]), counts[group[0]]
-        else:
-            square, count = host_scalars.total(sums), batch.elements(leaves)
-        finite = square < math.inf
-        error = error_of(chain, count) if finite else 0.0
-        found.append(Norm(math.sqrt(square), 1.0, finite, error))
-    return found
+        single = len(group) == 1
+        squares.append(float(sums[group[0]]) if single else host_scalars.total(sums))
+        sizes.append(counts[group[0]] if single else batch.elements(leaves))
+    roots, finite = map(math.sqrt, squares), [square < math.inf for square in squares]
+    errors = map(error_of, itertools.repeat(chain), sizes)
+    if not all(finite):
+        errors = (error if known else 0.0 for error, known in zip(errors, finite, strict=True))
+    # Not Norm(...), whose frames would take longer than all the rest.
+    columns = zip(roots, itertools.repeat(1.0), finite, errors, strict=False)
+    return list(map(tuple.__new__, itertools.repeat(Norm), columns))
 
 
 def _sums_of_squares(

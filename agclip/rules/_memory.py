@@ -194,7 +194,9 @@ class OfGlobalNorm(Remembers, Options):
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
         threshold, new = outcome.extra
-        return taken(outcome, threshold, plan.nonfinite, settled(new), inplace=inplace)
+        return taken(
+            outcome, plan.nonfinite, settled(new), inplace=inplace, threshold=threshold
+        )
 
 
 class FromNorm(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
@@ -162,10 +163,15 @@ class Options(Steps):
 
 
 def taken(
-    outcome: Outcome, threshold: Scalar | None, policy: str, state: State, *, inplace: bool
+    outcome: Outcome, policy: str, state: State, *, inplace: bool, threshold: Scalar | None = None
 ) -> Step:
-    """Return the step that a call of the pipeline makes: the tree, or how to write it."""
+    """Return the step that a call of the pipeline makes: the tree, or how to write it.
+
+    Its record reports the bound of the call where there is no other threshold.
+    """
     assert outcome.record is not None, "rules ask for a record"
+    if threshold is None and outcome.record.threshold is None:
+        threshold = math.inf if outcome.bound is None else outcome.bound
     info = info_of(outcome.leaves, outcome.record, threshold, policy)
     if inplace:
         return Step(None, state, info, outcome.write)

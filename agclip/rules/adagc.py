@@ -94,7 +94,7 @@ class AdaGC(_memory.Remembers, Options):
         # Leaves that have no gradient in this step keep their averages.
         kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
         state = _memory.settled({**state, "count": count, "average": kept})
-        return taken(outcome, threshold, plan.nonfinite, state, inplace=inplace)
+        return taken(outcome, plan.nonfinite, state, inplace=inplace, threshold=threshold)
 
 
 class _FromNorms(NamedTuple):
