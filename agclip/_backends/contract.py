@@ -208,11 +208,11 @@ class Sqrt(Protocol):
         ...
 
 
-class Number(Protocol):
+class ScalarLike(Protocol):
     """A Python number as an array."""
 
-    def __call__(self, xp: Namespace, value: float, dtype: DType, device: Device, /) -> Array:
-        """Return a number of Python's, or a bool, as a new 0-d array; the device may be None."""
+    def __call__(self, xp: Namespace, value: float, dtype: DType, x: Array, /) -> Array:
+        """Return a number of Python's, or a bool, as a new 0-d array on the device of x."""
         ...
 
 

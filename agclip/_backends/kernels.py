@@ -272,15 +272,9 @@ def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
     return made
 
 
-def unstacked(xp: Namespace, vector: Array) -> list[Array]:
-    """Return the elements of a vector, at least one, as 0-d arrays.
-
-    Unstacking is one call where indexing is one for each element (PyTorch: 37 and 190 us for 100).
-    NumPy's makes scalars, which are no arrays.
-    """
-    if hasattr(xp, "unstack") and type(vector[0]) is type(vector):
-        return list(xp.unstack(vector))
-    return [vector[i, ...] for i in range(vector.shape[0])]
+def scalar_like(xp: Namespace, value: float, dtype: DType, x: Array) -> Array:
+    """Return a Python number or bool as a 0-d array on the device of x."""
+    return number(xp, value, dtype, device(x))
 
 
 def is_one(x: Scalar) -> bool:

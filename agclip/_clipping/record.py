@@ -67,12 +67,11 @@ def _on_host(
         clipped = clipped or (decision.exceeds and decision.finite)
         nonfinite = nonfinite or not decision.finite
     backend, xp, dtype = call.backend, call.backend.xp, call.acc_dtype
-    number, device = backend.number, backend.device(arrays[0])
     return (
-        number(xp, least, dtype, device),
-        number(xp, clipped, xp.bool, device),
-        number(xp, nonfinite, xp.bool, device),
-        number(xp, bound, dtype, device),
+        backend.scalar_like(xp, least, dtype, arrays[0]),
+        backend.scalar_like(xp, clipped, xp.bool, arrays[0]),
+        backend.scalar_like(xp, nonfinite, xp.bool, arrays[0]),
+        backend.scalar_like(xp, bound, dtype, arrays[0]),
     )
 
 

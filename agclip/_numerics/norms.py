@@ -91,12 +91,10 @@ def _plain_norms(
         single = len(group) == 1
         squares.append(float(sums[group[0]]) if single else host_scalars.total(sums))
         sizes.append(counts[group[0]] if single else batch.elements(leaves))
-    roots, finite = map(math.sqrt, squares), [square < math.inf for square in squares]
-    errors = map(error_of, itertools.repeat(chain), sizes)
-    if not all(finite):
-        errors = (error if known else 0.0 for error, known in zip(errors, finite, strict=True))
+    finite = [square < math.inf for square in squares]
+    errors = [error_of(chain, n) * known for n, known in zip(sizes, finite, strict=True)]
     # Not Norm(...), whose frames would take longer than all the rest.
-    columns = zip(roots, itertools.repeat(1.0), finite, errors, strict=False)
+    columns = zip(map(math.sqrt, squares), itertools.repeat(1.0), finite, errors, strict=False)
     return list(map(tuple.__new__, itertools.repeat(Norm), columns))
 
 

@@ -194,9 +194,7 @@ class OfGlobalNorm(Remembers, Options):
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
         threshold, new = outcome.extra
-        return taken(
-            outcome, plan.nonfinite, settled(new), inplace=inplace, threshold=threshold
-        )
+        return taken(outcome, plan.nonfinite, settled(new), inplace=inplace, threshold=threshold)
 
 
 class FromNorm(NamedTuple):

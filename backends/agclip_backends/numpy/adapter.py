@@ -149,7 +149,7 @@ _plain = Backend(
     scale=_scale,
     scale_=_scale_in_place,
     # The namespace's `full` takes 1.5 microseconds, this 0.3 (bench/test_dispatch.py).
-    number=lambda _, value, dtype, __: np.array(value, dtype),
+    scalar_like=lambda _, value, dtype, __: np.array(value, dtype),
     branch=_branch,
     access=_access,
     refuse=_refuse,
