@@ -93,9 +93,8 @@ def _plain_norms(
         sizes.append(counts[group[0]] if single else batch.elements(leaves))
     finite = [square < math.inf for square in squares]
     errors = [error_of(chain, n) * known for n, known in zip(sizes, finite, strict=True)]
-    # Not Norm(...), whose frames would take longer than all the rest.
     columns = zip(map(math.sqrt, squares), itertools.repeat(1.0), finite, errors, strict=False)
-    return list(map(tuple.__new__, itertools.repeat(Norm), columns))
+    return list(map(tuple.__new__, itertools.repeat(Norm), columns))  # without a frame for each
 
 
 def _sums_of_squares(
