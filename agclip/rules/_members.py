@@ -45,9 +45,8 @@ def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
     strange = [key for key in held if key not in names]
     if strange:
         msg = (
-            f"`state` must be what init(params) or the last step of this rule returned, with "
-            f"the keys {', '.join(map(repr, names))}; got {strange[0]!r}. Begin with "
-            f"init(params)."
+            f"`state` must be what init(params) or the last step of this rule returned, with the "
+            f"keys {', '.join(map(repr, names))}; got {strange[0]!r}. Begin with init(params)."
         )
         raise ValueError(msg)
     return held

@@ -102,16 +102,7 @@ def joined(
 ) -> dict[str, Any]:
     """Return the state of `ready` with all leaves: those without a gradient yet join at this step.
 
-    Args:
-        rule: The rule.
-        leaves: The leaves.
-        state: What the step was given.
-        key: The name of the statistics of leaves.
-        make: Makes those of a leaf, given its position.
-
-    Raises:
-        TypeError: As `ready`.
-        ValueError: As `ready`.
+    `make` makes the statistics of the leaf at a position, for those under `key`.
     """
     held = ready(rule, leaves, state)
     new = {p: make(i) for i, p in enumerate(_paths.paths(leaves)) if p not in held[key]}
