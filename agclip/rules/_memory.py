@@ -15,9 +15,8 @@ from agclip._backends.backend import Backend
 from agclip._backends.registry import resolve
 from agclip._checks import describe
 from agclip._clipping import pipeline
-from agclip._clipping.measure import widened
+from agclip._clipping.measure import settle, value_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
-from agclip._clipping.record import reported
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
@@ -195,8 +194,10 @@ class FromNorm(NamedTuple):
     ) -> tuple[list[Scalar], tuple[Scalar, State]]:
         """Return the limit; and what is reported as the threshold, with the new state."""
         backend, arrays = call.backend, inputs.arrays
-        norm, _ = reported(call, norms, inputs)
-        norm = kernels.cast(backend.xp, norm, call.acc_dtype)
+        loss_scale = widened(call, arrays, inputs.loss_scale)
+        whole = settle(call, arrays, norms[0], loss_scale)
+        value = value_of(call, arrays, whole, loss_scale)
+        norm = kernels.cast(backend.xp, value, call.acc_dtype)
         bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
         return [widened(call, arrays, known(backend, bound))], (threshold, new)
 
