@@ -9,7 +9,6 @@ Where a device has no float64 the same is done in float32.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -86,15 +85,16 @@ def _plain_norms(
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
     counts, chain = batch.counts(leaves), backend.chain or backend.block
-    squares, sizes = [], []
+    found, make = [], tuple.__new__  # without the frame of Norm(...), a third of the loop's time
     for group in groups:
-        single = len(group) == 1
-        squares.append(float(sums[group[0]]) if single else host_scalars.total(sums))
-        sizes.append(counts[group[0]] if single else batch.elements(leaves))
-    finite = [square < math.inf for square in squares]
-    errors = [error_of(chain, n) * known for n, known in zip(sizes, finite, strict=True)]
-    columns = zip(map(math.sqrt, squares), itertools.repeat(1.0), finite, errors, strict=False)
-    return list(map(tuple.__new__, itertools.repeat(Norm), columns))  # without a frame for each
+        if len(group) == 1:
+            square, count = float(sums[group[0]]), counts[group[0]]
+        else:
+            square, count = host_scalars.total(sums), batch.elements(leaves)
+        finite = square < math.inf
+        error = error_of(chain, count) if finite else 0.0
+        found.append(make(Norm, (math.sqrt(square), 1.0, finite, error)))
+    return found
 
 
 def _sums_of_squares(
