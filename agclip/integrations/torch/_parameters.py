@@ -20,6 +20,9 @@ _EXPECTED = {
 """By the argument."""
 
 
+_TYPES = {torch.nn.Parameter, torch.Tensor}
+
+
 class Parameters(NamedTuple):
     """Parameters in order, each once."""
 
@@ -81,6 +84,8 @@ def order(norm_type: Any) -> float:
         TypeError: If it is no number.
         ValueError: If it is NaN.
     """
+    if type(norm_type) is float and norm_type == norm_type:  # such as the default
+        return norm_type
     found = number(norm_type)
     found = found.item() if isinstance(found, torch.Tensor) and found.ndim == 0 else found
     if not is_number(found):
@@ -157,7 +162,8 @@ def _of_groups(groups: Iterable[Any], name: str) -> Parameters:
 
 def _once(found: list[Any], names: list[str] | None, name: str) -> Parameters:
     """Return parameters each once: tied ones count once, and are scaled once."""
-    if not all(issubclass(cls, torch.Tensor) for cls in set(map(type, found))):
+    types = set(map(type, found))
+    if not types <= _TYPES and not all(issubclass(cls, torch.Tensor) for cls in types):
         i, p = next((i, p) for i, p in enumerate(found) if not isinstance(p, torch.Tensor))
         key = repr(names[i]) if names is not None else i
         _reject(p, name, f" at {name}[{key}]")

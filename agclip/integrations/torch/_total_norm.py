@@ -19,8 +19,6 @@ from agclip.integrations.torch.errors import NonFiniteError
 
 _R = TypeVar("_R")
 _EPS = 1e-6
-_NEGLIGIBLE = 1e12
-"""Beside such a norm 1e-6 is below half a unit in the last place of a float64."""
 
 
 class _WithEps(NamedTuple):
@@ -29,13 +27,11 @@ class _WithEps(NamedTuple):
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
     ) -> tuple[list[Scalar], Any]:
-        """Return the limit of the one group; c where n is 0, which exceeds nothing."""
-        m = call.m
-        bound = widened(call, inputs.arrays, inputs.bound)
+        """Return the limit of the one group; c where n is 0, infinite or NaN."""
         n = unscaled_value(call, norms[0], None)
-        matters = (n > 0) & (n < _NEGLIGIBLE)
-        ratio = m.where(matters, n, m.full_like(n, 1.0))
-        return [m.where(matters, bound * (ratio / (ratio + _EPS)), bound)], None
+        ratio = n / (n + _EPS)
+        bound = widened(call, inputs.arrays, inputs.bound)
+        return [bound * call.m.where(ratio > 0, ratio, 1.0)], None
 
 
 _WITH_EPS = _WithEps()
