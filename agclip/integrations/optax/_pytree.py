@@ -7,6 +7,7 @@ parameters of some frameworks look like arrays and are nodes.
 from __future__ import annotations
 
 import numbers
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ class Opened(NamedTuple):
 
 def opened(tree: Tree) -> Opened:
     """Take a pytree apart; numbers and arrays of NumPy become arrays of JAX."""
-    entries, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
+    entries, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_stands_alone)
     paths = _spelled([path for path, _ in entries])
     leaves = [leaf for _, leaf in entries]
     arrays = [None if _is_none(leaf) else _as_array(leaf) for leaf in leaves]
@@ -97,6 +98,12 @@ def number(value: Any) -> Any:
         value = jnp.asarray(value)
         return value.reshape(()) if value.size == 1 else value
     return value
+
+
+def _stands_alone(x: Any) -> bool:
+    """Tell whether a node is a leaf here: the indices of a sparse array are no gradients."""
+    sparse = sys.modules.get("jax.experimental.sparse")
+    return _is_none(x) or (sparse is not None and isinstance(x, sparse.JAXSparse))
 
 
 def _is_none(x: Any) -> bool:

@@ -78,7 +78,8 @@ def as_gradient_transformation(
     def init(params: Tree) -> ClipState:
         # Integers among the parameters have no gradients.
         found = opened(params).map(lambda leaf: leaf if is_inexact(leaf) else None)
-        memory = jax.tree.map(_canonical, rule.init(found.tree))
+        made = rule.init(found.tree) if found.by_path else _outline(layout_of(rule))
+        memory = jax.tree.map(_canonical, made)
         return ClipState(memory, _blank(found, leaf_norms=leaf_norms) if info else None)
 
     def update(
@@ -108,15 +109,27 @@ def _canonical(x: Any) -> jax.Array:
 def _blank(found: Opened, *, leaf_norms: bool) -> ClipInfo:
     """Return the record before the first step; each number an array of its own, to be donated."""
     real = jnp.result_type(float)
+    norms: Any = {path: jnp.zeros((), real) for path in _paths(found)} or jnp.zeros((), real)
     return ClipInfo(
         norm=jnp.zeros((), real),
         scale=jnp.ones((), real),
         threshold=jnp.full((), jnp.inf, real),
         clipped=jnp.zeros((), bool),
         nonfinite=jnp.zeros((), bool),
-        leaf_norms={path: jnp.zeros((), real) for path in _paths(found)} if leaf_norms else {},
+        leaf_norms=norms if leaf_norms else {},
         skip=jnp.zeros((), bool),
     )
+
+
+def _outline(layout: Any) -> Any:
+    """Return a state for parameters that there are none of, an array for each part.
+
+    `optax.tree.map_params` makes one to tell what in a state belongs to parameters: nothing here.
+    An array may stand for a dict there, but not a dict for one with other keys.
+    """
+    if isinstance(layout, dict):
+        return {key: _outline(part) for key, part in layout.items()} or ()
+    return () if layout is None else jnp.zeros(())
 
 
 def _norms(found: Opened, record: ClipInfo) -> dict[str, Any]:
