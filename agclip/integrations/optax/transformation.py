@@ -92,18 +92,29 @@ def as_gradient_transformation(
         clipped, memory, record = rule.update(found.tree, state.memory, weights)
         record = record._replace(leaf_norms=_norms(found, record) if leaf_norms else {})
         new = ClipState(memory, record if info else None)
-        return found.rebuild(clipped), jax.tree.map(_canonical, new)
+        return found.rebuild(clipped), _as_before(new, state)
 
     return optax.GradientTransformation(init, update)
 
 
-def _canonical(x: Any) -> jax.Array:
+def _canonical(x: Any, dtype: Any = None) -> jax.Array:
     """Return a number of a state in a dtype that stays, whatever is done to the state.
 
     Rules count and sum in float64. Where JAX is not told to, that would not outlive the first
     conversion, and no number may be of a weak type, by which a program is compiled again.
     """
-    return jax.lax.convert_element_type(x, jax.dtypes.canonicalize_dtype(x.dtype))
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype if dtype is None else dtype)
+    return jax.lax.convert_element_type(x, dtype)
+
+
+def _as_before(new: ClipState, old: ClipState) -> ClipState:
+    """Return a state in the dtypes of the one before, which gradients may have others than."""
+    made: ClipState
+    if jax.tree.structure(new) == jax.tree.structure(old):
+        made = jax.tree.map(lambda x, y: _canonical(x, y.dtype), new, old)
+    else:
+        made = jax.tree.map(_canonical, new)
+    return made
 
 
 def _blank(found: Opened, *, leaf_norms: bool) -> ClipInfo:

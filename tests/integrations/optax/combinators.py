@@ -146,9 +146,7 @@ WAYS = {
     "inject_hyperparams": functools.partial(injected, jnp.float32),
     "inject_hyperparams, bfloat16": functools.partial(injected, jnp.bfloat16),
     "apply_if_finite": lambda tx, *more: stepped(optax.apply_if_finite(tx, 3), *more),
-    "with_extra_args_support": lambda tx, *more: stepped(
-        optax.with_extra_args_support(tx), *more
-    ),
+    "with_extra_args_support": lambda tx, *more: stepped(optax.with_extra_args_support(tx), *more),
     "MultiSteps": accumulated,
     "orbax": checkpointed,
 }
