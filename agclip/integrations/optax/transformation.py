@@ -64,11 +64,11 @@ def as_gradient_transformation(
         >>> import agclip, jax.numpy as jnp, optax
         >>> from agclip.integrations.optax import as_gradient_transformation
         >>> clipping = as_gradient_transformation(agclip.ZClip(max_norm=1.0))
-        >>> tx = optax.chain(clipping, optax.sgd(0.1))
+        >>> tx = optax.chain(clipping, optax.sgd(0.5))
         >>> params = {"w": jnp.zeros(2)}
         >>> updates, state = tx.update({"w": jnp.asarray([3.0, 4.0])}, tx.init(params), params)
         >>> updates["w"], optax.tree.get(state, "norm")
-        (Array([-0.06, -0.08], dtype=float32), Array(5., dtype=float32))
+        (Array([-0.3, -0.4], dtype=float32), Array(5., dtype=float32))
     """
     check_rule("rule", rule)
     flag("info", info)

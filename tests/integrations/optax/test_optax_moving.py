@@ -5,11 +5,12 @@ import math
 
 import pytest
 
-optax = pytest.importorskip("optax", reason="optax is not installed")
+pytest.importorskip("optax", reason="optax is not installed")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from agclip.integrations import optax as ours
 
