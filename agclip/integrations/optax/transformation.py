@@ -75,16 +75,14 @@ def as_gradient_transformation(
     flag("leaf_norms", leaf_norms)
     _require_one_shape(rule)
 
-    def init(params: Tree) -> ClipState:
+    def init(params: Tree) -> Any:
         # Integers among the parameters have no gradients.
         found = opened(params).map(lambda leaf: leaf if is_inexact(leaf) else None)
         made = rule.init(found.tree) if found.by_path else _outline(layout_of(rule))
         memory = jax.tree.map(_canonical, made)
         return ClipState(memory, _blank(found, leaf_norms=leaf_norms) if info else None)
 
-    def update(
-        updates: Tree, state: ClipState, params: Tree | None = None
-    ) -> tuple[Tree, ClipState]:
+    def update(updates: Tree, state: Any, params: Tree | None = None) -> tuple[Tree, Any]:
         found = opened(updates)
         if found.empty:
             return updates, state
@@ -109,8 +107,9 @@ def _canonical(x: Any, dtype: Any = None) -> jax.Array:
 
 def _as_before(new: ClipState, old: ClipState) -> ClipState:
     """Return a state in the dtypes of the one before, which gradients may have others than."""
+    structure: Any = jax.tree.structure
     made: ClipState
-    if jax.tree.structure(new) == jax.tree.structure(old):
+    if structure(new) == structure(old):
         made = jax.tree.map(lambda x, y: _canonical(x, y.dtype), new, old)
     else:
         made = jax.tree.map(_canonical, new)
