@@ -147,6 +147,12 @@ WAYS = {
     "inject_hyperparams, bfloat16": functools.partial(injected, jnp.bfloat16),
     "apply_if_finite": lambda tx, *more: stepped(optax.apply_if_finite(tx, 3), *more),
     "with_extra_args_support": lambda tx, *more: stepped(optax.with_extra_args_support(tx), *more),
+    "conditionally_transform": lambda tx, *more: stepped(
+        optax.conditionally_transform(tx, lambda step: step < 100), *more
+    ),
+    "conditionally_mask": lambda tx, *more: stepped(
+        optax.conditionally_mask(tx, lambda step: step < 100), *more
+    ),
     "MultiSteps": accumulated,
     "orbax": checkpointed,
 }
