@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from agclip._checks import flag
 from agclip._trees.paths import spelled
@@ -80,7 +81,7 @@ def as_gradient_transformation(
         found = opened(params).map(lambda leaf: leaf if is_inexact(leaf) else None)
         made = rule.init(found.tree) if found.by_path else _outline(layout_of(rule))
         memory = jax.tree.map(_canonical, made)
-        return ClipState(memory, _blank(found, leaf_norms=leaf_norms) if info else None)
+        return _apart(ClipState(memory, _blank(found, leaf_norms=leaf_norms) if info else None))
 
     def update(updates: Tree, state: Any, params: Tree | None = None) -> tuple[Tree, Any]:
         found = opened(updates)
@@ -90,7 +91,7 @@ def as_gradient_transformation(
         clipped, memory, record = rule.update(found.tree, state.memory, weights)
         record = record._replace(leaf_norms=_norms(found, record) if leaf_norms else {})
         new = ClipState(memory, record if info else None)
-        return found.rebuild(clipped), _as_before(new, state)
+        return found.rebuild(clipped), _apart(_as_before(new, state))
 
     return optax.GradientTransformation(init, update)
 
@@ -116,8 +117,21 @@ def _as_before(new: ClipState, old: ClipState) -> ClipState:
     return made
 
 
+def _apart(state: ClipState) -> ClipState:
+    """Return a state no array of which stands there twice: it could not be donated."""
+    seen: set[int] = set()
+
+    def own(x: jax.Array) -> jax.Array:
+        again = id(x) in seen and not isinstance(x, Tracer)
+        seen.add(id(x))
+        return jnp.copy(x) if again else x
+
+    made: ClipState = jax.tree.map(own, state)
+    return made
+
+
 def _blank(found: Opened, *, leaf_norms: bool) -> ClipInfo:
-    """Return the record before the first step; each number an array of its own, to be donated."""
+    """Return the record before the first step."""
     real = jnp.result_type(float)
     norms: Any = {path: jnp.zeros((), real) for path in _paths(found)} or jnp.zeros((), real)
     return ClipInfo(

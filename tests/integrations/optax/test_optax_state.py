@@ -46,8 +46,17 @@ def test_the_record_before_the_first_step():
 
 
 def test_no_array_of_a_state_is_another():
-    state = as_gradient_transformation(agclip.AdaGC(), leaf_norms=True).init(GRADS)
-    leaves = jax.tree.leaves(state)
+    rule = agclip.PerGroup({"*.w": agclip.AdaGC(), "*": None})
+    tx = optax.apply_if_finite(as_gradient_transformation(rule, leaf_norms=True), 3)
+    grads = {"a": GRADS, "b": GRADS}
+    state = tx.init(grads)
+    for _ in range(2):  # eager, then compiled: the second step takes the first one's arrays
+        leaves = jax.tree.leaves(state.inner_state)
+        assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+        _, state = tx.update(grads, state)
+    jax.jit(tx.update, donate_argnums=1)(grads, state)
+    _, alone = taken(rule, grads, leaf_norms=True)
+    leaves = jax.tree.leaves(alone)
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
