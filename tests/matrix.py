@@ -42,6 +42,8 @@ class Subject(NamedTuple):
     policies: bool = True
     """Whether it takes `nonfinite`."""
     inplace: bool = True
+    make: Callable[..., Any] | None = None
+    """`(nonfinite=)` → the rule, if it is one."""
 
 
 def _of_function(public: str, label: str, wanted: Oracle, *args: Any, **options: Any) -> Subject:
@@ -80,7 +82,7 @@ def _of_rule(label: str, wanted: Oracle, make: Callable[..., Any]) -> Subject:
             facts.append(info.to_host())
         return results, facts
 
-    return Subject(f"{public}{label}", public, wanted, run, policies)
+    return Subject(f"{public}{label}", public, wanted, run, policies, make=make)
 
 
 def _host(x: Any) -> Any:

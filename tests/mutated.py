@@ -264,6 +264,37 @@ MUTATIONS = {
         "        if False:\n",
         "tests/integrations/test_transformers.py",
     ),
+    "optax: a state in float64, where JAX has none": Mutation(
+        "    dtype = jax.dtypes.canonicalize_dtype(x.dtype if dtype is None else dtype)\n"
+        "    return jax.lax.convert_element_type(x, dtype)\n",
+        "    return x\n",
+        "tests/integrations/optax/test_optax_state.py",
+    ),
+    "optax: a state in the dtypes of the gradients": Mutation(
+        "made = jax.tree.map(lambda x, y: _canonical(x, y.dtype), new, old)",
+        "made = jax.tree.map(_canonical, new)",
+        "tests/integrations/optax/test_optax_state.py",
+    ),
+    "optax: arrays in boxes have another path": Mutation(
+        "path[:-1] if path and path[-1] == _BOXED and siblings[path[:-1]] == 1 else path",
+        "path",
+        "tests/integrations/optax/test_optax_state.py",
+    ),
+    "optax: keys that read alike are one leaf": Mutation(
+        "name if count[name] == 1 else jax.tree_util.keystr(path)",
+        "name",
+        "tests/integrations/optax/test_optax_state.py",
+    ),
+    "optax: a state that grows": Mutation(
+        "if any(None in (numbers.shape or ()) for numbers in _parts(layout_of(rule))):",
+        "if not layout_of(rule) and rule is None:",
+        "tests/messages/test_messages.py -k optax",
+    ),
+    "optax: the first axis of kernels is their unit": Mutation(
+        "    return (0,) if leaf.ndim <= 3 else tuple(range(leaf.ndim - 1))\n",
+        "    return (0,)\n",
+        "tests/integrations/optax/test_optax_moving.py -k units",
+    ),
     "documentation: another number is printed": Mutation(
         "(1.258, 1.8750025)",
         "(1.259, 1.8750025)",

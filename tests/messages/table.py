@@ -24,6 +24,7 @@ MODULES = {
     "jax": "jax",
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",
+    "optax_clip": "agclip.integrations.optax",
     "dask": "dask",
     "da": "dask.array",
     "strict": "array_api_strict",
