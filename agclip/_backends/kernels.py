@@ -56,7 +56,12 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
     if axes == ():
         return y
-    reduced = y.shape if axes is None else [y.shape[axis] for axis in axes]
+    lengths = known_shape(y)
+    reduced = lengths if axes is None or lengths is None else [lengths[axis] for axis in axes]
+    if reduced is None or any(length is None for length in reduced):
+        # Where a length is not known yet, the maximum of no elements is the least number.
+        largest = xp.max(y, **keep)
+        return xp.where(largest < 0, xp.zeros_like(largest), largest)
     return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
 
 
@@ -79,8 +84,9 @@ def magnitudes(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit
     """Return scale·|x| / unit elementwise in `acc_dtype`."""
     if kind_of(leaf.dtype).family == "complex":
         complex_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
-        y = scaled(cast(xp, leaf, complex_dtype), scale)
-        return xp.abs(y if is_one(unit) else y / unit)
+        y = cast(xp, leaf, complex_dtype)
+        y = y if is_one(scale) else y * alike(xp, scale, y)
+        return xp.abs(y if is_one(unit) else y / alike(xp, unit, y))
     y = xp.abs(scaled(cast(xp, leaf, acc_dtype), scale))
     return y if is_one(unit) else y / unit
 
@@ -159,6 +165,11 @@ def replays() -> bool:
 def anywhere(_: Any, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
     """Return `function(*arguments, **options)`: most libraries go by the arrays of a call."""
     return function(*arguments, **options)
+
+
+def read(objects: Sequence[Any], _: set[type]) -> Sequence[Any]:
+    """Return the objects themselves: arrays are what most libraries have."""
+    return objects
 
 
 def refuse(_: Any) -> str | None:
@@ -280,6 +291,20 @@ def is_one(x: Scalar) -> bool:
 def scaled(x: Array, factor: Scalar) -> Array:
     """Return x times a factor, x itself if the factor is the Python float 1.0."""
     return x if is_one(factor) else x * factor
+
+
+def known_shape(x: Array) -> tuple[Any, ...] | None:
+    """Return the lengths of the axes, None for one that is not known yet; None if none of them is.
+
+    A program may be traced for arrays of any shape, or even of any number of axes: what is not
+    known then is None, or a number below 0.
+    """
+    return None if x.ndim is None or x.ndim < 0 else tuple(x.shape)
+
+
+def alike(xp: Namespace, factor: Scalar, x: Array) -> Scalar:
+    """Return a real factor of x in the dtype of x: not every library multiplies complex by real."""
+    return factor if isinstance(factor, float) else cast(xp, factor, x.dtype)
 
 
 def pieces(x: Any, size: int) -> Iterable[Any]:

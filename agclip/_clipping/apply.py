@@ -168,7 +168,7 @@ def _weighted_sum(
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
         y = kernels.cast(xp, rows, acc_dtype)
         for factor in factors:
-            y = y * kernels.cast(xp, factor, real)
+            y = y * kernels.alike(xp, kernels.cast(xp, factor, real), y)
         if zero:
             y = xp.where(finite, y, xp.zeros_like(y))
         return xp.sum(y, axis=0)

@@ -98,6 +98,17 @@ class Leaves(NamedTuple):
             raise ValueError(msg)
 
 
+    def require_axes(self) -> None:
+        """Raise a ValueError if it is not known how many axes a leaf has."""
+        for i, leaf in enumerate(self.arrays):
+            if kernels.known_shape(leaf) is None:
+                msg = (
+                    f"`{self.name}` must hold arrays whose axes are known where norms are taken "
+                    f"along some; got one of unknown rank at {self.path(i)}. Set its shape first."
+                )
+                raise ValueError(msg)
+
+
 def dearest(backend: Backend, arrays: Sequence[Array]) -> Access:
     """Return what reading the values of arrays costs, the dearest one deciding."""
     costs = {backend.access(leaf) for leaf in arrays}
