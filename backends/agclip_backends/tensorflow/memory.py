@@ -1,0 +1,55 @@
+"""Tensors in host memory and NumPy arrays: the same elements, copied where nothing else is safe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+_LINE = 64
+"""Bytes that TensorFlow wants memory to be aligned to: it ends the process otherwise (2.21)."""
+_BFLOAT16 = tf.bfloat16.as_numpy_dtype
+_SHARED = frozenset(
+    np.dtype(name)
+    for name in ("bool", "complex64", "complex128", "float16", "float32", "float64")
+    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+)
+"""The dtypes that go over by DLPack."""
+
+
+def empty(like: Any) -> Any:
+    """Return a new array of the shape and dtype of another, in memory that TensorFlow can share."""
+    return aligned(like.shape, like.dtype)
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return a new array in memory that is aligned as TensorFlow wants it."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % _LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def tensor(array: Any) -> Any:
+    """Return an array as an eager tensor: the same memory if that is aligned, else a copy.
+
+    An array that somebody may still write to has to be copied before.
+    """
+    lies_well = array.__array_interface__["data"][0] % _LINE == 0 and array.flags.c_contiguous
+    if not lies_well or not array.flags.writeable:
+        copied = aligned(array.shape, array.dtype)
+        copied[...] = array
+        array = copied
+    if array.dtype in _SHARED:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    if array.dtype == _BFLOAT16:
+        bits = tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__())
+        return tf.bitcast(bits, tf.bfloat16)
+    return tf.constant(array)
+
+
+def view(x: Any) -> Any:
+    """Return an eager tensor in host memory as an array that shares it."""
+    return np.asarray(x)
