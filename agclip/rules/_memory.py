@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.registry import resolved
+from agclip._backends.registry import resolve
 from agclip._checks import describe
 from agclip._clipping import pipeline
 from agclip._clipping.measure import widened as widened_for
@@ -81,8 +81,9 @@ def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
     Raises:
         TypeError: If it is no array of the library of the leaves.
     """
-    backend = leaves.backend
-    value, owner = resolved(value)
+    backend, owner = leaves.backend, resolve(value)
+    if owner is not None and owner.read is not kernels.read:
+        (value,) = owner.read([value], {type(value)})
     if owner is not backend and owner != backend:
         found = describe(value) if owner is None else f"one of {owner.name}"
         msg = (

@@ -52,4 +52,5 @@ def tensor(array: Any) -> Any:
 
 def view(x: Any) -> Any:
     """Return an eager tensor in host memory as an array that shares it."""
-    return np.asarray(x)
+    # NumPy has no format for bfloat16, and TensorFlow hands out a scalar for one number (2.21).
+    return np.asarray(x.numpy()) if x.dtype == tf.bfloat16 and not x.ndim else np.asarray(x)
