@@ -47,7 +47,7 @@ def _scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     parts = [part for part in (*factor.narrow, *factor.wide) if part is not None]
     views = tensors.views_of(leaves) if all(isinstance(part, float) for part in parts) else None
     if views is None:
-        return scale.scale(xp, leaves, factor)
+        return scale.scale(xp, leaves, factor, _branch)
     if isinstance(views, tables.Leaves):
         new = host.backend.scale(np_xp, views, factor)
     else:
