@@ -10,6 +10,8 @@ import tensorflow as tf
 
 _LINE = 64
 """Bytes that TensorFlow wants memory to be aligned to: it ends the process otherwise (2.21)."""
+_LARGE = 1 << 22
+"""Bytes from which on an operation of TensorFlow costs little beside the pages of new memory."""
 _BFLOAT16 = tf.bfloat16.as_numpy_dtype
 _SHARED = frozenset(
     np.dtype(name)
@@ -19,8 +21,23 @@ _SHARED = frozenset(
 """The dtypes that go over by DLPack."""
 
 
+class _Lent:
+    """Memory of a new tensor that nobody else has seen, lent to NumPy to be filled."""
+
+    def __init__(self, like: Any) -> None:
+        dtype = tf.as_dtype(like.dtype)
+        with tf.device("CPU:0"):
+            self.tensor = tf.raw_ops.Empty(shape=like.shape, dtype=dtype, init=False)
+        address, _ = np.asarray(self.tensor).__array_interface__["data"]
+        shown = {"version": 3, "shape": like.shape, "typestr": like.dtype.str}
+        self.__array_interface__ = {**shown, "data": (address, False)}
+
+
 def empty(like: Any) -> Any:
     """Return a new array of the shape and dtype of another, in memory that TensorFlow can share."""
+    if like.nbytes >= _LARGE and like.dtype in _SHARED:
+        # Twice as fast: TensorFlow's allocator has pages that the system need not clear first.
+        return np.asarray(_Lent(like))
     return aligned(like.shape, like.dtype)
 
 
@@ -37,6 +54,8 @@ def tensor(array: Any) -> Any:
 
     An array that somebody may still write to has to be copied before.
     """
+    if type(array.base) is _Lent:
+        return array.base.tensor
     lies_well = array.__array_interface__["data"][0] % _LINE == 0 and array.flags.c_contiguous
     if not lies_well or not array.flags.writeable:
         copied = aligned(array.shape, array.dtype)
