@@ -72,7 +72,7 @@ def _constant(values: Any, dtype: Any, device: Any) -> Any:
 
 def asarray(x: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Any:
     if not tf.is_tensor(x):
-        return _constant(x, dtype, device)
+        return _constant(np.array(x) if copy else x, dtype, device)
     if dtype is not None and x.dtype != dtype:
         return tf.cast(x, dtype)
     return tf.identity(x) if copy else tf.convert_to_tensor(x)

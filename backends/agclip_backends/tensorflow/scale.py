@@ -18,7 +18,7 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
 
     Large leaves are multiplied once where the power of two is one, as it nearly always is.
     """
-    fitted = {real: _fitted(xp, factor, real) for real in set(map(_real, leaves))}
+    fitted = {real: _fitted(xp, factor, real, leaves[0]) for real in set(map(_real, leaves))}
     single = all(rest.shape.rank == 0 for _, rest in fitted.values())
     places = groups.alike(leaves) if single else [[i] for i in range(len(leaves))]
     new: list[Any] = [None] * len(leaves)
@@ -59,15 +59,26 @@ def _real(leaf: Any) -> Any:
     return tf.float64 if kind_of(leaf.dtype).precision == 53 else tf.float32
 
 
-def _fitted(xp: Any, factor: Factor, real: Any) -> tuple[Any, Any]:
+def _fitted(xp: Any, factor: Factor, real: Any, leaf: Any) -> tuple[Any, Any]:
     """Return the reciprocal of the power of two, None for one, and the coefficient.
 
     A quotient by a power of two is exact. Of two products Grappler makes one, whose factor may
     underflow (TensorFlow 2.21): 2.5e38 · 2^-64 · 2^-76 would be 0.
     """
     pre, rest = factor.wide if real == tf.float64 else factor.narrow
-    inverse = None if pre is None else 1.0 / _in_dtype(xp, pre, real)
+    inverse = None
+    if pre is not None:
+        inverse = 1.0 / _in_dtype(xp, pre, real)
+        inverse = inverse if tf.executing_eagerly() else _at_run_time(inverse, leaf)
     return inverse, _in_dtype(xp, rest, real)
+
+
+def _at_run_time(x: Any, leaf: Any) -> Any:
+    """Return x, in a way that no compiler sees through: of two constants they make one, too."""
+    some = tf.reshape(tf.math.real(leaf) if leaf.dtype.is_complex else leaf, [-1])[:1]
+    one = tf.reduce_sum(tf.cast(some, tf.float32))
+    never = (one > 1.0) & (one < 0.0)
+    return tf.where(never, tf.ones_like(x), x)
 
 
 def _in_dtype(xp: Any, part: Scalar, real: Any) -> Any:

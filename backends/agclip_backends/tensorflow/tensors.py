@@ -42,7 +42,8 @@ def refuse(x: Any) -> str | None:
         return None
     if isinstance(x, tf.RaggedTensor):
         return "is ragged"
-    return "is sparse" if isinstance(x, tf.SparseTensor) else "is no tf.Tensor"
+    sparse = isinstance(x, (tf.SparseTensor, tf.IndexedSlices))
+    return f"is sparse (a tf.{type(x).__name__})" if sparse else "is no tf.Tensor"
 
 
 def unwritable(x: Any) -> str:
