@@ -97,7 +97,6 @@ class Leaves(NamedTuple):
             )
             raise ValueError(msg)
 
-
     def require_axes(self) -> None:
         """Raise a ValueError if it is not known how many axes a leaf has."""
         for i, leaf in enumerate(self.arrays):

@@ -59,7 +59,9 @@ OTHER = [[-3.0, 0, 0], [4, 0, 3]]
 VALUE = [
     *map(_reals, ("float16", "bfloat16", "float32", "float64")),
     *map(_integers, ("uint8", "int16", "int32", "int64")),
-    Case("value: both sides", _of_value([-5.0, 2, 3, 4, 5, 6], -4.4, 4.4), [-4.4, 2, 3, 4, 4.4, 4.4]),
+    Case(
+        "value: both sides", _of_value([-5.0, 2, 3, 4, 5, 6], -4.4, 4.4), [-4.4, 2, 3, 4, 4.4, 4.4]
+    ),
     Case("value: NaN stays", _of_value([NAN, INF, -INF], -4.0, 4.0), [NAN, 4, -4]),
     Case(
         "value: bounds as tensors",
@@ -79,25 +81,61 @@ VALUE = [
 ]
 
 NORM = [
-    Case("norm: above", lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 4.0), [[-2.4, 0, 0], [3.2, 0, 0]]),
-    Case("norm: bound is a tensor", lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), tf.constant(4.0)), [[-2.4, 0, 0], [3.2, 0, 0]]),
+    Case(
+        "norm: above",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 4.0),
+        [[-2.4, 0, 0], [3.2, 0, 0]],
+    ),
+    Case(
+        "norm: bound is a tensor",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), tf.constant(4.0)),
+        [[-2.4, 0, 0], [3.2, 0, 0]],
+    ),
     Case("norm: below", lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 6.0), ROWS),
     Case("norm: equal", lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 5.0), ROWS),
     Case("norm: zero", lambda tf, lib: lib.clip_by_norm(tf.zeros([2, 3]), 6.0), [[0, 0, 0]] * 2),
-    Case("norm: bound of zero", lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 0.0), [[0, 0, 0]] * 2),
-    Case("norm: columns", lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, [0]), [[-2.4, 0, 0], [3.2, 0, 3]]),
-    Case("norm: rows", lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, axes=[1]), [[-3, 0, 0], [3.2, 0, 2.4]]),
-    Case("norm: rows, one axis", lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, -1), [[-3, 0, 0], [3.2, 0, 2.4]]),
+    Case(
+        "norm: bound of zero",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(ROWS), 0.0),
+        [[0, 0, 0]] * 2,
+    ),
+    Case(
+        "norm: columns",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, [0]),
+        [[-2.4, 0, 0], [3.2, 0, 3]],
+    ),
+    Case(
+        "norm: rows",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, axes=[1]),
+        [[-3, 0, 0], [3.2, 0, 2.4]],
+    ),
+    Case(
+        "norm: rows, one axis",
+        lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 4.0, -1),
+        [[-3, 0, 0], [3.2, 0, 2.4]],
+    ),
     Case("norm: rows below", lambda tf, lib: lib.clip_by_norm(tf.constant(OTHER), 6.0, [1]), OTHER),
     Case(
         "norm: the documented example",
         lambda tf, lib: lib.clip_by_norm(tf.constant([[1.0, 2, 3, 4, 5]]), 2.0),
         [[0.26967996, 0.5393599, 0.80903983, 1.0787199, 1.3483998]],
     ),
-    Case("average: above", lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS), 0.8), [[-2.88, 0, 0], [3.84, 0, 0]]),
-    Case("average: bound is a tensor", lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS), tf.constant(0.8)), [[-2.88, 0, 0], [3.84, 0, 0]]),
+    Case(
+        "average: above",
+        lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS), 0.8),
+        [[-2.88, 0, 0], [3.84, 0, 0]],
+    ),
+    Case(
+        "average: bound is a tensor",
+        lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS), tf.constant(0.8)),
+        [[-2.88, 0, 0], [3.84, 0, 0]],
+    ),
     Case("average: below", lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS), 0.9), ROWS),
-    Case("average: zero", lambda tf, lib: lib.clip_by_average_norm(tf.zeros([2, 3]), 0.9), [[0, 0, 0]] * 2),
+    Case(
+        "average: zero",
+        lambda tf, lib: lib.clip_by_average_norm(tf.zeros([2, 3]), 0.9),
+        [[0, 0, 0]] * 2,
+    ),
 ]
 
 SMALLER = [[[-1.6, 0, 0], [3.2, 0, 0]], [0.8, -1.6]]
@@ -105,15 +143,37 @@ WHOLE = [[[-2, 0, 0], [4, 0, 0]], [1, -2]]
 
 JOINT = [
     Case("global: above", lambda tf, lib: _joint(tf, lib, 4.0), [*SMALLER, 5]),
-    Case("global: bound is a tensor", lambda tf, lib: _joint(tf, lib, tf.constant(4.0)), [*SMALLER, 5]),
+    Case(
+        "global: bound is a tensor",
+        lambda tf, lib: _joint(tf, lib, tf.constant(4.0)),
+        [*SMALLER, 5],
+    ),
     Case("global: below", lambda tf, lib: _joint(tf, lib, 6.0), [*WHOLE, 5]),
     Case("global: norm is given", lambda tf, lib: _with_norm(tf, lib, 5.0), [*SMALLER, 5]),
-    Case("global: another norm is given", lambda tf, lib: _with_norm(tf, lib, 8.0), [[[-1, 0, 0], [2, 0, 0]], [0.5, -1], 8]),
+    Case(
+        "global: another norm is given",
+        lambda tf, lib: _with_norm(tf, lib, 8.0),
+        [[[-1, 0, 0], [2, 0, 0]], [0.5, -1], 8],
+    ),
     Case("global: None among them", _among_none, [[1.5], None, [2], 5]),
-    Case("global: zero", lambda tf, lib: list(lib.clip_by_global_norm([tf.zeros([2])], 6.0)[0]), [[0, 0]]),
-    Case("global: an infinity", lambda tf, lib: [*lib.clip_by_global_norm([tf.constant([-2.0, INF]), tf.constant([1.0])], 6.0)[0]], [[NAN, NAN], [NAN]]),
-    Case("global: norm alone", lambda tf, lib: lib.global_norm([tf.constant([3.0]), None, tf.constant([4.0])]), 5),
-]  # fmt: skip
+    Case(
+        "global: zero",
+        lambda tf, lib: list(lib.clip_by_global_norm([tf.zeros([2])], 6.0)[0]),
+        [[0, 0]],
+    ),
+    Case(
+        "global: an infinity",
+        lambda tf, lib: [
+            *lib.clip_by_global_norm([tf.constant([-2.0, INF]), tf.constant([1.0])], 6.0)[0]
+        ],
+        [[NAN, NAN], [NAN]],
+    ),
+    Case(
+        "global: norm alone",
+        lambda tf, lib: lib.global_norm([tf.constant([3.0]), None, tf.constant([4.0])]),
+        5,
+    ),
+]
 
 SAME = [*VALUE, *NORM, *JOINT]
 """What both return."""
@@ -121,14 +181,51 @@ SAME = [*VALUE, *NORM, *JOINT]
 FAULTS = [
     Case("norm: zero, bound of zero", lambda tf, lib: lib.clip_by_norm(tf.zeros([2]), 0.0), [0, 0]),
     Case("norm: no bound", lambda tf, lib: lib.clip_by_norm(tf.constant([3.0, 4]), INF), [3, 4]),
-    Case("norm: squares overflow", lambda tf, lib: lib.clip_by_norm(tf.constant([3e20, 4e20]), 5.0), [3, 4]),
-    Case("norm: squares underflow", lambda tf, lib: lib.clip_by_norm(tf.constant([3e-30, 4e-30]), 5e-31), [3e-31, 4e-31]),
-    Case("norm: complex", lambda tf, lib: lib.clip_by_norm(tf.constant([3 + 4j]), 2.5), [1.5 + 2j], "complex128"),
-    Case("average: float64", lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS, "float64"), 0.8), [[-2.88, 0, 0], [3.84, 0, 0]], "float64"),
-    Case("global: squares overflow", lambda tf, lib: lib.clip_by_global_norm([tf.constant([3e20, 4e20])], 5.0)[0], [[3, 4]]),
-    Case("global: zero, bound of zero", lambda tf, lib: lib.clip_by_global_norm([tf.zeros([2])], 0.0)[0], [[0, 0]]),
-    Case("global: no bound", lambda tf, lib: lib.clip_by_global_norm([tf.constant([3.0, 4])], INF)[0], [[3, 4]]),
-    Case("global: mixed dtypes", lambda tf, lib: lib.global_norm([tf.constant([3.0]), tf.constant([4.0], "float64")]), 5, "float64"),
-    Case("global: norm is a number", lambda tf, lib: _joint(tf, lib, 4.0, use_norm=5.0)[:2], SMALLER),
-]  # fmt: skip
+    Case(
+        "norm: squares overflow",
+        lambda tf, lib: lib.clip_by_norm(tf.constant([3e20, 4e20]), 5.0),
+        [3, 4],
+    ),
+    Case(
+        "norm: squares underflow",
+        lambda tf, lib: lib.clip_by_norm(tf.constant([3e-30, 4e-30]), 5e-31),
+        [3e-31, 4e-31],
+    ),
+    Case(
+        "norm: complex",
+        lambda tf, lib: lib.clip_by_norm(tf.constant([3 + 4j]), 2.5),
+        [1.5 + 2j],
+        "complex128",
+    ),
+    Case(
+        "average: float64",
+        lambda tf, lib: lib.clip_by_average_norm(tf.constant(ROWS, "float64"), 0.8),
+        [[-2.88, 0, 0], [3.84, 0, 0]],
+        "float64",
+    ),
+    Case(
+        "global: squares overflow",
+        lambda tf, lib: lib.clip_by_global_norm([tf.constant([3e20, 4e20])], 5.0)[0],
+        [[3, 4]],
+    ),
+    Case(
+        "global: zero, bound of zero",
+        lambda tf, lib: lib.clip_by_global_norm([tf.zeros([2])], 0.0)[0],
+        [[0, 0]],
+    ),
+    Case(
+        "global: no bound",
+        lambda tf, lib: lib.clip_by_global_norm([tf.constant([3.0, 4])], INF)[0],
+        [[3, 4]],
+    ),
+    Case(
+        "global: mixed dtypes",
+        lambda tf, lib: lib.global_norm([tf.constant([3.0]), tf.constant([4.0], "float64")]),
+        5,
+        "float64",
+    ),
+    Case(
+        "global: norm is a number", lambda tf, lib: _joint(tf, lib, 4.0, use_norm=5.0)[:2], SMALLER
+    ),
+]
 """What TensorFlow 2.21 gets wrong, or refuses, and agclip does not."""

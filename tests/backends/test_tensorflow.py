@@ -287,7 +287,9 @@ def test_every_public_function_and_method_is_marked():
     objects = [getattr(agclip, name) for name in agclip.__all__]
     functions = [x for x in objects if callable(x) and not isinstance(x, type)]
     assert marked(functions) == functions
-    rules = [x for x in objects if isinstance(x, type) and hasattr(x, "update") and x is not agclip.Rule]
+    rules = [
+        x for x in objects if isinstance(x, type) and hasattr(x, "update") and x is not agclip.Rule
+    ]
     assert len(rules) > 10
     assert marked([rule.update for rule in rules]) == [rule.update for rule in rules]
 
@@ -370,7 +372,10 @@ def names(rule):
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("rule", RULES, ids=names)
 def test_a_rule_in_a_training_step(tf, rule, jit_compile):
-    grads = [{"w": np.float32([[3.0, -4.0], [0.5, 1.0]]) * k, "b": np.float32([0.1])} for k in (1, 3, 9, 2)]
+    grads = [
+        {"w": np.float32([[3.0, -4.0], [0.5, 1.0]]) * k, "b": np.float32([0.1])}
+        for k in (1, 3, 9, 2)
+    ]
     params = {"w": np.ones((2, 2), np.float32), "b": np.ones(1, np.float32)}
 
     @tf.function(autograph=False, jit_compile=jit_compile)
@@ -380,7 +385,9 @@ def test_a_rule_in_a_training_step(tf, rule, jit_compile):
     there, here = rule.init(tf.nest.map_structure(tf.constant, params)), rule.init(params)
     for one in grads:
         mine, there, info = step(
-            tf.nest.map_structure(tf.constant, one), there, tf.nest.map_structure(tf.constant, params)
+            tf.nest.map_structure(tf.constant, one),
+            there,
+            tf.nest.map_structure(tf.constant, params),
         )
         wanted, here, reference = rule.update(one, here, params)
         for key, value in wanted.items():

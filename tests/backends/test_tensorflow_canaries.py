@@ -167,7 +167,10 @@ print({call})
 )
 def test_memory_that_is_not_aligned_ends_the_process(tf, call, ends):
     done = subprocess.run(
-        [sys.executable, "-c", CODE.format(call=call)], capture_output=True, check=False, timeout=300
+        [sys.executable, "-c", CODE.format(call=call)],
+        capture_output=True,
+        check=False,
+        timeout=300,
     )
     assert (done.returncode != 0) is ends, done.stderr[-500:]
 

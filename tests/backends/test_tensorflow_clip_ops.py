@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow_cases as cases
 
 import agclip
-import tensorflow_cases as cases
 
 MODES = ("eager", "function", "XLA")
 

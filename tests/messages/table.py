@@ -22,6 +22,7 @@ MODULES = {
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",
     "dask": "dask",
+    "tf": "tensorflow",
     "da": "dask.array",
     "strict": "array_api_strict",
     "ml_dtypes": "ml_dtypes",

@@ -14,11 +14,9 @@ _LARGE = 1 << 22
 """Bytes from which on an operation of TensorFlow costs little beside the pages of new memory."""
 _BFLOAT16 = tf.bfloat16.as_numpy_dtype
 _SHARED = frozenset(
-    np.dtype(name)
-    for name in ("bool", "complex64", "complex128", "float16", "float32", "float64")
-    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+    map(np.dtype, ["?", "b", "h", "i", "q", "B", "H", "I", "Q", "e", "f", "d", "F", "D"])
 )
-"""The dtypes that go over by DLPack."""
+"""The dtypes that go over by DLPack, by NumPy's letters: bool, integers, reals, complex."""
 
 
 class _Lent:

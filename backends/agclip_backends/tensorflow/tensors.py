@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -21,10 +20,9 @@ _HELD = tf.__internal__.types.Tensor
 """What `tf.convert_to_tensor` makes a dense tensor of: tensors, variables, those of Keras."""
 _HOST = "/job:localhost/replica:0/task:0/device:CPU:"
 _device = attrgetter("device")
-_NDARRAYS = {np.ndarray}
+_NDARRAYS: set[type] = {np.ndarray}
 
 
-@functools.lru_cache(maxsize=256)
 def _is_variable(cls: type) -> bool:
     return issubclass(cls, _HELD) and not issubclass(cls, tf.Tensor)
 
