@@ -7,12 +7,12 @@ where the leaves' device has it, else float32.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import array_api_compat
 
+from agclip._backends import shapes
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
@@ -56,7 +56,7 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
     if axes == ():
         return y
-    lengths = known_shape(y)
+    lengths = shapes.known_shape(y)
     reduced = lengths if axes is None or lengths is None else [lengths[axis] for axis in axes]
     if reduced is None or any(length is None for length in reduced):
         # Where a length is not known yet, the maximum of no elements is the least number.
@@ -232,20 +232,6 @@ def export(x: Array) -> Array:
     return array_api_compat.array_namespace(x).asarray(x, copy=True)
 
 
-def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Tell whether two elements of a strided array may lie in the same memory.
-
-    Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
-    to a compiler that traces Python, strides may be symbols.
-    """
-    axes = [(abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1]
-    for i, (stride, _) in enumerate(axes):
-        smaller = [s * (n - 1) for k, (s, n) in enumerate(axes) if k != i and s <= stride]
-        if stride < itemsize + sum(smaller):
-            return math.prod(shape) > 0
-    return False
-
-
 def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
     """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
     return program(*static, *arrays)
@@ -293,33 +279,6 @@ def scaled(x: Array, factor: Scalar) -> Array:
     return x if is_one(factor) else x * factor
 
 
-def known_shape(x: Array) -> tuple[Any, ...] | None:
-    """Return the lengths of the axes, None for one that is not known yet; None if none of them is.
-
-    A program may be traced for arrays of any shape, or even of any number of axes: what is not
-    known then is None, or a number below 0.
-    """
-    return None if x.ndim is None or x.ndim < 0 else tuple(x.shape)
-
-
 def alike(xp: Namespace, factor: Scalar, x: Array) -> Scalar:
     """Return a real factor of x in the dtype of x: not every library multiplies complex by real."""
     return factor if isinstance(factor, float) else cast(xp, factor, x.dtype)
-
-
-def pieces(x: Any, size: int) -> Iterable[Any]:
-    """Cut an array along its first axes into views of at most `size` elements.
-
-    Widening a piece at a time keeps the copy in cache; reshaping to one axis would copy a leaf
-    that is not contiguous.
-    """
-    if math.prod(x.shape) <= size:
-        yield x
-        return
-    rows = size // math.prod(x.shape[1:])
-    if rows:
-        for start in range(0, x.shape[0], rows):
-            yield x[start : start + rows, ...]
-    else:
-        for row in range(x.shape[0]):
-            yield from pieces(x[row, ...], size)

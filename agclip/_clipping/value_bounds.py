@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _checks
-from agclip._backends import batch, devices, kernels, registry
+from agclip._backends import batch, devices, kernels, registry, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._trees import foreign
@@ -171,7 +171,7 @@ def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
     leaf, given = leaves.arrays[i], kind_of(bound.dtype)
     if leaves.kinds[i].family == "integer" and given.family != "integer":
         raise TypeError(_not_integral(name, f"an array of {given.name}", leaves, i))
-    if not _may_broadcast(kernels.known_shape(bound), kernels.known_shape(leaf)):
+    if not _may_broadcast(shapes.known_shape(bound), shapes.known_shape(leaf)):
         msg = (
             f"`{name}` must broadcast to every leaf; got shape {tuple(bound.shape)} for "
             f"{tuple(leaf.shape)} at {leaves.path(i)}. A bound never enlarges a leaf."

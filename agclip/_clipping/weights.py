@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from agclip._backends import kernels
+from agclip._backends import shapes
 from agclip._backends.backend import Backend
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
@@ -20,7 +20,7 @@ def size(backend: Backend, leaf: Array) -> Scalar:
     Where a program is traced for more shapes than one, that is a symbol, and stays one; or the
     program counts the elements.
     """
-    lengths = kernels.known_shape(leaf)
+    lengths = shapes.known_shape(leaf)
     if lengths is None or any(length is None for length in lengths):
         xp = backend.xp
         ones = xp.ones_like(leaf, dtype=backend.acc_dtype(xp, leaf))
@@ -45,7 +45,7 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
         ValueError: If the size of a leaf is not known.
     """
     for i, leaf in enumerate(leaves.arrays):
-        lengths = kernels.known_shape(leaf) or ()
+        lengths = shapes.known_shape(leaf) or ()
         # Not `isnan`: a compiler's symbol of a size is no number yet.
         if any(length != length for length in lengths):
             msg = (

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import kernels
+from agclip._backends import kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
@@ -100,7 +100,7 @@ class Leaves(NamedTuple):
     def require_axes(self) -> None:
         """Raise a ValueError if it is not known how many axes a leaf has."""
         for i, leaf in enumerate(self.arrays):
-            if kernels.known_shape(leaf) is None:
+            if shapes.known_shape(leaf) is None:
                 msg = (
                     f"`{self.name}` must hold arrays whose axes are known where norms are taken "
                     f"along some; got one of unknown rank at {self.path(i)}. Set its shape first."
