@@ -207,6 +207,8 @@ def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
         return bound
     bound = kernels.computable(xp, bound)
     low, high = max(given.lowest, kind.lowest), min(given.largest, kind.largest)
+    if given.family == "integer":  # the standard compares integers with integers alone
+        low, high = math.ceil(low), math.floor(high)
     moved = xp.isfinite(bound) if kind.infinite else bound == bound
     bound = xp.where(moved & (bound > high), xp.full_like(bound, high), bound)
     return xp.where(moved & (bound < low), xp.full_like(bound, low), bound)

@@ -221,7 +221,8 @@ ODD = {"jax": ["tpu", "cpu:x", "nowhere"], "torch": ["nowhere", "cpu:x"], "numpy
 )
 def test_a_library_without_the_device_is_not_usable(name, device, monkeypatch):
     arrays.library(name)
-    monkeypatch.setenv("AGCLIP_BLOCK", ",".join({"cupy", "dask", "jax", "torch"} - {name}))
+    others = {"cupy", "dask", "jax", "tensorflow", "torch"} - {name}
+    monkeypatch.setenv("AGCLIP_BLOCK", ",".join(others))
     agclip.set_config(backend=name, device=device)
     usable = [name] if name in ("jax", "torch") else []
     text = (
