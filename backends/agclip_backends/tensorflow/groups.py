@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-SMALL = 1 << 13
-"""Elements up to which leaves of one shape are stacked, which copies them."""
+SMALL = 1 << 10
+"""Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
 
 
-def alike(leaves: Sequence[Any], most: int = SMALL) -> list[list[int]]:
+def alike(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
     groups: dict[Any, list[int]] = {}
     for i, leaf in enumerate(leaves):
-        count = leaf.shape.num_elements()
-        small = count is not None and count <= most
-        key = (tuple(leaf.shape), leaf.dtype) if small else i
+        key = (tuple(leaf.shape), leaf.dtype) if is_small(leaf) else i
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 

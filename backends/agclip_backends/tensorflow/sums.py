@@ -16,10 +16,11 @@ from agclip import adapters
 from agclip_backends.tensorflow import groups
 
 _ROW = 128
-_FEW = 1 << 10
-"""Elements that may be added in a row."""
 _LARGE = 1 << 15
 """Elements from which on a leaf is worth compiling for."""
+_SHARED = 1 << 20
+"""Elements from which on a leaf is worth sharing between threads."""
+_PARTS = 4
 _STREAMS = 16
 _LINE = 16
 """Elements of float32 in a cache line."""
@@ -32,12 +33,12 @@ def whole(y: Any) -> Any:
     if y.dtype != tf.float64:
         return tf.reduce_sum(y)
     count = y.shape.num_elements()
-    if count is not None and count <= _FEW:
+    if count is not None and count <= groups.SMALL:
         return tf.reduce_sum(y)
     y = tf.reshape(y, [-1])
     if count is None:
         return tf.reduce_sum(_folded(_folded(y)))
-    while count > _FEW:
+    while count > groups.SMALL:
         y = _folded(y)
         count = count // _ROW + count % _ROW
     return tf.reduce_sum(y)
@@ -60,14 +61,14 @@ def total(_: Any, values: Sequence[Any]) -> Any:
 def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
     sums: list[Any] = [None] * len(leaves)
-    for places in groups.alike(leaves, _FEW):
+    for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
             rows = tf.reshape(tf.stack(members), [len(members), -1])
             squares = _squares(xp, rows, acc_dtype, scale)
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
         elif adapters.is_one(scale) and _streams(members[0]):
-            found = [_of_streams(members[0])]
+            found = [_in_parts(members[0])]
         else:
             found = [whole(_squares(xp, members[0], acc_dtype, scale))]
         for i, one in zip(places, found, strict=True):
@@ -94,6 +95,18 @@ def _streams(x: Any) -> bool:
         and not tf.executing_eagerly()
         and not tf.config.list_physical_devices("GPU")
     )
+
+
+def _in_parts(x: Any) -> Any:
+    """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one."""
+    count = x.shape.num_elements()
+    if count < _SHARED:
+        return _of_streams(x)
+    width = count // _PARTS // _LINE * _LINE
+    x, end = tf.reshape(x, [-1]), _PARTS * width
+    rest = tf.cast(x[end:], tf.float64)
+    parts = tf.unstack(tf.reshape(x[:end], [_PARTS, width]), _PARTS)
+    return tf.add_n([*map(_of_streams, parts), tf.reduce_sum(rest * rest)])
 
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
