@@ -184,9 +184,7 @@ def _may_broadcast(bound: tuple[Any, ...] | None, leaf: tuple[Any, ...] | None) 
     if bound is None or leaf is None:
         return True
     pairs = zip(reversed(bound), reversed(leaf), strict=False)
-    return len(bound) <= len(leaf) and all(
-        b == 1 or b is None or n is None or b == n for b, n in pairs
-    )
+    return len(bound) <= len(leaf) and all(None in (b, n) or b in (1, n) for b, n in pairs)
 
 
 def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
