@@ -22,7 +22,9 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 # PyTorch and CuPy come by requirement, so that a variable picks the build; all else by extra.
 torch    := $(if $(TORCH),$(VENV)/.torch)
 cupy     := $(if $(CUPY),$(VENV)/.cupy)
-test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test
+timm     := $(if $(TORCH),$(VENV)/.timm)
+trainers := $(if $(TORCH),$(shell printf ,)trainers)
+test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test$(trainers) $(timm)
 
 # The tests of a file, or of a class, stay in one process: they share what is compiled.
 pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
@@ -123,6 +125,12 @@ $(VENV)/.torch: $(VENV)/.made
 
 $(VENV)/.cupy: $(VENV)/.made
 	$(PIP) '$(CUPY)'
+	@touch $@
+
+# Without torchvision, which timm asks for: it works only in the build that goes with PyTorch's, and
+# nothing that is tested needs it. One of another build cannot be imported, and takes Lightning along.
+$(VENV)/.timm: $(VENV)/.made
+	$(PIP) --no-deps 'timm>=1.0'
 	@touch $@
 
 $(VENV)/.build: $(VENV)/.made

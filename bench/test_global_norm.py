@@ -10,6 +10,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import agclip
+from agclip.integrations import torch as drop_in
 from bench import builds, checks, peers
 from bench.arrays import numpy_copies, torch_copies
 from bench.contests import ROOF, Build, Contender, Contest, Leaves, Match, enter
@@ -48,6 +49,9 @@ def _agclip(grads: Any, bound: float) -> Any:
 
 _OURS_ = agclip.clip_by_global_norm_
 _TORCH = Contender("torch", builds.overwriting_grads(torch.nn.utils.clip_grad_norm_))
+_DROP_IN = Contender(
+    "agclip-torch-drop-in", builds.overwriting_grads(drop_in.clip_grad_norm_), (ROOF,)
+)
 _OURS_TORCH_ = Contender("agclip-torch", builds.overwriting(torch_copies, _OURS_), (ROOF,))
 _OURS_NUMPY_ = Contender(
     "agclip-numpy", builds.overwriting(numpy_copies, _OURS_), ("numpy-loop", ROOF)
@@ -63,6 +67,7 @@ IN_PLACE = (
     *peers.smartclip_torch(),
     _OURS_TORCH_,
     *peers.plain(_OURS_TORCH_),
+    _DROP_IN,
     Contender("numpy-loop", builds.overwriting(numpy_copies, _numpy_loop_)),
     _OURS_NUMPY_,
     *peers.plain(_OURS_NUMPY_),

@@ -21,6 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
+FOLD = "tests/integrations/torch/test_fold.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
@@ -153,6 +154,16 @@ MUTATIONS = {
         "if owner is None:",
         "tests/rules/test_rules_states.py::test_gradients_of_another_library_are_refused",
     ),
+    "record: norms of leaves are scalars, not arrays": Mutation(
+        'if hasattr(xp, "unstack") and type(vector[0]) is type(vector):',
+        'if hasattr(xp, "unstack"):',
+        "tests/rules/test_rules_records.py",
+    ),
+    "record: the path of an equal key is taken": Mutation(
+        'if structure.key_format != "{}" and set(map(type, structure.keys)) == {str}:',
+        'if structure.key_format != "{}":',
+        "tests/rules/test_rules_records.py",
+    ),
     "clipper: a step without arrays forgets what was loaded": Mutation(
         "        if started:\n            self.state, self._saved = state, None\n",
         "        if True:\n            self.state, self._saved = state, None\n",
@@ -208,6 +219,51 @@ MUTATIONS = {
         "flags = os.O_WRONLY | os.O_CREAT\n",
         "tests/cli/test_cli_file_writing.py",
     ),
+    "installed: the first of two contexts to end takes all back": Mutation(
+        "        wanted = self.kept or self.contexts > 0\n",
+        "        wanted = self.kept or self.contexts > 1\n",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "installed: what another has put there since is lost": Mutation(
+        "            _require_untouched()\n",
+        "",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "installed: PyTorch's own function measures as before": Mutation(
+        '    (_torch_clip_grad, "_get_total_norm", get_total_norm),\n',
+        "",
+        "tests/integrations/torch/test_installed.py",
+    ),
+    "trainers: a step without gradients counts": Mutation(
+        "    if all(grad is None for grad in grads.values()):\n        return None\n",
+        "",
+        "tests/integrations/test_lightning.py",
+    ),
+    "trainers: scaled gradients are clipped": Mutation(
+        "    if is_scaled(optimizer, scaler):\n        scaler.unscale_(optimizer)\n",
+        "    pass\n",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Lightning: the checkpoint lacks the state": Mutation(
+        "            checkpoint[_KEY] = saved\n",
+        "            pass\n",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Lightning: all optimizers share a memory": Mutation(
+        "self._clippers(rule, len(optimizers))[index]",
+        "self._clippers(rule, len(optimizers))[0]",
+        "tests/integrations/test_lightning.py",
+    ),
+    "Accelerate: gradients are clipped before they are accumulated": Mutation(
+        "    if not accelerator.sync_gradients:\n        return None\n",
+        "",
+        "tests/integrations/test_accelerate.py",
+    ),
+    "Transformers: a run that is resumed begins anew": Mutation(
+        "        if state.global_step:\n",
+        "        if False:\n",
+        "tests/integrations/test_transformers.py",
+    ),
     "documentation: another number is printed": Mutation(
         "(1.258, 1.8750025)",
         "(1.259, 1.8750025)",
@@ -257,5 +313,30 @@ MUTATIONS = {
         "                    _mark_class(base)\n",
         "                    pass\n",
         "tests/backends/test_tensorflow.py -k 'marked or autograph'",
+    ),
+    "attach: what is handed over forgets the loss scale": Mutation(
+        "return (whole / coefficient).to(torch.float32)",
+        "return (1.0 / coefficient).to(torch.float32)",
+        f"{FOLD} -k 'global-adamw-fused-scaler'",
+    ),
+    "attach: a step that is skipped moves the state": Mutation(
+        "torch.where(overflow.to(new.device) > 0, old, new)",
+        "torch.where(overflow.to(new.device) < 0, old, new)",
+        f"{FOLD} -k nothing_is_read",
+    ),
+    "attach: the coefficient is left on the optimizer": Mutation(
+        "if name != _GIVEN and (name not in given or given[name] is not value)",
+        "if name != _GIVEN",
+        f"{FOLD} -k fused",
+    ),
+    "attach: a first step is skipped by the optimizer": Mutation(
+        "scaling.known_overflow(wait=unborn or",
+        "scaling.known_overflow(wait=",
+        f"{FOLD} -k first_step",
+    ),
+    "attach: a copy is not attached": Mutation(
+        "    attached._bind(optimizer)\n    return optimizer",
+        "    return optimizer",
+        "tests/integrations/torch/test_attach_saving.py -k copy",
     ),
 }

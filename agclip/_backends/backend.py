@@ -43,6 +43,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
         sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the accumulation dtype.
+        scalar_like: `(xp, value, dtype, x)` → a Python number or bool as a new 0-d array on the
+            device of x, where `access` is "free".
         branch: `(xp, predicate, if_true, if_false)` → the list of arrays that one of two thunks
             returns. Eager libraries test the predicate, compilers have a conditional, `where`
             on both sides serves everything else.
@@ -105,6 +107,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     scale: contract.Scale = kernels.scale
     scale_: contract.ScaleInPlace = kernels.scale_
     sqrt: contract.Sqrt = kernels.sqrt
+    scalar_like: contract.ScalarLike = kernels.scalar_like
     branch: contract.Branch = kernels.select
     run: contract.Run = kernels.run
     clip: contract.Clip = kernels.nothing

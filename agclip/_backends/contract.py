@@ -208,6 +208,14 @@ class Sqrt(Protocol):
         ...
 
 
+class ScalarLike(Protocol):
+    """A Python number as an array."""
+
+    def __call__(self, xp: Namespace, value: float, dtype: DType, x: Array, /) -> Array:
+        """Return a number of Python's, or a bool, as a new 0-d array on the device of x."""
+        ...
+
+
 class Branch(Protocol):
     """A conditional on a value that the program may not be able to read."""
 

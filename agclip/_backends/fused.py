@@ -38,6 +38,8 @@ class Details(NamedTuple):
     """Whether a finite group exceeded its bound."""
     nonfinite: Array
     """Whether a group held a NaN or an infinity."""
+    threshold: Array | None = None
+    """The bound, where the core makes an array of it with the others; an adapter leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)

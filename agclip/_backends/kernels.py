@@ -28,10 +28,8 @@ def sum_squares(
 
 
 def _sum_of_parts(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar) -> Scalar:
-    sums = []
-    for part in real_parts(xp, leaf):
-        y = scaled(cast(xp, part, acc_dtype), scale)
-        sums.append(xp.sum(y * y))
+    parts = (scaled(cast(xp, part, acc_dtype), scale) for part in real_parts(xp, leaf))
+    sums = [xp.sum(y * y) for y in parts]
     return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
 
@@ -72,10 +70,8 @@ def least(xp: Namespace, y: Array) -> Array:
 
 def power(xp: Namespace, y: Array, p: float) -> Array:
     """Return y ** p for y >= 0, with derivative 0 at y = 0."""
-    if p == 1:
-        return y
-    if p > 1:
-        return y**p
+    if p >= 1:
+        return y if p == 1 else y**p
     positive = y > 0
     return xp.where(positive, xp.where(positive, y, xp.ones_like(y)) ** p, y)
 
@@ -261,12 +257,16 @@ def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
     waits for the copy. The device is None for a library that knows none.
     """
     where: dict[str, Any] = {} if device is None else {"device": device}
-    made: Array
     if isinstance(value, (list, tuple)):
-        made = xp.asarray(value, dtype=dtype, **where)
+        made: Array = xp.asarray(value, dtype=dtype, **where)
     else:
         made = xp.full((), value, dtype=dtype, **where)
     return made
+
+
+def scalar_like(xp: Namespace, value: float, dtype: DType, x: Array) -> Array:
+    """Return a Python number or bool as a 0-d array on the device of x."""
+    return number(xp, value, dtype, device(x))
 
 
 def is_one(x: Scalar) -> bool:

@@ -129,7 +129,7 @@ def finish(
     made, settled = decide(call, arrays, norms[:count], bounds, loss_scale)
     values, record = [], None
     if plan.record:
-        record = details(call, arrays, made, settled, norms[count:], loss_scale)
+        record = details(call, arrays, made, settled, norms[count:], inputs.bound, loss_scale)
     elif plan.joint and not plan.per_example:
         values.append(value_of(call, arrays, settled[0], loss_scale))
     return results(call, arrays, made), values, record, extra

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.fused import Details
-from agclip._clipping.measure import settle, value_of, values_of, widened
+from agclip._clipping.measure import settle, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
@@ -22,6 +22,7 @@ def details(
     made: Sequence[Decision],
     norms: Sequence[Norm],
     others: Sequence[Norm],
+    bound: Scalar,
     loss_scale: Scalar | None,
 ) -> Details:
     """Return the record of a call, whose plan asks for one.
@@ -32,17 +33,19 @@ def details(
         made: The decision on each group.
         norms: The norm of each group.
         others: The norms of `Plan.others`, empty for norms along axes.
+        bound: The bound of the call.
         loss_scale: As a scalar of the arithmetic; None for one.
     """
     whole, single = joint_and_single(call, norms, others)
+    norm, leaf_norms = values_of(call, arrays, whole, single, loss_scale)
     if call.host:
-        return _on_host(call, arrays, made, whole, single, loss_scale)
+        return Details(norm, leaf_norms, *_on_host(call, arrays, made, bound, loss_scale))
     finite = [decision.finite for decision in made]
     over = [call.backend.at(one.exceeds, _both, one.exceeds, one.finite) for one in made]
     factors = [call.backend.at(one.exceeds, _coefficient, call, one, loss_scale) for one in made]
     return Details(
-        norm=value_of(call, arrays, whole, loss_scale),
-        leaf_norms=values_of(call, arrays, single, loss_scale),
+        norm,
+        leaf_norms,
         scale=_least(call, factors),
         clipped=_anywhere(call, over),
         nonfinite=_anywhere(call, [call.m.logical_not(one) for one in finite]),
@@ -53,24 +56,23 @@ def _on_host(
     call: StaticArgs,
     arrays: Sequence[Array],
     made: Sequence[Decision],
-    whole: Norm,
-    single: Sequence[Norm],
+    bound: Scalar,
     loss_scale: Scalar | None,
-) -> Details:
-    """Return the record from floats."""
+) -> tuple[Array, Array, Array, Array]:
+    """Return the last fields of the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
     for decision in made:
         factor = _coefficient(call, decision, loss_scale) if decision.exceeds else 1.0
         least = factor if factor < least or factor != factor else least
         clipped = clipped or (decision.exceeds and decision.finite)
         nonfinite = nonfinite or not decision.finite
-    norm = value_of(call, arrays, whole, loss_scale)
-    norms = [norm] if len(single) == 1 else values_of(call, arrays, single, loss_scale)
-    xp, device = call.backend.xp, call.backend.device(arrays[0])
-    least_ = kernels.number(xp, least, call.acc_dtype, device)
-    # Views of one array: to make one takes longer than all the rest.
-    facts = kernels.number(xp, [clipped, nonfinite], xp.bool, device)
-    return Details(norm, norms, least_, facts[0, ...], facts[1, ...])
+    backend, xp, dtype = call.backend, call.backend.xp, call.acc_dtype
+    return (
+        backend.scalar_like(xp, least, dtype, arrays[0]),
+        backend.scalar_like(xp, clipped, xp.bool, arrays[0]),
+        backend.scalar_like(xp, nonfinite, xp.bool, arrays[0]),
+        backend.scalar_like(xp, bound, dtype, arrays[0]),
+    )
 
 
 def _both(a: Scalar, b: Scalar) -> Scalar:
@@ -121,8 +123,7 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
         for leaf, norm in zip(arrays, single, strict=bool(single))
     ]
     whole = settle(call, arrays, whole, loss_scale)
-    values = values_of(call, arrays, settled, loss_scale) if settled else []
-    return value_of(call, arrays, whole, loss_scale), values
+    return values_of(call, arrays, whole, settled, loss_scale)
 
 
 def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:

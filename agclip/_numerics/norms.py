@@ -85,7 +85,7 @@ def _plain_norms(
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
     counts, chain = batch.counts(leaves), backend.chain or backend.block
-    found = []
+    found, make = [], tuple.__new__  # without the frame of Norm(...), a third of the loop's time
     for group in groups:
         if len(group) == 1:
             square, count = float(sums[group[0]]), counts[group[0]]
@@ -93,7 +93,7 @@ def _plain_norms(
             square, count = host_scalars.total(sums), batch.elements(leaves)
         finite = square < math.inf
         error = error_of(chain, count) if finite else 0.0
-        found.append(Norm(math.sqrt(square), 1.0, finite, error))
+        found.append(make(Norm, (math.sqrt(square), 1.0, finite, error)))
     return found
 
 

@@ -121,17 +121,16 @@ def host_list(array: Array) -> Any:
 
 
 def info_of(leaves: Leaves, details: Details, threshold: Scalar | None, policy: str) -> ClipInfo:
-    """Return the record of a call of the core."""
-    xp = leaves.backend.xp
+    """Return the record of a call of the core; without a threshold that is the one it reports."""
     nonfinite = details.nonfinite
     return ClipInfo(
         details.norm,
         details.scale,
-        scalar(leaves, float("inf") if threshold is None else threshold),
+        details.threshold if threshold is None else scalar(leaves, threshold),
         details.clipped,
         nonfinite,
         dict(zip(_paths.paths(leaves), details.leaf_norms, strict=True)),
-        xp.zeros_like(nonfinite) if policy == "zero" else nonfinite,
+        leaves.backend.xp.zeros_like(nonfinite) if policy == "zero" else nonfinite,
     )
 
 

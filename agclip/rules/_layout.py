@@ -32,6 +32,8 @@ class Numbers(NamedTuple):
     integer: bool = False
     shape: tuple[int | None, ...] | None = ()
     """None for a length that may be any but 0; None for any shape."""
+    start: float = 0.0
+    """What a rule begins with."""
 
     def why_not(self, value: float) -> str | None:
         """Return how a value that cannot be one of these reads in an error; None if it can."""
@@ -44,6 +46,9 @@ class ByPath(NamedTuple):
 
     of: Numbers
 
+
+Parts: TypeAlias = dict[str, Numbers | ByPath]
+"""What the state of a single rule is made of, by name."""
 
 Layout: TypeAlias = Numbers | ByPath | dict[str, Any]
 """Numbers, numbers by path, or layouts by name; None among these for a rule of another's making."""

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agclip._backends import kernels
-from agclip._checks import describe
 from agclip._trees.distinct import deduplicated
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.tree import flatten
 from agclip._typing import Tree
-from agclip.rules._rule import Rule, State, Step, Steps
+from agclip.rules._rule import Rule, State, Step, Steps, begun
 
 
 def decided(
@@ -42,23 +41,15 @@ def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
         TypeError: If the state is neither a dict nor empty.
         ValueError: If it holds that of another than the members.
     """
-    if isinstance(state, Mapping):
-        strange = [key for key in state if key not in names]
-        if strange:
-            msg = (
-                f"`state` must be what init(params) or the last step of this rule returned, with "
-                f"the keys {', '.join(map(repr, names))}; got {strange[0]!r}. Begin with "
-                f"init(params)."
-            )
-            raise ValueError(msg)
-        return state
-    if isinstance(state, tuple) and not state:
-        return {}
-    msg = (
-        f"`state` must be what init(params) or the last step of this rule returned; got "
-        f"{describe(state)}. Begin with init(params)."
-    )
-    raise TypeError(msg)
+    held = begun(state) or {}
+    strange = [key for key in held if key not in names]
+    if strange:
+        msg = (
+            f"`state` must be what init(params) or the last step of this rule returned, with the "
+            f"keys {', '.join(map(repr, names))}; got {strange[0]!r}. Begin with init(params)."
+        )
+        raise ValueError(msg)
+    return held
 
 
 def overwrite(leaves: Leaves, new: Tree) -> None:

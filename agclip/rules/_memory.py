@@ -15,15 +15,15 @@ from agclip._backends.backend import Backend
 from agclip._backends.registry import resolve
 from agclip._checks import describe
 from agclip._clipping import pipeline
-from agclip._clipping.measure import widened as widened_for
+from agclip._clipping.measure import settle, value_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
-from agclip._clipping.record import reported
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
-from agclip._typing import Array, DType, Namespace, Scalar, Tree
-from agclip.rules._layout import JOINED, ByPath, Layout
-from agclip.rules._rule import Options, State, Step, Steps, taken
+from agclip._typing import Array, Namespace, Scalar, Tree
+from agclip.rules import _paths
+from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
+from agclip.rules._rule import Options, State, Step, Steps, begun, taken
 
 Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
 """`(xp, …)` → the bound, the threshold to report, and the new state."""
@@ -39,9 +39,14 @@ class Remembers(Steps):
 
     def _fresh(self, leaves: Leaves) -> dict[str, Any]:
         """Return the state before the first step, on the device of the first leaf."""
-        raise NotImplementedError
+        return {
+            key: {path: array(leaves, part.of) for path in _paths.paths(leaves)}
+            if isinstance(part, ByPath)
+            else array(leaves, part)
+            for key, part in self._layout().items()
+        }
 
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         """Return what a state is made of."""
         raise NotImplementedError
 
@@ -55,24 +60,18 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
         TypeError: If the state is of another kind, or its arrays are of another library.
         ValueError: If it is that of another rule.
     """
-    if isinstance(state, tuple) and not state:
+    held, layout = begun(state), rule._layout()
+    if held is None:
         return rule._fresh(leaves)
-    layout = rule._layout()
-    if not isinstance(state, dict):
-        msg = (
-            f"`state` must be what init(params) or the last step of this rule returned; got "
-            f"{describe(state)}. Begin with init(params)."
-        )
-        raise TypeError(msg)
-    if not all(key in state for key in layout):
-        wanted, found = (", ".join(map(repr, keys)) or "none" for keys in (layout, state))
+    if not all(key in held for key in layout):
+        wanted, found = (", ".join(map(repr, keys)) or "none" for keys in (layout, held))
         msg = (
             f"`state` must be what init(params) or the last step of this rule returned, with the "
             f"keys {wanted}; got {found}. Begin with init(params)."
         )
         raise ValueError(msg)
     single = [key for key, made_of in layout.items() if not isinstance(made_of, ByPath)]
-    return {**state, **{key: here(leaves, state[key], f"state[{key!r}]") for key in single}}
+    return {**held, **{key: here(leaves, held[key], f"state[{key!r}]") for key in single}}
 
 
 def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
@@ -96,63 +95,49 @@ def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
 
 
 def joined(
-    state: dict[str, Any], key: str, paths: Sequence[str], make: Callable[[int], Array]
+    rule: Remembers,
+    leaves: Leaves,
+    state: State,
+    key: str,
+    make: Callable[[int], Array],
 ) -> dict[str, Any]:
-    """Return a state that knows every leaf: those that had no gradient yet join at this step."""
-    new = {path: make(i) for i, path in enumerate(paths) if path not in state[key]}
+    """Return the state of `ready` with all leaves: those without a gradient yet join at this step.
+
+    `make` makes the statistics of the leaf at a position, for those under `key`.
+    """
+    held = ready(rule, leaves, state)
+    new = {p: make(i) for i, p in enumerate(_paths.paths(leaves)) if p not in held[key]}
     if not new:
-        return state
-    steps = {**state.get(JOINED, {}), **dict.fromkeys(new, state["count"])}
-    return {**state, key: {**state[key], **new}, JOINED: steps}
+        return held
+    steps = {**held.get(JOINED, {}), **dict.fromkeys(new, held["count"])}
+    return {**held, key: {**held[key], **new}, JOINED: steps}
 
 
-def since(leaves: Leaves, state: dict[str, Any], paths: Sequence[str]) -> list[Array | None]:
+def advanced(
+    leaves: Leaves, state: dict[str, Any], key: str, count: Array, new: Sequence[Array]
+) -> Any:
+    """Return the state after a step; leaves that have no gradient in it keep their statistics."""
+    kept = {**state[key], **dict(zip(_paths.paths(leaves), new, strict=True))}
+    return settled({**state, "count": count, key: kept})
+
+
+def since(leaves: Leaves, state: dict[str, Any]) -> list[Array | None]:
     """Return for each leaf the count at its first step; None if that was the first of all."""
     found = state.get(JOINED, {})
     return [
         here(leaves, found[path], f"state[{JOINED!r}][{path!r}]") if path in found else None
-        for path in paths
+        for path in _paths.paths(leaves)
     ]
 
 
-def start(leaves: Leaves, counts: Sequence[str], numbers: dict[str, float]) -> dict[str, Array]:
-    """Return a state of counts at 0 and numbers, on the device of the first leaf."""
-    return {name: integer(leaves) for name in counts} | {
-        name: real(leaves, value) for name, value in numbers.items()
-    }
-
-
-def array(leaves: Leaves, values: Any, *, integer: bool) -> Array:
-    """Return saved numbers as an array of a state."""
-    return _made(leaves, values, leaves.backend.xp.int32 if integer else _acc_dtype(leaves))
-
-
-def integer(leaves: Leaves) -> Array:
-    """Return a count at 0."""
-    return _made(leaves, 0, leaves.backend.xp.int32)
-
-
-def real(leaves: Leaves, value: float) -> Array:
-    """Return a number of a state."""
-    return _made(leaves, value, _acc_dtype(leaves))
-
-
-def widened(leaves: Leaves, value: Array) -> Array:
-    """Return a 0-d array in the dtype that sums have on the device of the first leaf."""
-    xp = leaves.backend.xp
-    return kernels.cast(xp, value, _acc_dtype(leaves))
-
-
-def _made(leaves: Leaves, value: Any, dtype: DType) -> Array:
-    backend = leaves.backend
-    device = backend.device(leaves.arrays[0]) if leaves.arrays else None
+def array(leaves: Leaves, numbers: Numbers, values: Any = None) -> Array:
+    """Return numbers of a state on the device of the first leaf: those it begins with, or saved."""
+    backend, xp = leaves.backend, leaves.backend.xp
+    first = leaves.arrays[0]
+    dtype = xp.int32 if numbers.integer else backend.acc_dtype(xp, first)
+    begin = int(numbers.start) if numbers.integer else numbers.start
     with backend.context():
-        return kernels.number(backend.xp, value, dtype, device)
-
-
-def _acc_dtype(leaves: Leaves) -> DType:
-    xp = leaves.backend.xp
-    return leaves.backend.acc_dtype(xp, leaves.arrays[0]) if leaves.arrays else xp.float32
+        return kernels.number(xp, begin if values is None else values, dtype, backend.device(first))
 
 
 def times(xp: Namespace, a: Scalar, b: Scalar) -> Array:
@@ -196,7 +181,7 @@ class OfGlobalNorm(Remembers, Options):
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
         threshold, new = outcome.extra
-        return taken(outcome, threshold, plan.nonfinite, settled(new), inplace=inplace)
+        return taken(outcome, plan.nonfinite, settled(new), inplace=inplace, threshold=threshold)
 
 
 class FromNorm(NamedTuple):
@@ -211,10 +196,12 @@ class FromNorm(NamedTuple):
     ) -> tuple[list[Scalar], tuple[Scalar, State]]:
         """Return the limit; and what is reported as the threshold, with the new state."""
         backend, arrays = call.backend, inputs.arrays
-        norm, _ = reported(call, norms, inputs)
-        norm = kernels.cast(backend.xp, norm, call.acc_dtype)
+        loss_scale = widened(call, arrays, inputs.loss_scale)
+        whole = settle(call, arrays, norms[0], loss_scale)
+        value = value_of(call, arrays, whole, loss_scale)
+        norm = kernels.cast(backend.xp, value, call.acc_dtype)
         bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
-        return [widened_for(call, arrays, known(backend, bound))], (threshold, new)
+        return [widened(call, arrays, known(backend, bound))], (threshold, new)
 
 
 def known(backend: Backend, bound: Array) -> Scalar:

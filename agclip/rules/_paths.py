@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 from agclip._trees import paths as spelled
 from agclip._trees.leaves import Leaves
+from agclip._trees.tree import Node
 
 
-def paths(leaves: Leaves) -> list[str]:
+def paths(leaves: Leaves) -> Sequence[str]:
     """Return the path of every leaf, as `agclip._trees.paths` spells it; no two are alike."""
-    return spelled.dotted(leaves.structure)
+    structure = leaves.structure
+    # Compiled code would not look into a cache, and warns of it (PyTorch 2.11).
+    if isinstance(structure, Node) and structure.flat and leaves.access != "never":
+        if structure.keys is None:
+            return _numbers(len(structure.children))
+        if structure.key_format != "{}" and set(map(type, structure.keys)) == {str}:
+            return _names(tuple(structure.keys))
+    return spelled.dotted(structure)
+
+
+@functools.lru_cache(maxsize=64)  # every step asks for the same leaves
+def _names(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(spelled.spelled(keys))
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
 
 
 def absent(leaves: Leaves) -> list[str]:

@@ -83,7 +83,7 @@ def made(layout: Layout | None, saved: Any, leaves: Leaves, template: State, pat
     if layout is None:
         return restored(template, saved, path)
     if isinstance(layout, Numbers):
-        return _memory.array(leaves, saved, integer=layout.integer)
+        return _memory.array(leaves, layout, saved)
     if isinstance(layout, ByPath):
         return {key: made(layout.of, one, leaves, (), path) for key, one in saved.items()}
     if not saved:

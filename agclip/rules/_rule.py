@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -162,14 +163,36 @@ class Options(Steps):
 
 
 def taken(
-    outcome: Outcome, threshold: Scalar | None, policy: str, state: State, *, inplace: bool
+    outcome: Outcome, policy: str, state: State, *, inplace: bool, threshold: Scalar | None = None
 ) -> Step:
-    """Return the step that a call of the pipeline makes: the tree, or how to write it."""
+    """Return the step that a call of the pipeline makes: the tree, or how to write it.
+
+    Its record reports the bound of the call where there is no other threshold.
+    """
     assert outcome.record is not None, "rules ask for a record"
+    if threshold is None and outcome.record.threshold is None:
+        threshold = math.inf if outcome.bound is None else outcome.bound
     info = info_of(outcome.leaves, outcome.record, threshold, policy)
     if inplace:
         return Step(None, state, info, outcome.write)
     return Step(outcome.tree(), state, info)
+
+
+def begun(state: State) -> Mapping[str, Any] | None:
+    """Return a state as the dict that it is; None for one that is not made yet, `()`.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(state, Mapping):
+        return state
+    if isinstance(state, tuple) and not state:
+        return None
+    msg = (
+        f"`state` must be what init(params) or the last step of this rule returned; got "
+        f"{describe(state)}. Begin with init(params)."
+    )
+    raise TypeError(msg)
 
 
 def check_rule(name: str, rule: Any) -> None:

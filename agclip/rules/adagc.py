@@ -18,7 +18,7 @@ from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _checks, _memory, _paths
 from agclip.rules._info import joined
-from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
+from agclip.rules._layout import COUNT, SIZE, ByPath, Parts
 from agclip.rules._memory import average, times
 from agclip.rules._rule import Options, State, Step, taken
 
@@ -63,27 +63,19 @@ class AdaGC(_memory.Remembers, Options):
         _checks.fraction("decay", self.decay)
         _checks.count("warmup", self.warmup)
 
-    def _fresh(self, leaves: Leaves) -> State:
-        """Return the count at 0, and for each leaf an average of 0: none yet."""
-        zeros = {path: _memory.real(leaves, 0.0) for path in _paths.paths(leaves)}
-        return {"count": _memory.integer(leaves), "average": zeros}
-
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         return {"count": COUNT, "average": ByPath(SIZE)}
-
-    def _known(self, leaves: Leaves, state: State, paths: Sequence[str]) -> State:
-        """Return the state that a step starts from, in which every leaf has an average."""
-        state = _memory.ready(self, leaves, state)
-        return _memory.joined(state, "average", paths, lambda _: _memory.real(leaves, 0.0))
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         paths = _paths.paths(leaves)
-        state = self._known(leaves, state, paths)
+        state = _memory.joined(
+            self, leaves, state, "average", lambda _: _memory.array(leaves, SIZE)
+        )
         averages = [
             _memory.here(leaves, state["average"][path], f"state['average'][{path!r}]")
             for path in paths
         ]
-        late = _memory.since(leaves, state, paths)
+        late = _memory.since(leaves, state)
         limits = _FromNorms((self.relative, self.absolute, self.decay, self.warmup))
         plan = self._plan(leaves, 1.0)._replace(limits=limits)
         extra = (state["count"], late, averages)
@@ -91,10 +83,8 @@ class AdaGC(_memory.Remembers, Options):
             leaves, plan, "bound", None, self.loss_scale, extra=extra, inplace=inplace
         )
         threshold, count, averages = outcome.extra
-        # Leaves that have no gradient in this step keep their averages.
-        kept = {**state["average"], **dict(zip(paths, averages, strict=True))}
-        state = _memory.settled({**state, "count": count, "average": kept})
-        return taken(outcome, threshold, plan.nonfinite, state, inplace=inplace)
+        state = _memory.advanced(leaves, state, "average", count, averages)
+        return taken(outcome, plan.nonfinite, state, inplace=inplace, threshold=threshold)
 
 
 class _FromNorms(NamedTuple):

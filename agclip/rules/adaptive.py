@@ -64,4 +64,4 @@ class AdaptiveGradClip(Options):
         outcome = adaptive.run(
             leaves, plan, params, self.clipping, self.eps, self.loss_scale, inplace=inplace
         )
-        return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
+        return taken(outcome, plan.nonfinite, state, inplace=inplace)

@@ -12,7 +12,7 @@ from agclip._numerics.axis_sums import add
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
-from agclip.rules._layout import COUNT, GROWING, SIZE, Layout
+from agclip.rules._layout import COUNT, GROWING, SIZE, Parts
 from agclip.rules._memory import times
 from agclip.rules._rule import State
 
@@ -59,14 +59,13 @@ class AutoClip(_memory.OfGlobalNorm):
 
     def _fresh(self, leaves: Leaves) -> State:
         """Return counts at 0 and an empty history."""
-        state = _memory.start(leaves, ("count", "seen"), {})
-        xp, zero = leaves.backend.xp, _memory.real(leaves, 0.0)
+        state, key = super()._fresh(leaves), "norms" if self.window else GROWING
+        xp, zero = leaves.backend.xp, state[key]
         with leaves.backend.context():
             whole = xp.broadcast_to(zero, (self.window or FIRST,))
-            norms = leaves.backend.at(zero, add, zero, whole)
-        return {**state, "norms" if self.window else GROWING: norms}
+            return {**state, key: leaves.backend.at(zero, add, zero, whole)}
 
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         key = "norms" if self.window else GROWING
         return {"count": COUNT, "seen": COUNT, key: SIZE._replace(shape=(self.window,))}
 

@@ -95,12 +95,16 @@ class Clipper:
         if not started:  # no state is made from a step without arrays
             state = self.rule.init(grads)
         _refuse_traced(grads, state)
-        clipped, state, info = step(self.rule, grads, state, params, inplace=self.inplace)
+        clipped, state, info = self._take(grads, state, params)
         if started:
             self.state, self._saved = state, None
         if not _is_traced(info.norm):  # a compiler would compile anew for every number
             self.step += 1
         return clipped, info
+
+    def _take(self, grads: Any, state: State, params: Tree | None) -> tuple[Any, State, ClipInfo]:
+        """Take a step of the rule from a state."""
+        return step(self.rule, grads, state, params, inplace=self.inplace)
 
     def init(self, params: Tree) -> None:
         """Begin anew, or with what has been loaded.
@@ -189,12 +193,7 @@ class Clipper:
         self.state, self.step, self._saved = state, steps, saved or None
 
     @classmethod
-    def from_config(
-        cls,
-        source: Source | None = None,
-        *,
-        inplace: bool = False,
-    ) -> Clipper:
+    def from_config(cls, source: Source | None = None, *, inplace: bool = False) -> Clipper:
         """Make the clipper that a file or a table describes.
 
         ```toml

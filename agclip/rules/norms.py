@@ -36,7 +36,7 @@ class OfNorm(Options):
         name, bound = self._name, getattr(self, self._name)
         plan = self._plan(leaves, bound, getattr(self, "ord", 2), **self._form(leaves))
         outcome = pipeline.run(leaves, plan, name, bound, self.loss_scale, inplace=inplace)
-        return taken(outcome, outcome.bound, plan.nonfinite, state, inplace=inplace)
+        return taken(outcome, plan.nonfinite, state, inplace=inplace)
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip._backends.backend import Backend
-from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules import _checks, _memory
-from agclip.rules._layout import BOUND, Layout
+from agclip.rules._layout import BOUND, Parts
 from agclip.rules._rule import State
 
 
@@ -46,12 +45,8 @@ class QuantileClip(_memory.OfGlobalNorm):
         _checks.fraction("quantile", self.quantile)
         _checks.positive("rate", self.rate)
 
-    def _fresh(self, leaves: Leaves) -> State:
-        """Return the first bound."""
-        return _memory.start(leaves, (), {"threshold": float(self.initial)})
-
-    def _layout(self) -> dict[str, Layout]:
-        return {"threshold": BOUND}
+    def _layout(self) -> Parts:
+        return {"threshold": BOUND._replace(start=float(self.initial))}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
         down = math.exp(-self.rate * (1.0 - self.quantile))

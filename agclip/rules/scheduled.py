@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agclip._backends import kernels
 from agclip._numerics.axis_sums import add
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _memory
-from agclip.rules._layout import COUNT, Layout
+from agclip.rules._layout import COUNT, Parts
 from agclip.rules._rule import State, Step, configured
 from agclip.rules.adaptive import AdaptiveGradClip
 from agclip.rules.norms import ClipByAverageNorm, ClipByGlobalNorm, ClipByNorm, ClipByRMS
@@ -85,11 +85,7 @@ class Scheduled(_memory.Remembers):
         options |= configured(*open_)
         return Scheduled(self.rule_class, self.schedule, **options)
 
-    def _fresh(self, leaves: Leaves) -> dict[str, Any]:
-        """Return the number of the first step, 0."""
-        return {"step": _memory.integer(leaves)}
-
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         return {"step": COUNT}
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
@@ -100,7 +96,8 @@ class Scheduled(_memory.Remembers):
         step = _memory.ready(self, leaves, state)["step"]
         grads = leaves.rebuild(leaves.arrays)
         with leaves.backend.context():
-            at = leaves.backend.at
-            rule = self._made(at(step, self.schedule, _memory.widened(leaves, step)))
+            at, xp = leaves.backend.at, leaves.backend.xp
+            at_step = kernels.cast(xp, step, leaves.backend.acc_dtype(xp, leaves.arrays[0]))
+            rule = self._made(at(step, self.schedule, at_step))
             taken: Step = rule._step(grads, (), params, inplace=inplace)
         return taken._replace(state={"step": at(step, add, step, 1)})

@@ -13,7 +13,7 @@ from agclip._clipping import arguments
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar, Tree
 from agclip.rules import _checks, _elements, _memory, _paths
-from agclip.rules._layout import COUNT, SIZE, ByPath, Layout
+from agclip.rules._layout import COUNT, SIZE, ByPath, Parts
 from agclip.rules._memory import average
 from agclip.rules._rule import State, Step, configured
 
@@ -70,19 +70,10 @@ class SpikeClip(_memory.Remembers):
         backend = leaves.backend
         zeros = backend.run(_zeros, (backend,), (leaves.arrays,))
         moments = dict(zip(_paths.paths(leaves), zeros, strict=True))
-        return {"count": _memory.integer(leaves), "second_moment": moments}
+        return {"count": _memory.array(leaves, COUNT), "second_moment": moments}
 
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         return {"count": COUNT, "second_moment": ByPath(SIZE._replace(shape=None))}
-
-    def _known(self, leaves: Leaves, state: State, paths: Sequence[str]) -> State:
-        """Return the state that a step starts from, in which every leaf has second moments."""
-
-        def zeros(i: int) -> Array:
-            (made,) = leaves.backend.run(_zeros, (leaves.backend,), (leaves.arrays[i : i + 1],))
-            return made
-
-        return _memory.joined(_memory.ready(self, leaves, state), "second_moment", paths, zeros)
 
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
         return self.threshold
@@ -90,18 +81,22 @@ class SpikeClip(_memory.Remembers):
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
-        state = self._known(leaves, state, paths)
+
+        def zeros(i: int) -> Array:
+            (made,) = leaves.backend.run(_zeros, (leaves.backend,), (leaves.arrays[i : i + 1],))
+            return made
+
+        state = _memory.joined(self, leaves, state, "second_moment", zeros)
         scale = arguments.positive("loss_scale", self.loss_scale, leaves)
         before = _elements.unscaled(leaves, scale)
         moments = [_moment(leaves, state, paths, i) for i in range(len(paths))]
-        late = _memory.since(leaves, state, paths)
+        late = _memory.since(leaves, state)
         numbers = (self.threshold, self.decay, self.warmup, policy == "zero")
         after, count, moments = leaves.backend.run(
             _advance, (leaves.backend, numbers), (before, state["count"], late, moments)
         )
         info = _elements.info(leaves, before, after, self.threshold, scale, policy)
-        kept = {**state["second_moment"], **dict(zip(paths, moments, strict=True))}
-        state = _memory.settled({**state, "count": count, "second_moment": kept})
+        state = _memory.advanced(leaves, state, "second_moment", count, moments)
         return _elements.step(leaves, after, state, info, inplace=inplace)
 
 

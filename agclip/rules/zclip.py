@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agclip._backends.backend import Backend
-from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
-from agclip.rules._layout import COUNT, SIZE, Layout
+from agclip.rules._layout import COUNT, SIZE, Parts
 from agclip.rules._memory import average, times
 from agclip.rules._rule import State
 
@@ -62,11 +61,7 @@ class ZClip(_memory.OfGlobalNorm):
         _checks.positive("eps", self.eps)
         _checks.choice("target", self.target, ("reciprocal", "mean"))
 
-    def _fresh(self, leaves: Leaves) -> State:
-        """Return counts and averages at 0."""
-        return _memory.start(leaves, ("count", "seen"), {"mean": 0.0, "variance": 0.0})
-
-    def _layout(self) -> dict[str, Layout]:
+    def _layout(self) -> Parts:
         return {"count": COUNT, "seen": COUNT, "mean": SIZE, "variance": SIZE}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:

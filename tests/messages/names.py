@@ -38,6 +38,20 @@ from agclip_backends._cuda import (
     kept as kept_kernels,  # noqa: F401
 )
 from agclip_backends._host import threads
+from messages.optimizers import (  # noqa: F401
+    attach,
+    captured,
+    fused_by_another,
+    optimizer,
+    step_with,
+    wrapped,
+)
+from messages.trainers import (
+    accelerator,  # noqa: F401
+    covered,  # noqa: F401
+    lightning_net,  # noqa: F401
+    training,  # noqa: F401
+)
 
 NAN, INF = float("nan"), float("inf")
 X = np.asarray([3.0, 4.0], dtype=np.float32)

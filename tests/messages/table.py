@@ -18,6 +18,9 @@ FOLDER = Path(__file__).parent
 MODULES = {
     "torch": "torch",
     "torch_clip": "agclip.integrations.torch",
+    "in_accelerate": "agclip.integrations.accelerate",
+    "in_lightning": "agclip.integrations.lightning",
+    "in_transformers": "agclip.integrations.transformers",
     "jax": "jax",
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",

@@ -102,9 +102,10 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
         TypeError: If it is nothing of the kind, or holds something that is no tensor.
     """
     found = _found(given, name)
-    if not found.given:
+    used_up = isinstance(given, Iterator)
+    if not found.given and (used_up or name != "tensors"):
         # PyTorch's words for a generator, by which programs filter them.
-        kind = "generator" if isinstance(given, Iterator) else "iterable"
+        kind = "generator" if used_up else "iterable"
         tell_caller(f"`{name}` is an empty {kind}, no gradient clipping will occur.")
     return found
 
@@ -112,6 +113,8 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
 def _found(given: Any, name: str) -> Parameters:
     if isinstance(given, torch.Tensor):
         return Parameters(name, [given], None)
+    if type(given) is list and given and isinstance(given[0], torch.Tensor):
+        return _once(given, None, name)  # what takes the longest to tell otherwise
     if isinstance(given, torch.nn.Module):
         return _named(given.named_parameters(), name)
     if isinstance(given, torch.optim.Optimizer):

@@ -38,6 +38,9 @@ class _WithEps(NamedTuple):
         return [m.where(matters, bound * (ratio / (ratio + _EPS)), bound)], None
 
 
+_WITH_EPS = _WithEps()
+
+
 @torch.no_grad()
 def clip(
     grads: Tree, max_norm: Any, order: float = 2.0, *, given: Any = None, error: bool = False
@@ -47,7 +50,7 @@ def clip(
     if given is None and order <= 0:
         given, error = _quasi_norm(leaves.arrays, order, error=error), False
     plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
-    plan = plan._replace(limits=_WithEps(), given="total_norm")
+    plan = plan._replace(joint=True, limits=_WITH_EPS, given="total_norm")
 
     def run() -> pipeline.Outcome:
         return pipeline.run(leaves, plan, "max_norm", max_norm, None, use_norm=given, inplace=True)
@@ -64,15 +67,17 @@ def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.
     leaves = gather(tensors, "tensors", listed=True)
     if order <= 0:
         return _quasi_norm(leaves.arrays, order, error=error)
-    plan = _plan(leaves, math.inf, order, error=error)
+    plan = _plan(leaves, math.inf, order, error=error)._replace(joint=True)
     norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)
     return norm
 
 
 def _plan(leaves: Leaves, bound: Any, order: float, *, error: bool) -> Plan:
-    """Return what to do with all leaves by one norm: what is not said is as configured."""
-    plan = arguments.options(leaves, bound, order, "error" if error else None)
-    return plan._replace(joint=True)  # parameters among the leaves are not warned of
+    """Return what is asked for and, where nothing is, what is configured.
+
+    It is not made joint here, which would warn of parameters among the leaves.
+    """
+    return arguments.options(leaves, bound, order, "error" if error else None)
 
 
 def _raising(function: Callable[[], _R], order: float) -> _R:

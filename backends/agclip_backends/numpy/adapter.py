@@ -148,6 +148,8 @@ _plain = Backend(
     survey=ndarrays.survey,
     scale=_scale,
     scale_=_scale_in_place,
+    # The namespace's `full` takes 1.5 microseconds, this 0.3 (bench/test_dispatch.py).
+    scalar_like=lambda _, value, dtype, __: np.array(value, dtype),
     branch=_branch,
     access=_access,
     refuse=_refuse,

@@ -165,6 +165,7 @@ _plain = Backend(
     survey=tensors.survey,
     scale_=_scale_in_place,
     sqrt=_sqrt,
+    scalar_like=lambda _, value, dtype, x: torch.full((), value, dtype=dtype, device=x.device),
     branch=_branch,
     access=access,
     replays=torch.compiler.is_dynamo_compiling,

@@ -10,7 +10,10 @@ import torch
 from agclip.adapters import LeafBatch, Misplaced
 from agclip_backends.torch.tensors import watched
 
-_GRADIENTS = "Pass the gradients, such as `[p.grad for p in model.parameters()]`"
+_GRADIENTS = (
+    "Pass the gradients, such as `[p.grad for p in model.parameters()]`, or call "
+    "`agclip.integrations.torch.clip_grad_norm_`, which takes parameters"
+)
 _MEANT = (
     "; where the parameters themselves are meant, `p.detach()`, or `p.view_as(p)` to record it."
 )

@@ -227,7 +227,8 @@ def _table(addresses: list[int], counts: list[int], dtypes: list[torch.dtype]) -
     table = np.empty((4, len(addresses) + 1), np.int64)
     table[0, :-1] = addresses
     table[1, :-1] = counts
-    table[2, :-1] = list(map(_CODES.__getitem__, dtypes))
+    alike = dtypes.count(dtypes[0]) == len(dtypes)
+    table[2, :-1] = _CODES[dtypes[0]] if alike else list(map(_CODES.__getitem__, dtypes))
     return table
 
 

@@ -140,23 +140,24 @@ def test_a_frozen_module_is_not(clip):
 
 
 def test_no_tensor_has_norm_zero():
-    with pytest.warns(UserWarning, match="`tensors` is an empty iterable"):
-        norm = ours.get_total_norm([])
+    norm = ours.get_total_norm([])
     assert norm == 0.0
     assert norm.dtype == torch.float32
+    with pytest.warns(UserWarning, match="`tensors` is an empty generator"):
+        assert ours.get_total_norm(iter([])) == 0.0
 
 
 # --- what is no parameter ----------------------------------------------------------------------
 
 
-def both_sides():
+def trained():
     w = torch.nn.Parameter(torch.zeros(2))
     w.grad = torch.tensor([3.0, 4.0])
     return w
 
 
 def test_a_gradient_beside_parameters_changes_nothing(clip):
-    w = both_sides()
+    w = trained()
     with pytest.raises(TypeError, match=re.escape("at parameters[1]")):
         clip([w, torch.tensor([1.0])])
     assert w.grad.tolist() == [3.0, 4.0]
@@ -171,7 +172,7 @@ def test_a_gradient_beside_parameters_changes_nothing(clip):
     ids=["sparse", "integer"],
 )
 def test_a_gradient_that_cannot_be_clipped_changes_nothing(grad):
-    first, second = both_sides(), torch.zeros(2, dtype=grad.dtype)
+    first, second = trained(), torch.zeros(2, dtype=grad.dtype)
     second.grad = grad
     with pytest.raises(TypeError, match="`parameters` must hold"):
         ours.clip_grad_norm_([first, second], 1.0)
@@ -184,15 +185,25 @@ def test_a_plain_tensor_with_a_gradient_is_a_parameter():
     assert ours.clip_grad_norm_(w, 1.0) == 5.0
 
 
-def test_a_bound_on_another_device_is_read_there():
-    w = both_sides()
-    with pytest.raises(ValueError, match="`max_norm` must be a scalar"):
-        ours.clip_grad_norm_([w], torch.ones(2))
+@pytest.mark.parametrize(
+    ("bound", "error", "text"),
+    [
+        (torch.ones(2), ValueError, "`max_norm` must be a scalar"),
+        (torch.ones((), device="meta"), NotImplementedError, "no data"),
+        (1j, TypeError, "`max_norm` must be a number"),
+        ([1.0], ValueError, "`max_norm` must be a scalar"),
+    ],
+    ids=["two elements", "on a device without data", "complex", "a list"],
+)
+def test_a_bound_that_is_none_changes_nothing(bound, error, text):
+    w = trained()
+    with pytest.raises(error, match=text):
+        ours.clip_grad_norm_([w], bound)
     assert w.grad.tolist() == [3.0, 4.0]
 
 
 def test_the_norm_of_parameters_themselves_can_be_asked_for():
-    w = both_sides()
+    w = trained()
     with torch.no_grad():
         w += 2.0
     assert float(ours.get_total_norm([w])) == pytest.approx(math.sqrt(8.0))
