@@ -90,6 +90,7 @@ backend = Backend(
     power_sums=_on_host("power_sums", adapters.power_sums),
     exact_sum=_on_host("exact_sum", adapters.exact_sum),
     total=sums.total,
+    scalar_like=memory.scalar_like,
     scale=_scale,
     clip=_clip,
     survey=tensors.survey,

@@ -67,6 +67,11 @@ def tensor(array: Any) -> Any:
     return tf.constant(array)
 
 
+def scalar_like(_: Any, value: float, dtype: Any, __: Any) -> Any:
+    """Return a Python number or bool as an eager tensor."""
+    return tensor(np.array(value, dtype.as_numpy_dtype))
+
+
 def view(x: Any) -> Any:
     """Return an eager tensor in host memory as an array that shares it."""
     # NumPy has no format for bfloat16, and TensorFlow hands out a scalar for one number (2.21).
