@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from agclip._as_written import mark as _mark
 from agclip._backends.backend import Backend
 from agclip._backends.listing import BackendInfo, backends
 from agclip._backends.registry import register_backend
@@ -91,6 +92,8 @@ __all__ = [
     "set_config",
 ]
 
+
+_mark(globals()[name] for name in __all__ if name in globals())
 
 if not TYPE_CHECKING:
 

@@ -38,8 +38,6 @@ from agclip._backends.kernels import (
     cast,
     is_one,
     number,
-    overlaps_itself,
-    pieces,
     real_parts,
     scale,
     scaled,
@@ -50,6 +48,7 @@ from agclip._backends.kernels import (
 )
 from agclip._backends.powers import power_sums, power_sums_in_pieces
 from agclip._backends.powers import whole as accurate_sum
+from agclip._backends.shapes import overlaps_itself, pieces
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
 from agclip_backends._memory import Memory

@@ -34,7 +34,10 @@ napoleon_use_rtype = False
 
 # Types that no page here documents: those of array libraries and the private ones of agclip.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(array_api_compat|collections|cupy|dask|jax|numpy|torch|types|typing)\..*"),
+    (
+        r"py:.*",
+        r"(array_api_compat|collections|cupy|dask|jax|numpy|tensorflow|torch|types|typing)\..*",
+    ),
     (r"py:.*", r"agclip\._.*"),
 ]
 

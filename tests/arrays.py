@@ -22,7 +22,7 @@ from agclip._backends import entry_points as _entry_points
 from agclip._backends import registry as _registry
 from agclip._trees import tree as trees
 
-LIBRARIES = ("numpy", "torch", "jax", "dask", "array_api_strict")
+LIBRARIES = ("numpy", "torch", "jax", "tensorflow", "dask", "array_api_strict")
 WRITABLE = ("numpy", "torch", "array_api_strict")
 
 
@@ -63,6 +63,11 @@ def _jax() -> Library:
     return Library("jax", convert, np.asarray)
 
 
+def _tensorflow() -> Library:
+    tf = importlib.import_module("tensorflow")
+    return Library("tensorflow", tf.constant, lambda x: np.asarray(x.numpy()))
+
+
 def _dask() -> Library:
     dask_array = pytest.importorskip("dask.array", reason="Dask's arrays are not installed")
     return Library("dask", dask_array.asarray, lambda x: np.asarray(x.compute()))
@@ -77,6 +82,7 @@ _MAKERS = {
     "numpy": _numpy,
     "torch": _torch,
     "jax": _jax,
+    "tensorflow": _tensorflow,
     "dask": _dask,
     "array_api_strict": _array_api_strict,
 }
@@ -105,6 +111,8 @@ def _bits(x: Any) -> Any:
         return np.asarray(x.to_device(strict.Device("CPU_DEVICE"))).tobytes()
     if isinstance(x, np.ma.MaskedArray):
         return x.data.tobytes(), np.ma.getmaskarray(x).tobytes()
+    if name == "tensorflow":
+        return np.asarray(x.numpy()).tobytes()
     if name in ("jax", "numpy"):
         return np.asarray(x).tobytes()
     return getattr(x, "name", None) or repr(x)  # the name of a Dask array is that of its graph

@@ -93,9 +93,11 @@ def mode() -> Iterator[None]:
         patch.setattr(tensors, "_data_ptr", _address)
         patch.setattr(torch.Tensor, "data_ptr", _address)
         # A build without CUDA has no guard for its devices, for which indexing and the derivative
-        # of `copy_` ask (torch 2.13).
-        patch.setattr(torch.Tensor, "__getitem__", _part)
-        patch.setattr(torch.Tensor, "__setitem__", lambda x, key, value: _part(x, key).copy_(value))
+        # of `copy_` ask (torch 2.13). Not on `torch.Tensor`: a class that has once had a
+        # `__getitem__` of its own remains a sequence to C, and `torch.tensor([x])` then asks a 0-d
+        # tensor for its length (CPython 3.11).
+        patch.setattr(FakeTensor, "__getitem__", _part)
+        patch.setattr(FakeTensor, "__setitem__", lambda x, key, value: _part(x, key).copy_(value))
         patch.setattr(torch.Tensor, "copy_", _copied)
         patch.setattr(torch.Tensor, "__float__", functools.partialmethod(_read, float))
         with _no_types_known():

@@ -108,6 +108,21 @@ def _with(mapping: type, tree: Any) -> Any:
 
 
 @contextlib.contextmanager
+def _tensorflow() -> Iterator[Library]:
+    yield Library("tensorflow")
+
+
+@contextlib.contextmanager
+def _tensorflow_function(name: str, *, jit_compile: bool) -> Iterator[Library]:
+    tf = importlib.import_module("tensorflow")
+
+    def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+        return tf.function(function, autograph=False, jit_compile=jit_compile)
+
+    yield Library("tensorflow", f"tensorflow, {name}", wrap=traced, traced=True)
+
+
+@contextlib.contextmanager
 def _dask() -> Iterator[Library]:
     dask = importlib.import_module("dask")
     array = importlib.import_module("dask.array")
@@ -167,6 +182,7 @@ LIBRARIES: dict[str, tuple[str, Opener]] = {
     "torch": ("torch", _torch),
     "torch-requires-grad": ("torch", _torch_requires_grad),
     "cupy": ("cupy", _cupy),
+    "tensorflow": ("tensorflow", _tensorflow),
     "strict": ("array_api_strict", functools.partial(_strict, "CPU_DEVICE")),
     "strict-device2": ("array_api_strict", functools.partial(_strict, "device2")),
     "strict-no-float64": ("array_api_strict", functools.partial(_strict, "no_float64")),
@@ -181,6 +197,14 @@ GRAPHS: dict[str, tuple[str, Opener]] = {"jax": ("jax", _jax), "dask": ("dask", 
 COMPILED: dict[str, tuple[str, Opener]] = {
     "jax-jit": ("jax", _jax_jitted),
     "torch-compile": ("torch", _torch_compiled),
+    "tensorflow-function": (
+        "tensorflow",
+        functools.partial(_tensorflow_function, "function", jit_compile=False),
+    ),
+    "tensorflow-xla": (
+        "tensorflow",
+        functools.partial(_tensorflow_function, "XLA", jit_compile=True),
+    ),
 }
 """What takes up to a second a check: a function is traced and compiled for each."""
 

@@ -66,6 +66,9 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             now assigns to objects outside of it.
         keeps_bits: `(x)` → whether x times one is x where it lives, subnormal numbers included:
             then nothing has to be picked for leaves that may be within the bound.
+        read: `(objects, types)` → the same objects of this library, of these types, as arrays: a
+            variable as the value that it has now. Whatever else is asked is asked of the arrays,
+            but for `unwritable`.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
             place of a gradient, or an object that holds parameters, as a `Misplaced`; None if there
@@ -113,6 +116,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     access: Callable[[Array], Access] = kernels.access
     replays: Callable[[], bool] = kernels.replays
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
+    read: Callable[[Sequence[Any], set[type]], Sequence[Any]] = kernels.read
     refuse: Callable[[Any], str | None] = kernels.refuse
     misplaced: contract.FindMisplaced = kernels.nothing
     unwritable: Callable[[Array], str | None] = kernels.unwritable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agclip._backends import kernels
+from agclip._backends import kernels, shapes
 from agclip._backends.contract import Grid
 from agclip._typing import Array, DType, Namespace
 
@@ -28,7 +28,7 @@ def exact_sum(
     widths = _WIDTHS[grid.bits]
     integer = 0
     for leaf in leaves:
-        for block in kernels.pieces(leaf, min(size, BLOCK)):
+        for block in shapes.pieces(leaf, min(size, BLOCK)):
             below = 0
             parts = sums_of_parts(xp, block, acc_dtype, grid, widths)
             for width, part in zip(widths, parts, strict=True):

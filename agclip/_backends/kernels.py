@@ -7,12 +7,12 @@ where the leaves' device has it, else float32.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import array_api_compat
 
+from agclip._backends import shapes
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
@@ -54,7 +54,12 @@ def peak(xp: Namespace, y: Array, axes: tuple[int, ...] | None = None) -> Array:
     keep: dict[str, Any] = {} if axes is None else {"axis": axes, "keepdims": True}
     if axes == ():
         return y
-    reduced = y.shape if axes is None else [y.shape[axis] for axis in axes]
+    lengths = shapes.known_shape(y)
+    reduced = lengths if axes is None or lengths is None else [lengths[axis] for axis in axes]
+    if reduced is None or any(length is None for length in reduced):
+        # Where a length is not known yet, the maximum of no elements is the least number.
+        largest = xp.max(y, **keep)
+        return xp.where(largest < 0, xp.zeros_like(largest), largest)
     return xp.sum(y, **keep) if 0 in reduced else xp.max(y, **keep)
 
 
@@ -75,8 +80,9 @@ def magnitudes(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit
     """Return scale·|x| / unit elementwise in `acc_dtype`."""
     if kind_of(leaf.dtype).family == "complex":
         complex_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
-        y = scaled(cast(xp, leaf, complex_dtype), scale)
-        return xp.abs(y if is_one(unit) else y / unit)
+        y = cast(xp, leaf, complex_dtype)
+        y = y if is_one(scale) else y * alike(xp, scale, y)
+        return xp.abs(y if is_one(unit) else y / alike(xp, unit, y))
     y = xp.abs(scaled(cast(xp, leaf, acc_dtype), scale))
     return y if is_one(unit) else y / unit
 
@@ -157,6 +163,11 @@ def anywhere(_: Any, function: Callable[..., R], *arguments: Any, **options: Any
     return function(*arguments, **options)
 
 
+def read(objects: Sequence[Any], _: set[type]) -> Sequence[Any]:
+    """Return the objects themselves: arrays are what most libraries have."""
+    return objects
+
+
 def refuse(_: Any) -> str | None:
     """Return why an object of this library is not a dense array; None if it is one."""
     return None
@@ -217,20 +228,6 @@ def export(x: Array) -> Array:
     return array_api_compat.array_namespace(x).asarray(x, copy=True)
 
 
-def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Tell whether two elements of a strided array may lie in the same memory.
-
-    Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
-    to a compiler that traces Python, strides may be symbols.
-    """
-    axes = [(abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1]
-    for i, (stride, _) in enumerate(axes):
-        smaller = [s * (n - 1) for k, (s, n) in enumerate(axes) if k != i and s <= stride]
-        if stride < itemsize + sum(smaller):
-            return math.prod(shape) > 0
-    return False
-
-
 def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
     """Call a pure program of arrays. `static` is hashable: a compiler may key its cache on it."""
     return program(*static, *arrays)
@@ -282,19 +279,6 @@ def scaled(x: Array, factor: Scalar) -> Array:
     return x if is_one(factor) else x * factor
 
 
-def pieces(x: Any, size: int) -> Iterable[Any]:
-    """Cut an array along its first axes into views of at most `size` elements.
-
-    Widening a piece at a time keeps the copy in cache; reshaping to one axis would copy a leaf
-    that is not contiguous.
-    """
-    if math.prod(x.shape) <= size:
-        yield x
-        return
-    rows = size // math.prod(x.shape[1:])
-    if rows:
-        for start in range(0, x.shape[0], rows):
-            yield x[start : start + rows, ...]
-    else:
-        for row in range(x.shape[0]):
-            yield from pieces(x[row, ...], size)
+def alike(xp: Namespace, factor: Scalar, x: Array) -> Scalar:
+    """Return a real factor of x in the dtype of x: not every library multiplies complex by real."""
+    return factor if isinstance(factor, float) else cast(xp, factor, x.dtype)

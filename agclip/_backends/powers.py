@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from agclip._backends import host_scalars, kernels
+from agclip._backends import host_scalars, kernels, shapes
 from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._typing import Array, DType, Namespace, Scalar
 
@@ -106,7 +106,7 @@ def power_sums_in_pieces(
     results = []
     for leaf in leaves:
         sums: list[float] = []
-        for piece in kernels.pieces(leaf, size):
+        for piece in shapes.pieces(leaf, size):
             y = kernels.magnitudes(xp, piece, acc_dtype, scale, unit)
             if p == math.inf:
                 sums.append(float(kernels.peak(xp, y)))

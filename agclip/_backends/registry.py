@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from agclip import _checks
-from agclip._backends import entry_points
+from agclip._backends import entry_points, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
@@ -62,6 +62,14 @@ def resolve(x: Any) -> Backend | None:
             learn_dtypes(found.xp)
             known[cls] = found
     return found
+
+
+def resolved(x: Any) -> tuple[Any, Backend | None]:
+    """Return an object as an array, and the backend of that; itself if it is none."""
+    found = resolve(x)
+    if found is not None and found.read is not kernels.read:
+        x = found.read([x], {type(x)})[0]
+    return x, found
 
 
 def _require_unblocked(cls: type) -> None:

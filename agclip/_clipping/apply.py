@@ -163,12 +163,11 @@ def _weighted_sum(
     acc_dtype = backend.acc_dtype(xp, leaf)
     if kind_of(leaf.dtype).family == "complex":
         acc_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
-    real = backend.acc_dtype(xp, leaf)
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
-        y = kernels.cast(xp, rows, acc_dtype)
-        for factor in factors:
-            y = y * kernels.cast(xp, factor, real)
+        *pre, rest = factors
+        pair = (pre[0] if pre else None, rest)
+        (y,) = backend.scale(xp, [kernels.cast(xp, rows, acc_dtype)], Factor(pair, pair))
         if zero:
             y = xp.where(finite, y, xp.zeros_like(y))
         return xp.sum(y, axis=0)

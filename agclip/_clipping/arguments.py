@@ -79,7 +79,7 @@ def _scalar(name: str, value: Any, backend: Backend, kind: Kind, none: str) -> t
     if isinstance(value, (list, tuple)):
         msg = f"`{name}` must be a scalar; got a {type(value).__name__}."
         raise ValueError(msg)
-    owner = registry.resolve(value)
+    value, owner = registry.resolved(value)
     dense = owner is not None and not owner.refuse(value)
     if owner is None or not dense or kind_of(value.dtype).family not in _NUMERIC:
         must = _checks.either(kind.must, none)
@@ -114,7 +114,7 @@ def options(
     *,
     joint: bool = False,
     axes: tuple[Axes, ...] | None = None,
-    weights: tuple[float, ...] | None = None,
+    weights: tuple[Scalar, ...] | None = None,
     record: bool = False,
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
@@ -162,7 +162,7 @@ def flag(name: str, value: Any) -> bool:
     """Check a flag; a bool of an array library, such as NumPy's, is one if reading it is free."""
     if isinstance(value, bool):
         return value
-    owner = registry.resolve(value)
+    value, owner = registry.resolved(value)
     if owner is None or owner.refuse(value) or not _readable_flag(owner, value):
         _checks.refuse(name, TypeError, _checks.OPTIONAL_FLAG, value)
     return bool(value)

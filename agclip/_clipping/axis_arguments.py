@@ -14,6 +14,7 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
     """Return the axes that the argument `axes` names in each leaf; None for all of each."""
     if axes is None:
         return None
+    leaves.require_axes()
     axes = tuple(axes) if isinstance(axes, Iterator) else axes
     return tuple(
         normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
@@ -22,6 +23,7 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
 
 def units(unit_axes: UnitAxes, leaves: Leaves) -> tuple[Axes, ...]:
     """Return the axes over which the norm of one unit of each leaf is taken."""
+    leaves.require_axes()
     return tuple(unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays))
 
 

@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import batch, host_scalars, kernels
+from agclip._backends import batch, host_scalars, kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._clipping import arguments, value_bounds
@@ -191,6 +191,6 @@ def _overwrite(
 ) -> None:
     size = math.prod(leaf.shape)
     block = way.block or size
-    for piece in (leaf,) if size <= block else kernels.pieces(leaf, block):
+    for piece in (leaf,) if size <= block else shapes.pieces(leaf, block):
         (y,) = _unscaled(way.backend, [piece], loss_scale)
         kernels.write(piece, _within(way, y, low, high, leaf.dtype))

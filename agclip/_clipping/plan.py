@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     order: float = 2.0
     axes: tuple[Axes, ...] | None = None
     """For each leaf the axes of its norms; None for one norm a group."""
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Scalar, ...] | None = None
     """For each leaf what the bound is multiplied by."""
     strict: bool = False
     nonfinite: NonFinite = "propagate"

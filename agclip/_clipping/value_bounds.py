@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip import _checks
-from agclip._backends import batch, devices, kernels, registry
+from agclip._backends import batch, devices, kernels, registry, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._trees import foreign
@@ -33,7 +33,8 @@ def readable(low: Any, high: Any, leaves: Leaves) -> tuple[Any, Any]:
 def _read(bound: Any, backend: Backend) -> Any:
     if isinstance(bound, numbers.Real) or bound is None:
         return bound
-    if registry.resolve(bound) != backend or backend.refuse(bound) or bound.ndim != 0:
+    bound, owner = registry.resolved(bound)
+    if owner != backend or backend.refuse(bound) or bound.ndim != 0:
         return bound
     family = kind_of(bound.dtype).family
     if family not in _FAMILIES or backend.access(bound) != "free":
@@ -118,7 +119,7 @@ def of_groups(
             if leaves.kinds[i].family == "integer":
                 raise TypeError(_not_integral(name, "a float", leaves, i))
         return [_number(bound, leaves, i) for i in groups.first]
-    owner = registry.resolve(bound)
+    bound, owner = registry.resolved(bound)
     if owner is None or owner.refuse(bound) or kind_of(bound.dtype).family not in _FAMILIES:
         dense = owner is not None and not owner.refuse(bound)
         found = f"an array of {kind_of(bound.dtype).name}" if dense else _checks.describe(bound)
@@ -170,13 +171,20 @@ def _check_array(name: str, bound: Any, leaves: Leaves, i: int) -> None:
     leaf, given = leaves.arrays[i], kind_of(bound.dtype)
     if leaves.kinds[i].family == "integer" and given.family != "integer":
         raise TypeError(_not_integral(name, f"an array of {given.name}", leaves, i))
-    lengths = zip(reversed(bound.shape), reversed(leaf.shape), strict=False)
-    if bound.ndim > leaf.ndim or any(b not in (1, n) for b, n in lengths):
+    if not _may_broadcast(shapes.known_shape(bound), shapes.known_shape(leaf)):
         msg = (
             f"`{name}` must broadcast to every leaf; got shape {tuple(bound.shape)} for "
             f"{tuple(leaf.shape)} at {leaves.path(i)}. A bound never enlarges a leaf."
         )
         raise ValueError(msg)
+
+
+def _may_broadcast(bound: tuple[Any, ...] | None, leaf: tuple[Any, ...] | None) -> bool:
+    """Tell whether a bound enlarges no leaf, as far as their shapes are known."""
+    if bound is None or leaf is None:
+        return True
+    pairs = zip(reversed(bound), reversed(leaf), strict=False)
+    return len(bound) <= len(leaf) and all(None in (b, n) or b in (1, n) for b, n in pairs)
 
 
 def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
@@ -197,6 +205,8 @@ def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
         return bound
     bound = kernels.computable(xp, bound)
     low, high = max(given.lowest, kind.lowest), min(given.largest, kind.largest)
+    if given.family == "integer":  # the standard compares integers with integers alone
+        low, high = math.ceil(low), math.floor(high)
     moved = xp.isfinite(bound) if kind.infinite else bound == bound
     bound = xp.where(moved & (bound > high), xp.full_like(bound, high), bound)
     return xp.where(moved & (bound < low), xp.full_like(bound, low), bound)

@@ -6,39 +6,51 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from agclip._backends import shapes
+from agclip._backends.backend import Backend
 from agclip._trees.leaves import Leaves
-from agclip._typing import Array
+from agclip._typing import Array, Scalar
+
+Weight = Callable[[Backend, Array], Scalar]
 
 
-def size(leaf: Array) -> float:
+def size(backend: Backend, leaf: Array) -> Scalar:
     """Return how many elements a leaf has, 1 for an empty one.
 
-    Where a program is traced for more shapes than one, that is a symbol, and stays one.
+    Where a program is traced for more shapes than one, that is a symbol, and stays one; or the
+    program counts the elements.
     """
-    count: Any = max(math.prod(leaf.shape), 1)
+    lengths = shapes.known_shape(leaf)
+    if lengths is None or any(length is None for length in lengths):
+        xp = backend.xp
+        ones = xp.ones_like(leaf, dtype=backend.acc_dtype(xp, leaf))
+        counted = xp.sum(ones)
+        return xp.where(counted > 0, counted, xp.ones_like(counted))
+    count: Any = max(math.prod(lengths), 1)
     number: float = float(count) if isinstance(count, int) else count * 1.0
     return number
 
 
-def root_size(leaf: Array) -> float:
+def root_size(backend: Backend, leaf: Array) -> Scalar:
     """Return the square root of the number of elements."""
-    count: Any = size(leaf)
+    count: Any = size(backend, leaf)
     root: float = math.sqrt(count) if isinstance(count, float) else count**0.5
     return root
 
 
-def of_leaves(leaves: Leaves, weight: Callable[[Array], float]) -> tuple[float, ...]:
+def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
     """Return what the bound on each leaf is multiplied by.
 
     Raises:
         ValueError: If the size of a leaf is not known.
     """
     for i, leaf in enumerate(leaves.arrays):
+        lengths = shapes.known_shape(leaf) or ()
         # Not `isnan`: a compiler's symbol of a size is no number yet.
-        if (count := math.prod(leaf.shape)) != count:
+        if any(length != length for length in lengths):
             msg = (
-                f"`{leaves.name}` must have a known size; got shape {tuple(leaf.shape)} at "
+                f"`{leaves.name}` must have a known size; got shape {lengths} at "
                 f"{leaves.path(i)}. Let the library compute the shape first."
             )
             raise ValueError(msg)
-    return tuple(weight(leaf) for leaf in leaves.arrays)
+    return tuple(weight(leaves.backend, leaf) for leaf in leaves.arrays)

@@ -168,8 +168,7 @@ def blockwise(
     def fitted(rows: slice) -> list[Any]:
         return [_rows_of(backend, value, leaf, rows) for value in broadcast]
 
-    size = math.prod(leaf.shape)
-    if backend.block is None or size <= backend.block:
+    if backend.block is None or (size := math.prod(leaf.shape)) <= backend.block:
         return of_rows(leaf, along, *fitted(slice(None)))
     step = max(1, backend.block // (size // leaf.shape[0]))
     blocks = []

@@ -44,7 +44,7 @@ def asarray(x: Any, dtype: DType | str | None = None) -> Array:
         TypeError: If an array cannot be converted to the configured library.
         ValueError: If the library has no dtype of that name, or the configuration is wrong.
     """
-    owner = registry.resolve(x)
+    x, owner = registry.resolved(x)
     if owner is not None:
         return _of_array(x, owner, dtype)
     backend, device = default_backend.home

@@ -99,6 +99,7 @@ def _device(x: Array) -> Device | None:
 def _moved(
     x: Array, owner: Backend, target: Backend, device: Device | None, name: str, path: str
 ) -> Array:
+    (x,) = owner.read([x], {type(x)})
     if owner.access(x) == "never":
         msg = (
             f"`{name}` must hold values to be converted to {target.name}; got a traced array of "

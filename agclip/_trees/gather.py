@@ -174,6 +174,10 @@ def _checked(
     *,
     inplace: bool,
 ) -> Leaves:
+    given = found
+    if backend.read is not kernels.read:
+        found = list(backend.read(given, types))
+        types = set(map(type, found))
     batch = backend.survey(found, types, inplace)
     said = None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
@@ -203,7 +207,7 @@ def _checked(
                 f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
             )
             raise TypeError(msg)
-        reason = backend.unwritable(leaf) if inplace else None
+        reason = backend.unwritable(given[i]) if inplace else None
         if reason is not None:
             msg = (
                 f"`{leaves.name}` must hold arrays that can be written in place; got one that "

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agclip._backends import kernels
+from agclip._backends import kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
@@ -96,6 +96,16 @@ class Leaves(NamedTuple):
                 f"clip_by_global_norm the norm of all shards as `use_norm`."
             )
             raise ValueError(msg)
+
+    def require_axes(self) -> None:
+        """Raise a ValueError if it is not known how many axes a leaf has."""
+        for i, leaf in enumerate(self.arrays):
+            if shapes.known_shape(leaf) is None:
+                msg = (
+                    f"`{self.name}` must hold arrays whose axes are known where norms are taken "
+                    f"along some; got one of unknown rank at {self.path(i)}. Set its shape first."
+                )
+                raise ValueError(msg)
 
 
 def dearest(backend: Backend, arrays: Sequence[Array]) -> Access:

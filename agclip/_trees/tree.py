@@ -110,6 +110,14 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
             msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
             raise TypeError(msg) from None
         if hasattr(found, "dtype") and hasattr(found, "shape") and not isinstance(found, type):
+            owner = registry.owner_of(type(found))
+            reason = None if owner is None else owner.refuse(found)
+            if reason is not None:
+                msg = (
+                    f"`{name}` must hold dense arrays; got one that {reason} at {path}. Convert it "
+                    f"first."
+                )
+                raise TypeError(msg) from None
             msg = (
                 f"`{name}` must hold arrays of a library that agclip knows; got "
                 f"{type(found).__module__}.{type(found).__qualname__} at {path}. A library that "

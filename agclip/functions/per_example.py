@@ -73,6 +73,7 @@ def clip_per_example(
 
 
 def _check_examples(leaves: Leaves) -> None:
+    leaves.require_axes()
     for i, leaf in enumerate(leaves.arrays):
         first = leaves.arrays[0]
         if leaf.ndim == 0 or leaf.shape[0] != first.shape[0]:

@@ -1,5 +1,6 @@
 """Rules: clips as values with one interface, some of which remember earlier steps."""
 
+from agclip._as_written import mark as _mark
 from agclip.rules._info import ClipInfo
 from agclip.rules._rule import Rule
 from agclip.rules.adagc import AdaGC
@@ -34,3 +35,5 @@ __all__ = [
     "SpikeClip",
     "ZClip",
 ]
+
+_mark(globals()[name] for name in __all__)

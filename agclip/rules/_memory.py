@@ -81,6 +81,8 @@ def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
         TypeError: If it is no array of the library of the leaves.
     """
     backend, owner = leaves.backend, resolve(value)
+    if owner is not None and owner.read is not kernels.read:
+        (value,) = owner.read([value], {type(value)})
     if owner is not backend and owner != backend:
         found = describe(value) if owner is None else f"one of {owner.name}"
         msg = (

@@ -123,7 +123,7 @@ def _advance(
     relative, absolute, decay, warmup = numbers
     old = joined(backend, averages, averages[0])
     n = joined(backend, norms, averages[0])
-    (whole,) = joined(backend, [norm], averages[0])[:1]
+    whole = joined(backend, [norm], averages[0])[0, ...]
     early = warming = count < int(warmup)
     if any(one is not None for one in late):
         warming = xp.stack([count if one is None else count - one for one in late]) < int(warmup)

@@ -56,7 +56,7 @@ def test_of_several_backends_the_first_usable_one_counts(registry):
 @pytest.fixture
 def few_backends(project, registry, monkeypatch):
     """Of agclip's own backends only NumPy's may be used."""
-    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,torch")
+    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,tensorflow,torch")
     agclip.register_backend(agclip.Backend(name="abacus", xp=np, usable=lambda: "no beads"))
     return registry
 
@@ -221,7 +221,8 @@ ODD = {"jax": ["tpu", "cpu:x", "nowhere"], "torch": ["nowhere", "cpu:x"], "numpy
 )
 def test_a_library_without_the_device_is_not_usable(name, device, monkeypatch):
     arrays.library(name)
-    monkeypatch.setenv("AGCLIP_BLOCK", ",".join({"cupy", "dask", "jax", "torch"} - {name}))
+    others = {"cupy", "dask", "jax", "tensorflow", "torch"} - {name}
+    monkeypatch.setenv("AGCLIP_BLOCK", ",".join(others))
     agclip.set_config(backend=name, device=device)
     usable = [name] if name in ("jax", "torch") else []
     text = (

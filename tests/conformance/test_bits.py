@@ -1,6 +1,7 @@
 """`reproducible=True`: the same bits from every library, order, chunking and thread count."""
 
 import functools
+import importlib
 import math
 import os
 import subprocess
@@ -268,6 +269,21 @@ def test_jax_gives_the_bits_of_numpy(call, tree):
 @calls(CHIEF, ("narrow", "complex64"), keep=is_chief)
 def test_jax_gives_the_bits_of_numpy_for_narrow_leaves(call, tree):
     assert differing("jax", call, tree, range(9)) == []
+
+
+@calls(WHOLE, ("float64", "complex64", "narrow"), keep=is_chief)
+def test_tensorflow_gives_the_bits_of_numpy(call, tree):
+    assert differing("tensorflow", call, tree, range(9)) == []
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["function", "XLA"])
+@calls(("global, scaled", "axes, strict, scaled", "adaptive, strict, scaled"))
+def test_tensorflow_gives_the_same_inside_a_function(call, jit_compile):
+    arrays.library("tensorflow")
+    tf = importlib.import_module("tensorflow")
+    function = tf.function(CALLS[call][0], autograph=False, jit_compile=jit_compile)
+    for tree in ("float64", "narrow"):
+        assert differing("tensorflow", call, tree, range(3), function=function) == []
 
 
 @calls(EXAMPLES, SINGLE)

@@ -11,7 +11,7 @@ import pytest
 
 import agclip
 import arrays
-from agclip._backends import exact_sums, host_scalars, kernels, registry
+from agclip._backends import exact_sums, host_scalars, registry, shapes
 from agclip._numerics import exact as _exact
 from agclip._numerics import norms as norms_
 from agclip._numerics import rounding
@@ -485,7 +485,7 @@ def test_the_bound_covers_every_addition_that_torch_may_make(layout):
     x = torch.from_numpy(layout)
     real = torch.view_as_real(x) if x.is_complex() else x
     real = real.view(-1) if real.is_contiguous() else real
-    sizes = [piece.numel() for piece in kernels.pieces(real, backend.block)]
+    sizes = [piece.numel() for piece in shapes.pieces(real, backend.block)]
     additions = max(sizes) - 1 + len(sizes) - 1
     # Each addition contributes 2^-53 to the sum, half of that to its root.
     assert rounding.relative_error(backend, [x]) >= additions * 2.0**-54

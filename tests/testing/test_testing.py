@@ -153,7 +153,8 @@ def test_the_command_says_what_runs_here(capsys, monkeypatch):
 
 def test_the_command_runs_as_a_module():
     done = _python("-m", "agclip.testing", "nolib")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr  # TensorFlow 2.21 says there how it was built
     assert done.stdout.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
 
 

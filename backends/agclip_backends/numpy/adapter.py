@@ -53,7 +53,7 @@ def _reals(x: Any) -> Any:
     return np.asarray(x)[..., None].view(x.real.dtype)
 
 
-def _multiply(leaf: Any, factor: Factor, out: Any) -> None:
+def multiply(leaf: Any, factor: Factor, out: Any) -> None:
     """Write leaf·factor into `out`: a ufunc converts block by block, so nothing is copied whole."""
     compute = _loop(leaf.dtype)
     pre, rest = factor.wide if compute is np.float64 else factor.narrow
@@ -79,13 +79,13 @@ def _multiply(leaf: Any, factor: Factor, out: Any) -> None:
 def _scale(_: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     new = list(map(np.empty_like, leaves))
     for leaf, out in zip(leaves, new, strict=True):
-        _multiply(leaf, factor, out)
+        multiply(leaf, factor, out)
     return new
 
 
 def _scale_in_place(_: Any, leaves: Sequence[Any], factor: Factor) -> None:
     for leaf in leaves:
-        _multiply(leaf, factor, leaf)
+        multiply(leaf, factor, leaf)
 
 
 def _branch(

@@ -1,0 +1,24 @@
+"""Leaves that are worked on together: an operation costs more than a small leaf does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SMALL = 1 << 10
+"""Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
+
+
+def alike(leaves: Sequence[Any]) -> list[list[int]]:
+    """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
+    groups: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        key = (tuple(leaf.shape), leaf.dtype) if is_small(leaf) else i
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def is_small(leaf: Any) -> bool:
+    """Tell whether a leaf is known to be small."""
+    count = leaf.shape.num_elements()
+    return count is not None and count <= SMALL

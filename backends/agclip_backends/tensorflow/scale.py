@@ -1,0 +1,96 @@
+"""Products of tensors and a coefficient, in operations of TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from agclip.adapters import Factor, Scalar, kind_of
+from agclip_backends.tensorflow import groups
+
+Branch = Callable[..., Sequence[Any]]
+
+
+def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Sequence[Any]:
+    """Return each leaf times the factor: multiplied in float32 for half types, rounded once.
+
+    Large leaves are multiplied once where the power of two is one, as it nearly always is.
+    """
+    fitted = {real: _fitted(xp, factor, real, leaves[0]) for real in set(map(_real, leaves))}
+    single = all(rest.shape.rank == 0 for _, rest in fitted.values())
+    places = groups.alike(leaves) if single else [[i] for i in range(len(leaves))]
+    new: list[Any] = [None] * len(leaves)
+    large: list[int] = []
+    for group in places:
+        leaf = leaves[group[0]]
+        inverse, rest = fitted[_real(leaf)]
+        if len(group) > 1:
+            stacked = _multiplied(tf.stack([leaves[i] for i in group]), inverse, rest)
+            for i, one in zip(group, tf.unstack(stacked, len(group)), strict=True):
+                new[i] = one
+        elif inverse is None or not single or groups.is_small(leaf):
+            new[group[0]] = _multiplied(leaf, inverse, rest)
+        else:
+            large.append(group[0])
+    if large:
+        for i, one in zip(large, _of_large(xp, leaves, large, fitted, branch), strict=True):
+            new[i] = one
+    return new
+
+
+def _of_large(
+    xp: Any, leaves: Sequence[Any], large: Sequence[int], fitted: dict[Any, Any], branch: Branch
+) -> Sequence[Any]:
+    pairs = [(leaves[i], fitted[_real(leaves[i])]) for i in large]
+
+    def twice() -> list[Any]:
+        return [_multiplied(leaf, inverse, rest) for leaf, (inverse, rest) in pairs]
+
+    def once() -> list[Any]:
+        return [_multiplied(leaf, None, rest) for leaf, (_, rest) in pairs]
+
+    ones = [inverse == 1.0 for inverse, _ in fitted.values() if inverse is not None]
+    return branch(xp, tf.reduce_all(tf.stack(ones)), once, twice)
+
+
+def _real(leaf: Any) -> Any:
+    return tf.float64 if kind_of(leaf.dtype).precision == 53 else tf.float32
+
+
+def _fitted(xp: Any, factor: Factor, real: Any, leaf: Any) -> tuple[Any, Any]:
+    """Return the reciprocal of the power of two, None for one, and the coefficient.
+
+    A quotient by a power of two is exact. Of two products Grappler makes one, whose factor may
+    underflow (TensorFlow 2.21): 2.5e38 · 2^-64 · 2^-76 would be 0.
+    """
+    pre, rest = factor.wide if real == tf.float64 else factor.narrow
+    inverse = None
+    if pre is not None:
+        inverse = 1.0 / _in_dtype(xp, pre, real)
+        inverse = inverse if tf.executing_eagerly() else _at_run_time(inverse, leaf)
+    return inverse, _in_dtype(xp, rest, real)
+
+
+def _at_run_time(x: Any, leaf: Any) -> Any:
+    """Return x, in a way that no compiler sees through: of two constants they make one, too."""
+    some = tf.reshape(tf.math.real(leaf) if leaf.dtype.is_complex else leaf, [-1])[:1]
+    one = tf.reduce_sum(tf.cast(some, tf.float32))
+    never = (one > 1.0) & (one < 0.0)
+    return tf.where(never, tf.ones_like(x), x)
+
+
+def _in_dtype(xp: Any, part: Scalar, real: Any) -> Any:
+    return xp.full((), part, dtype=real) if isinstance(part, float) else xp.astype(part, real)
+
+
+def _multiplied(leaf: Any, inverse: Any, rest: Any) -> Any:
+    if leaf.dtype.is_complex:
+        # TensorFlow multiplies complex by complex alone: an infinity beside a 0 would be a NaN.
+        halves = (tf.math.real(leaf), tf.math.imag(leaf))
+        return tf.complex(*(_multiplied(half, inverse, rest) for half in halves))
+    y = leaf if leaf.dtype == rest.dtype else tf.cast(leaf, rest.dtype)
+    y = y if inverse is None else y / inverse
+    y = tf.raw_ops.Mul(x=y, y=rest)
+    return y if y.dtype == leaf.dtype else tf.cast(y, leaf.dtype)
