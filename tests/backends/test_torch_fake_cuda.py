@@ -190,9 +190,3 @@ def test_the_watch_sees_what_waits():
         torch.where(x > 0, x, torch.ones(()))
         x * torch.ones(())
     assert watch.copied == ["_to_copy", "where"]
-
-
-def test_indexing_on_a_device_that_is_none_leaves_no_trace():
-    with fake_cuda.mode():
-        assert fake_cuda.tensor((2,))[0].shape == ()
-    assert torch.tensor([torch.tensor(4.0)]).tolist() == [4.0]

@@ -54,3 +54,9 @@ def test_nothing_is_read(call, bound, ps):
         torch.testing.assert_close(returned, expected)
     for p, q in zip(ps, free, strict=True):
         torch.testing.assert_close(p.grad, q.grad)
+
+
+def test_indexing_on_a_device_that_is_none_leaves_no_trace():
+    with fake_cuda.mode():
+        assert fake_cuda.tensor((2,))[0].shape == ()
+    assert torch.tensor([torch.tensor(4.0)]).tolist() == [4.0]
