@@ -70,3 +70,18 @@ def unit(unit_axes: UnitAxes, leaf: Any, path: str) -> Axes:
     if leaf.ndim <= 1 and not callable(unit_axes):
         return None
     return normalise("unit_axes", spec, leaf.ndim, path)
+
+
+def require_examples(leaves: Leaves) -> None:
+    """Raise a ValueError unless every leaf has a leading axis of the same length."""
+    leaves.require_axes()
+    for i, leaf in enumerate(leaves.arrays):
+        first = leaves.arrays[0]
+        if leaf.ndim == 0 or leaf.shape[0] != first.shape[0]:
+            found = f"shape {tuple(leaf.shape)} at {leaves.path(i)}"
+            beside = f" beside {tuple(first.shape)} at {leaves.path(0)}" if i else ""
+            msg = (
+                f"`{leaves.name}` must have one leading axis, the example, of the same length in "
+                f"every leaf; got {found}{beside}."
+            )
+            raise ValueError(msg)

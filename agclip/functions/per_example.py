@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from agclip._clipping import arguments, pipeline
+from agclip._clipping import arguments, axis_arguments, pipeline
 from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, NonFinite, Number, T
 
 
@@ -62,7 +61,7 @@ def clip_per_example(
     """
     leaves = gather(grads, "grads")
     plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible)
-    _check_examples(leaves)
+    axis_arguments.require_examples(leaves)
     plan = plan._replace(joint=True, per_example=True)
     outcome = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale)
     if not leaves.arrays:
@@ -70,17 +69,3 @@ def clip_per_example(
     *sums, count = outcome.results
     # A sum of NumPy is a scalar; the count is promised to be a 0-d array.
     return leaves.rebuild(sums), leaves.own(leaves.backend.xp.asarray(count))
-
-
-def _check_examples(leaves: Leaves) -> None:
-    leaves.require_axes()
-    for i, leaf in enumerate(leaves.arrays):
-        first = leaves.arrays[0]
-        if leaf.ndim == 0 or leaf.shape[0] != first.shape[0]:
-            found = f"shape {tuple(leaf.shape)} at {leaves.path(i)}"
-            beside = f" beside {tuple(first.shape)} at {leaves.path(0)}" if i else ""
-            msg = (
-                f"`{leaves.name}` must have one leading axis, the example, of the same length in "
-                f"every leaf; got {found}{beside}."
-            )
-            raise ValueError(msg)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from agclip._clipping import arguments
+from agclip._clipping import arguments, axis_arguments
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip.functions.per_example import clip_per_example
@@ -100,7 +100,7 @@ def per_example_layer_norm_clip(
     """
     found = opened(grads).map(inexact)
     leaves = gather(found.tree, "grads", listed=True)
-    _require_examples(leaves)
+    axis_arguments.require_examples(leaves)
     bound = arguments.threshold("global_l2_norm_clip", number(global_l2_norm_clip), leaves)
     sums, counts = [], []
     for leaf, share in zip(leaves.arrays, _shares(leaves, uniform=uniform), strict=True):
@@ -120,17 +120,3 @@ def _shares(leaves: Leaves, *, uniform: bool) -> list[float]:
         return [1.0 / math.sqrt(len(leaves.arrays)) for _ in leaves.arrays]
     sizes = [math.prod(leaf.shape[1:]) for leaf in leaves.arrays]
     return [math.sqrt(size / max(sum(sizes), 1)) for size in sizes]
-
-
-def _require_examples(leaves: Leaves) -> None:
-    """Raise a ValueError unless every leaf has a leading axis of the same length."""
-    for i, leaf in enumerate(leaves.arrays):
-        first = leaves.arrays[0]
-        if leaf.ndim == 0 or leaf.shape[0] != first.shape[0]:
-            found = f"shape {tuple(leaf.shape)} at {leaves.path(i)}"
-            beside = f" beside {tuple(first.shape)} at {leaves.path(0)}" if i else ""
-            msg = (
-                f"`{leaves.name}` must have one leading axis, the example, of the same length in "
-                f"every leaf; got {found}{beside}."
-            )
-            raise ValueError(msg)
