@@ -34,6 +34,11 @@ class Leaves(NamedTuple):
     access: Access = "free"
     """What reading the values costs, the dearest leaf deciding."""
 
+    @property
+    def distinct(self) -> bool:
+        """Whether it is known that no two arrays share memory."""
+        return getattr(self.arrays, "distinct", False)
+
     def warn_of_parameters(self) -> None:
         """Warn that parameters are about to be scaled by one norm: it is seldom meant."""
         assert self.misplaced is not None, "some have been found"
