@@ -43,6 +43,21 @@ MUTATIONS = {
         "owner.restore(original, new)",
         "tests/config/test_config_foreign.py",
     ),
+    "memory: numbers that floats do not hold are computed with as floats": Mutation(
+        "        if exact is None or value.ndim:\n            return None\n",
+        "        exact = exact or float\n",
+        "tests/rules/test_rules_floats.py",
+    ),
+    "memory: the norm enters unrounded": Mutation(
+        "return value if batch.double(arrays) else host_scalars.float32(value)",
+        "return value",
+        "tests/rules/test_rules_floats.py",
+    ),
+    "PyTorch: a name leads to one parameter alone": Mutation(
+        "        if len(set(keys)) < len(grads):\n            keys = range(len(grads))\n",
+        "",
+        "tests/integrations/torch/test_parameters.py",
+    ),
     "loss scale: not divided by within the bound": Mutation(
         "applies = exceeds if loss_scale is None else exceeds | m.logical_not(exceeds)",
         "applies = exceeds",

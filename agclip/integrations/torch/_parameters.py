@@ -136,8 +136,10 @@ def parameters_of(given: Any, name: str = "parameters") -> Parameters:
         TypeError: If it is nothing of the kind, or holds something that is no tensor.
     """
     found = _found(given, name)
+    if found.given:
+        return found
     used_up = isinstance(given, Iterator)
-    if not found.given and (used_up or name != "tensors"):
+    if used_up or name != "tensors":
         # PyTorch's words for a generator, by which programs filter them.
         kind = "generator" if used_up else "iterable"
         tell_caller(f"`{name}` is an empty {kind}, no gradient clipping will occur.")
