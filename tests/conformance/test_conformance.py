@@ -138,7 +138,7 @@ class TestLibrariesThatBuildPrograms(Thinned):
 
 
 COMPILED = libraries.one_of_each(fixed_checks())
-FIRST = libraries.first_of_functions(COMPILED)
+FIRST = [c for c in libraries.first_of_functions(COMPILED) if re.match("vector|rules", c.name)]
 BRANCHES = re.compile(r"compiled code|NaN, propagate|loss scale, clipped|axes=|ord=1|tree|use_norm")
 """What the program of a call depends on, apart from the numbers."""
 
