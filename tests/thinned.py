@@ -67,8 +67,8 @@ def mark_programs(items: Iterable[pytest.Item]) -> None:
     """Mark the cells on such libraries as `whole`, but for a few that are drawn by their names."""
     cells: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
-        name = parameters.get("lib")
+        cell = getattr(item, "callspec", None)
+        name = None if cell is None else cell.params.get("lib")
         if isinstance(name, str) and name in PROGRAMS and not item.get_closest_marker("whole"):
             cells[item.nodeid.partition("[")[0], name].append(item)
     for (_, name), found in cells.items():
