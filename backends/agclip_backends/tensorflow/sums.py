@@ -55,12 +55,28 @@ def _folded(y: Any) -> Any:
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
-    return values[0] if len(values) == 1 else whole(tf.stack(values))
+    if len(values) == 1:
+        return values[0]
+    vector = _unstacked_from(values)
+    return whole(tf.stack(values) if vector is None else vector)
+
+
+def _unstacked_from(values: Sequence[Any]) -> Any:
+    """Return the vector that scalars of a graph are all the elements of, in order."""
+    if tf.executing_eagerly():
+        return None
+    source = values[0].op
+    if source.type != "Unpack" or len(source.outputs) != len(values):
+        return None
+    same = all(one is other for one, other in zip(source.outputs, values, strict=True))
+    return source.inputs[0] if same else None
 
 
 def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
     sums: list[Any] = [None] * len(leaves)
+    in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
+    halves: dict[int, Any] = {}
     for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
@@ -69,9 +85,19 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
         elif adapters.is_one(scale) and _streams(members[0]):
             found = [_in_parts(members[0])]
+        elif not in_rows:
+            # One operation on what it reads, where a product and its sum in rows are eight.
+            y = adapters.scaled(adapters.cast(xp, members[0], acc_dtype), scale)
+            halves[places[0]] = tf.nn.l2_loss(y)
+            continue
         else:
             found = [whole(_squares(xp, members[0], acc_dtype, scale))]
         for i, one in zip(places, found, strict=True):
+            sums[i] = one
+    if halves:
+        # One product and not one for each.
+        doubled = tf.unstack(2.0 * tf.stack(list(halves.values())), len(halves))
+        for i, one in zip(halves, doubled, strict=True):
             sums[i] = one
     return sums
 
