@@ -126,6 +126,24 @@ def test_a_number_is_cast_by_way_of_float32(tf, xp):
     assert xp.where(x == 0, 0.1, x).numpy().tolist() == [0.1, 0.1]
 
 
+@pytest.mark.parametrize("device", [None, "CPU:0"])
+def test_zeros_of_both_signs_are_one_constant(tf, xp, device):
+    def is_negative(make):
+        with tf.device("CPU:0"):  # each device keeps its constants, by a key that 0.0 == -0.0 share
+            return [bool(np.signbit(make(value).numpy())) for value in (0.0, -0.0)]
+
+    first, second = is_negative(tf.constant)
+    assert first == second
+    for make in (
+        lambda value: xp.asarray(value, dtype=tf.float32, device=device),
+        lambda value: xp.full((), value, dtype=tf.float32, device=device),
+        lambda value: xp.full_like(tf.ones([]), value),
+        lambda value: xp.where(tf.constant(True), value, tf.ones([])),
+        lambda value: agclip.clip_by_norm(tf.constant([value, 1.0]), 0.5)[0],
+    ):
+        assert is_negative(make) == [False, True]
+
+
 @pytest.mark.parametrize("jit_compile", [None, False, True])
 def test_float64_is_added_up_nearly_in_a_row(tf, xp, traced, jit_compile):
     y = np.full(1_000_000, 0.1)

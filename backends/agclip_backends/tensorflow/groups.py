@@ -8,7 +8,7 @@ from typing import Any
 SMALL = 1 << 10
 """Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
 LARGE = 1 << 15
-"""Elements from which on a leaf costs more than an operation does: worth a branch, or a compiler."""
+"""Elements from which on a leaf costs more than an operation: worth a branch, or a compiler."""
 
 
 def alike(leaves: Sequence[Any]) -> list[list[int]]:

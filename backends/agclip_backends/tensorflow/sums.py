@@ -16,8 +16,6 @@ from agclip import adapters
 from agclip_backends.tensorflow import groups
 
 _ROW = 128
-_LARGE = 1 << 15
-"""Elements from which on a leaf is worth compiling for."""
 _SHARED = 1 << 20
 """Elements from which on a leaf is worth sharing between threads."""
 _PARTS = 4
@@ -113,11 +111,10 @@ def _streams(x: Any) -> bool:
 
     TensorFlow's own operations write two copies in float64 first. XLA compiles for each length.
     """
-    count = x.shape.num_elements()
     return (
         x.dtype == tf.float32
-        and count is not None
-        and count >= _LARGE
+        and x.shape.num_elements() is not None
+        and groups.is_large(x)
         and not tf.executing_eagerly()
         and not tf.config.list_physical_devices("GPU")
     )
