@@ -1,8 +1,8 @@
-"""Graphs with sessions, bounds of every kind, shapes that do not fit: what TensorFlow tests itself.
+"""Graphs with sessions, bounds of every kind, shapes that do not fit.
 
-Its own tests of the four functions pass with agclip's in their place, but for those of IndexedSlices
-(TensorFlow 2.21): as they are written, eagerly, inside of functions and by XLA. These are the cases
-that they make and that the others here do not.
+TensorFlow's own tests of the four functions pass with agclip's in their place, but for those of
+IndexedSlices (TensorFlow 2.21): as they are written, eagerly, inside of functions and by XLA. These
+are the cases that they make and that the others here do not.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Replicas of a `tf.distribute.MirroredStrategy`: each clips its own, as with TensorFlow's functions.
+"""Replicas of a `tf.distribute.MirroredStrategy`: each clips its own, as with TensorFlow's clips.
 
 Logical devices are made before TensorFlow is used, so all of it is computed by one other process.
 """
@@ -84,7 +84,7 @@ def test_each_replica_clips_its_own(found, mode):
 
 
 def test_after_an_all_reduce_all_clip_the_same(found, mode):
-    first, second, norms = found[f"together agclip {mode}"]
+    first, _, norms = found[f"together agclip {mode}"]
     assert norms == [15.0, 15.0]
     assert np.allclose(first, [[1.5, 2.0], [1.5, 2.0]])
 
