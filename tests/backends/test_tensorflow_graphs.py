@@ -106,6 +106,18 @@ def test_a_leaf_that_is_large_in_a_session(run):
     assert np.allclose(got, agclip.clip_by_norm(x, 1.0), 3e-7, 0)
 
 
+def test_a_sum_of_scalars_is_of_those_that_are_given(tf):
+    total = agclip.get_backend("tensorflow").total
+
+    @tf.function(autograph=False)
+    def sums(x):
+        one, other = tf.unstack(x)
+        pairs = ([one, other], [other, other], [one, 2.0 * other])
+        return [total(None, pair) for pair in pairs]
+
+    assert [x.numpy() for x in sums(tf.constant([1.0, 4.0]))] == [5.0, 8.0, 9.0]
+
+
 # --- bounds ------------------------------------------------------------------------------------
 
 
