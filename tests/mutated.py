@@ -345,6 +345,26 @@ MUTATIONS = {
         "        return tf.reduce_sum(y)\n",
         "tests/backends/test_tensorflow_canaries.py -k 'row or unknown_length'",
     ),
+    "TensorFlow: halves of squares": Mutation(
+        "tf.unstack(2.0 * tf.stack(list(halves.values()))",
+        "tf.unstack(1.0 * tf.stack(list(halves.values()))",
+        "tests/backends/test_tensorflow_clip_ops.py -k 'documents and function'",
+    ),
+    "TensorFlow: some scalars of a vector are all of it": Mutation(
+        "    return source.inputs[0] if same else None\n",
+        "    return source.inputs[0] if same or True else None\n",
+        "tests/backends/test_tensorflow_graphs.py -k scalars",
+    ),
+    "TensorFlow: a branch that is a constant": Mutation(
+        'set() if op.type.endswith("If") else {',
+        'set() if op.type.endswith("Or") else {',
+        "tests/backends/test_tensorflow_canaries.py -k coefficient",
+    ),
+    "TensorFlow: a zero has the sign of another": Mutation(
+        "            return memory.tensor(made)\n",
+        "            return tf.constant(made.tolist(), made.dtype)\n",
+        "tests/backends/test_tensorflow_canaries.py -k zeros",
+    ),
     "TensorFlow: a variable is no array": Mutation(
         "    if not any(map(_is_variable, types)):\n        return objects\n",
         "    if types:\n        return objects\n",
