@@ -370,4 +370,14 @@ MUTATIONS = {
         "    return optimizer",
         "tests/integrations/torch/test_attach_saving.py -k copy",
     ),
+    "history: a norm is compared as it is measured": Mutation(
+        "        if self.remembered and not call.plan.strict:\n",
+        "        if self.remembered and call.plan.strict:\n",
+        "tests/rules/test_rules_history.py",
+    ),
+    "history: a leaf's average is compared with its norm as measured": Mutation(
+        "        bound = _memory.allowing(xp, n, bound)\n",
+        "        pass\n",
+        "tests/rules/test_rules_history.py",
+    ),
 }

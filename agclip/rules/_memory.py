@@ -6,9 +6,10 @@ bit: a run that moves to another library goes on with the thresholds of one that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
@@ -155,6 +156,15 @@ def average(xp: Namespace, old: Scalar, new: Scalar, decay: float) -> Array:
     return times(xp, old, decay) + times(xp, new, 1.0 - decay)
 
 
+def allowing(xp: Namespace, norm: Array, bound: Array) -> Array:
+    """Return the bounds with which norms that are remembered as within them stay as they are.
+
+    Norms are measured more finely than they are reported and remembered. Compared as measured, a
+    norm that is the largest of its own history would exceed it half the time, by a rounding.
+    """
+    return xp.where(norm <= bound, xp.full_like(bound, math.inf), bound)
+
+
 def settled(state: Any) -> Any:
     """Return a state that holds no graph of earlier steps (torch under autograd)."""
     if isinstance(state, dict):
@@ -170,13 +180,17 @@ class OfGlobalNorm(Remembers, Options):
         """Return the program of one step, and the numbers it takes before its arrays."""
         raise NotImplementedError
 
+    _remembered: ClassVar[bool] = False
+    """Whether the bound may be a norm as it is remembered, or be formed of such alone."""
+
     def _checked(self, leaves: Leaves, state: State) -> State:
         """Return the state that a step starts from."""
         return ready(self, leaves, state)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         state = self._checked(leaves, state)
-        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=FromNorm(*self._advance()))
+        limits = FromNorm(*self._advance(), self._remembered)
+        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
@@ -190,6 +204,7 @@ class FromNorm(NamedTuple):
     program: Advance
     """`(backend, numbers, state, norm)` → the bound, the threshold to report, and the new state."""
     numbers: tuple[float, ...]
+    remembered: bool
 
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
@@ -201,6 +216,8 @@ class FromNorm(NamedTuple):
         value = value_of(call, arrays, whole, loss_scale)
         norm = kernels.cast(backend.xp, value, call.acc_dtype)
         bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
+        if self.remembered and not call.plan.strict:
+            bound = allowing(backend.xp, norm, bound)
         return [widened(call, arrays, known(backend, bound))], (threshold, new)
 
 
