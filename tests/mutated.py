@@ -380,4 +380,14 @@ MUTATIONS = {
         "        pass\n",
         "tests/rules/test_rules_history.py",
     ),
+    "registrations: a class of arrays stays one": Mutation(
+        "    _containers[cls] = (flatten, unflatten)\n    registry.forget_types()\n",
+        "    _containers[cls] = (flatten, unflatten)\n",
+        "tests/trees/test_registrations.py",
+    ),
+    "registrations: a call enters a class again": Mutation(
+        "if found is None and cls not in CONTAINERS and _looks_like_an_array(x):",
+        "if found is None and _looks_like_an_array(x):",
+        "tests/trees/test_registrations.py",
+    ),
 }

@@ -52,7 +52,9 @@ class Kept(NamedTuple):
 LEAF = _Leaf()
 Structure = Node | Kept | _Leaf | None
 
-_containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {}
+_containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = (
+    registry.CONTAINERS
+)
 
 
 def register_container(
@@ -62,7 +64,7 @@ def register_container(
 ) -> None:
     """Make instances of a class containers, so that trees may hold them.
 
-    The two functions follow the convention of `jax.tree_util.register_pytree_node`.
+    From now on they are, even if they look like arrays, or have been taken for such. The two functions follow the convention of `jax.tree_util.register_pytree_node`.
 
     Args:
         cls: The class; its subclasses are not included.
@@ -81,6 +83,7 @@ def register_container(
             msg = f"`{name}` must be callable; got {type(function).__name__}."
             raise TypeError(msg)
     _containers[cls] = (flatten, unflatten)
+    registry.forget_types()
 
 
 def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], Structure]:
