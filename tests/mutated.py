@@ -390,4 +390,9 @@ MUTATIONS = {
         "if found is None and _looks_like_an_array(x):",
         "tests/trees/test_registrations.py",
     ),
+    "metadata: without it there are no adapters": Mutation(
+        "for entry in (*entry_points(group=group), *ours):",
+        "for entry in entry_points(group=group):",
+        "tests/backends/test_without_metadata.py",
+    ),
 }

@@ -199,9 +199,8 @@ def _missing(entry: EntryPoint) -> str:
     """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
     if entry_points.installed(entry.name):
         return ""
-    extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
-    fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
-    names = [f'"{entry_points.source(entry)}[{extra}]"' for extra in fitting] or [entry.name]
+    source, extras = entry_points.source(entry), entry_points.extras(entry)
+    names = [f'"{source}[{extra}]"' for extra in extras] or [entry.name]
     return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
 
 

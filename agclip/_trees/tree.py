@@ -64,7 +64,8 @@ def register_container(
 ) -> None:
     """Make instances of a class containers, so that trees may hold them.
 
-    From now on they are, even if they look like arrays, or have been taken for such. The two functions follow the convention of `jax.tree_util.register_pytree_node`.
+    From now on they are, even if they look like arrays, or have been taken for such. The two
+    functions follow the convention of `jax.tree_util.register_pytree_node`.
 
     Args:
         cls: The class; its subclasses are not included.
