@@ -395,4 +395,19 @@ MUTATIONS = {
         "for entry in entry_points(group=group):",
         "tests/backends/test_without_metadata.py",
     ),
+    "units: arrays that compute in a way of their own are taken": Mutation(
+        "if any(getattr(cls, name, own) is not own for name, own in _PROTOCOLS):",
+        "if any(getattr(cls, name, own) is own for name, own in ()):",
+        "tests/backends/test_own_arithmetic.py",
+    ),
+    "in place, without an adapter: elements in the same memory": Mutation(
+        "if place is not None and shapes.overlaps_itself(x.shape, place.strides, place.itemsize):",
+        "if place is None:",
+        "tests/backends/test_own_arithmetic.py",
+    ),
+    "DLPack: an object that only it reads is no array": Mutation(
+        "        if error.found is not x or not foreign.exchanges(x):\n",
+        "        if error.found is not x or foreign.exchanges(x):\n",
+        "tests/config/test_config_dlpack.py",
+    ),
 }

@@ -35,6 +35,38 @@ def converts() -> bool:
     return settings.backend != "auto" and settings.on_foreign == "convert"
 
 
+def exchanges(x: Any) -> bool:
+    """Tell whether an object that is no array is to be read by DLPack.
+
+    Its class is asked: a container may forward what it lacks to the array that it holds.
+    """
+    cls = type(x)
+    return hasattr(cls, "__dlpack__") and hasattr(cls, "__dlpack_device__") and converts()
+
+
+def exchanged(x: Any, name: str, path: str) -> Array:
+    """Return an object that has the methods of DLPack as an array of the configured library.
+
+    On the host it goes through the default backend: another library may end the process over a
+    stride below 0 (PyTorch 2.13).
+    """
+    home, refusals = default_backend.home.backend, []
+    for through in (registry.named(DEFAULT), home):
+        try:
+            with through.context():
+                made = through.xp.from_dlpack(x)
+            return converted(made, name, path)
+        except Exception as error:  # noqa: BLE001 - every library refuses in its own way
+            refusals.append(f"{type(error).__name__}: {error}")
+    cls = type(x)
+    msg = (
+        f"`{name}` must hold arrays that can be converted to {home.name}; got one of "
+        f"{cls.__module__}.{cls.__qualname__} at {path}, which refuses ({refusals[-1]}). Convert "
+        f"it yourself."
+    )
+    raise TypeError(msg)
+
+
 def take_over(x: Array, name: str, path: str) -> Array:
     """Return an array of any library as one of the configured library, on its device.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agclip._backends import entry_points, registry
 from agclip._checks import describe
-from agclip._trees import advice, misplaced
+from agclip._trees import advice, foreign, misplaced
 from agclip._trees.literals import Literal, is_literal
 from agclip._typing import T, Tree
 
@@ -167,7 +167,13 @@ def _walk(x: Any, leaves: list[Any], found: set[type]) -> Structure:
         found.add(type(x))  # Compiled code enters no class in the table, and asks but once so.
         leaves.append(x)
         return LEAF
-    return _container(x, leaves)
+    try:
+        return _container(x, leaves)
+    except NotATreeError as error:
+        if error.found is not x or not foreign.exchanges(x):
+            raise
+    leaves.append(Literal(x, exchanged=True))
+    return LEAF
 
 
 def _container(x: Any, leaves: list[Any]) -> Node:
