@@ -17,45 +17,39 @@ import pytest
 
 import arrays
 
+REASON = "installed by `make test-all`"
+
 
 def stranger(name: str) -> arrays.Library:
     """Return a library by its name; skip the test where it is not installed."""
     return _MAKERS[name]()
 
 
-def _module(name: str) -> Any:
-    return pytest.importorskip(name, reason=f"{name} is not installed: `make test-all` does it")
+def module(name: str) -> Any:
+    """Return a module of such a library; skip the test where it is not installed."""
+    return pytest.importorskip(name, reason=REASON)
 
 
 def _dpnp() -> arrays.Library:
-    _let_opencl_find_the_cpu()
-    dpnp = _module("dpnp")
+    # The wheel of Intel's OpenCL for the CPU is registered nowhere (intel-opencl-rt 2026.2).
+    runtime = Path(sys.prefix, "lib", "libintelocl.so")
+    if runtime.exists():
+        os.environ.setdefault("OCL_ICD_FILENAMES", str(runtime))
+    dpnp = module("dpnp")
     if not importlib.import_module("dpctl").get_devices():
         pytest.skip("dpnp has no SYCL device here")
     return arrays.Library("dpnp", dpnp.asarray, dpnp.asnumpy)
 
 
-def _let_opencl_find_the_cpu() -> None:
-    """Name Intel's runtime for the CPU, whose wheel registers it nowhere (intel-opencl-rt 2026)."""
-    runtime = Path(sys.prefix, "lib", "libintelocl.so")
-    if runtime.exists():
-        os.environ.setdefault("OCL_ICD_FILENAMES", str(runtime))
-
-
 def _ndonnx() -> arrays.Library:
-    ndonnx = _module("ndonnx")
+    ndonnx = module("ndonnx")
     return arrays.Library("ndonnx", ndonnx.asarray, lambda x: np.asarray(x.unwrap_numpy()))
 
 
 def _cubed() -> arrays.Library:
-    _module("cubed")
+    module("cubed")
     xp = importlib.import_module("cubed.array_api")
     return arrays.Library("cubed", xp.asarray, lambda x: np.asarray(x.compute()))
-
-
-def _autograd() -> arrays.Library:
-    _module("autograd")
-    return arrays.Library("autograd", lambda values: values, np.asarray)
 
 
 _MAKERS: dict[str, Callable[[], arrays.Library]] = {
@@ -64,3 +58,6 @@ _MAKERS: dict[str, Callable[[], arrays.Library]] = {
     "cubed": _cubed,
 }
 NAMES = tuple(_MAKERS)
+STEPS = {"dpnp": 4, "ndonnx": 2, "cubed": 1}
+"""How many steps of a run are taken: some compile each call, or start a program for it."""
+WRITABLE = ("dpnp", "ndonnx")
