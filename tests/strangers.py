@@ -1,4 +1,4 @@
-"""Array libraries that agclip has no adapter for: how to make their arrays, and to look into them.
+"""Array libraries that agclip has no adapter for, or a few lines: how to make their arrays, and to look into them.
 
 `make test-all` installs them, by the extra `strangers`.
 """
@@ -47,9 +47,15 @@ def _ndonnx() -> arrays.Library:
 
 
 def _cubed() -> arrays.Library:
-    module("cubed")
+    cubed = module("cubed")
     xp = importlib.import_module("cubed.array_api")
-    return arrays.Library("cubed", xp.asarray, lambda x: np.asarray(x.compute()))
+    # Not the Spec that arrays have without one.
+    spec = cubed.Spec(allowed_mem="500MB")
+
+    def convert(values: np.ndarray) -> Any:
+        return xp.asarray(values, spec=spec)
+
+    return arrays.Library("cubed", convert, lambda x: np.asarray(x.compute()))
 
 
 _MAKERS: dict[str, Callable[[], arrays.Library]] = {

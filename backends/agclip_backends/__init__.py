@@ -14,6 +14,7 @@ BACKENDS = {
     "jax": "agclip_backends.jax:backend",
     "tensorflow": "agclip_backends.tensorflow:backend",
     "dask": "agclip_backends.dask:backend",
+    "cubed": "agclip_backends.cubed:backend",
 }
 """The adapters in this package, as its distribution advertises them.
 

@@ -119,6 +119,29 @@ def test_the_quick_part_of_the_suite(name):
     assert [one for one in failed if known not in one.detail] == []
 
 
+# --- cubed: an array belongs to a Spec ---------------------------------------------------------
+
+
+def test_what_comes_out_has_the_spec_of_what_came_in(subject):
+    lib = strangers.stranger("cubed")
+    if subject.name in WITHOUT["cubed"]:
+        pytest.skip("it needs a function of the standard that cubed lacks")
+    trees, params = matrix.trees_of(matrix.KINDS["plain"], lib)
+    (result,), _ = subject.run(trees[:1], params, "propagate", inplace=False)
+    found = [leaf.spec for leaf in matrix.leaves_of(result)]
+    assert found == [trees[0]["w"].spec] * 2
+    assert lib.array([1.0]).spec != strangers.module("cubed.array_api").asarray([1.0]).spec
+
+
+def test_a_spec_is_kept_on_the_way_through_another_library():
+    lib = strangers.stranger("cubed")
+    x = lib.array([3.0, 4.0])
+    with agclip.config_context(backend="numpy", on_foreign="convert"):
+        clipped = agclip.clip_by_norm(x, 1.0)
+    assert clipped.spec == x.spec
+    assert clipped.compute().tolist() == pytest.approx([0.6, 0.8])
+
+
 # --- dpnp: memory that is shared with devices ---------------------------------------------------
 
 
