@@ -1,4 +1,4 @@
-"""Array libraries that agclip has no adapter for, or a few lines: how to make their arrays, and to look into them.
+"""Array libraries for which agclip has no kernels: how to make their arrays, and look into them.
 
 `make test-all` installs them, by the extra `strangers`.
 """
