@@ -204,6 +204,13 @@ def _missing(entry: EntryPoint) -> str:
     return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
 
 
+def may_load(name: str) -> bool:
+    """Tell whether the backend of a name is advertised, not blocked, and its library installed."""
+    entry = entry_points.advertised(entry_points.BACKENDS).get(name)
+    unknown = name in _registered or entry is None
+    return not unknown and not entry_points.blocked(name) and entry_points.installed(name)
+
+
 def why_not(name: str) -> str:
     """Return why the backend of a name cannot be used here, and what to do; empty if it can."""
     try:
