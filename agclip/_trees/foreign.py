@@ -177,9 +177,12 @@ def _by_host(x: Array, owner: Backend, target: Backend) -> Array:
 
 
 def _on_host(x: Array, owner: Backend, host: Any) -> Array:
-    refused = (RuntimeError, TypeError, ValueError)
+    refused = (BufferError, RuntimeError, TypeError, ValueError)
     with contextlib.suppress(*refused):
         return host.asarray(x)
+    with contextlib.suppress(*refused):
+        # Some copy to the host if DLPack asks for it, and not otherwise (dpnp 0.20).
+        return host.from_dlpack(x, device="cpu")
     with contextlib.suppress(*refused):
         return host.asarray(array_api_compat.to_device(x, "cpu"))
     device = owner.xp.__array_namespace_info__().default_device()

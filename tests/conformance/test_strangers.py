@@ -15,7 +15,7 @@ from agclip.testing._report import report_on
 pytestmark = pytest.mark.whole
 
 KINDS = {
-    "dpnp": ["plain", "an empty leaf", "nan, zero", "views of one memory"],
+    "dpnp": ["plain", "foreign", "an empty leaf", "nan, zero", "views of one memory"],
     "ndonnx": ["plain"],
     "cubed": ["plain"],
 }
