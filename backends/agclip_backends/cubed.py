@@ -7,14 +7,17 @@ where an array has to be made for that. So a Spec is what agclip knows as the de
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from cubed import Spec, array_api
-from cubed.array_api.array_object import Array
-
 from agclip import Backend
+
+# By name: a type checker takes `cubed` for this file where the library is absent.
+array_api: Any = importlib.import_module("cubed.array_api")
+Spec: Any = importlib.import_module("cubed").Spec
+Array: Any = array_api.Array
 
 _CREATE = ("arange", "asarray", "empty", "full", "ones", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
