@@ -405,4 +405,44 @@ MUTATIONS = {
         "    return optimizer",
         "tests/integrations/torch/test_attach_saving.py -k copy",
     ),
+    "history: a norm is compared as it is measured": Mutation(
+        "        if self.remembered and not call.plan.strict:\n",
+        "        if self.remembered and call.plan.strict:\n",
+        "tests/rules/test_rules_history.py",
+    ),
+    "history: a leaf's average is compared with its norm as measured": Mutation(
+        "        bound = _memory.allowing(xp, n, bound)\n",
+        "        pass\n",
+        "tests/rules/test_rules_history.py",
+    ),
+    "registrations: a class of arrays stays one": Mutation(
+        "    _containers[cls] = (flatten, unflatten)\n    registry.forget_types()\n",
+        "    _containers[cls] = (flatten, unflatten)\n",
+        "tests/trees/test_registrations.py",
+    ),
+    "registrations: a call enters a class again": Mutation(
+        "if found is None and cls not in CONTAINERS and _looks_like_an_array(x):",
+        "if found is None and _looks_like_an_array(x):",
+        "tests/trees/test_registrations.py",
+    ),
+    "metadata: without it there are no adapters": Mutation(
+        "for entry in (*entry_points(group=group), *ours):",
+        "for entry in entry_points(group=group):",
+        "tests/backends/test_without_metadata.py",
+    ),
+    "units: arrays that compute in a way of their own are taken": Mutation(
+        "if any(getattr(cls, name, own) is not own for name, own in _PROTOCOLS):",
+        "if any(getattr(cls, name, own) is own for name, own in ()):",
+        "tests/backends/test_own_arithmetic.py",
+    ),
+    "in place, without an adapter: elements in the same memory": Mutation(
+        "if place is not None and shapes.overlaps_itself(x.shape, place.strides, place.itemsize):",
+        "if place is None:",
+        "tests/backends/test_own_arithmetic.py",
+    ),
+    "DLPack: an object that only it reads is no array": Mutation(
+        "        if error.found is not x or not foreign.exchanges(x):\n",
+        "        if error.found is not x or foreign.exchanges(x):\n",
+        "tests/config/test_config_dlpack.py",
+    ),
 }

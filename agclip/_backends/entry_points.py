@@ -16,13 +16,15 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import agclip_backends
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
-from agclip_backends import STANDARD
 
 BACKENDS = "agclip.backends"
 CONTAINERS = "agclip.containers"
+_OWN = {BACKENDS: agclip_backends.BACKENDS, CONTAINERS: agclip_backends.CONTAINERS}
+_OURS = "agclip"
 BLOCK = "AGCLIP_BLOCK"
 """Names backends, separated by commas, that are not to be loaded."""
 _PREFIX = "backend_"
@@ -33,14 +35,30 @@ registered: dict[str, Backend] = {}
 
 def source(entry: EntryPoint) -> str:
     """Return the name of the distribution that advertises an entry point."""
-    return entry.dist.name if entry.dist is not None else entry.value
+    if entry.dist is not None:
+        return entry.dist.name
+    return _OURS if _OWN[entry.group].get(entry.name) == entry.value else entry.value
+
+
+def extras(entry: EntryPoint) -> list[str]:
+    """Return the extras of its distribution that bring the library of an adapter."""
+    name = entry.name
+    if entry.dist is None:
+        ours = source(entry) == _OURS
+        return list(agclip_backends.EXTRAS.get(name, (name,))) if ours else []
+    found = entry.dist.metadata.get_all("Provides-Extra") or ()
+    return [extra for extra in found if extra == name or extra.startswith(f"{name}-")]
 
 
 @functools.cache
 def advertised(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name; an error if two distributions share one."""
+    """Return the entry points of a group by name; an error if two distributions share one.
+
+    Those of this distribution are among them, even where it has no metadata.
+    """
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group):
+    ours = [EntryPoint(name, value, group) for name, value in _OWN[group].items()]
+    for entry in (*entry_points(group=group), *ours):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
             msg = (
@@ -96,7 +114,9 @@ def is_listed(name: str) -> bool:
 
     It is for names in files, which may lie in a folder that somebody else has filled.
     """
-    return name in known_names() or (name in STANDARD and of_standard(name) is not None)
+    return name in known_names() or (
+        name in agclip_backends.STANDARD and of_standard(name) is not None
+    )
 
 
 def of_standard(name: str) -> Backend | None:

@@ -16,6 +16,7 @@ from agclip._backends import shapes
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
+from agclip_backends import _memory
 
 R = TypeVar("R")
 
@@ -177,13 +178,18 @@ def unwritable(x: Array) -> str | None:
     """Return why an array cannot be overwritten; None if it can."""
     if not array_api_compat.is_writeable_array(x):
         return "is immutable"
+    whole: Any = x
     try:
         # Assigning to an empty slice raises the same read-only error and changes nothing.
-        whole: Any = x
         nothing = whole if whole.ndim == 0 else whole[:0, ...]
         write(nothing, nothing)
     except (TypeError, ValueError) as error:
         return f"refuses to be written ({error})"
+    places = _memory.of([x])
+    place = None if places is None else places[0]
+    # Some libraries let a broadcast array be written (dpnp 0.20): once for each element.
+    if place is not None and shapes.overlaps_itself(whole.shape, place.strides, place.itemsize):
+        return "holds several elements in the same memory"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.metadata import EntryPoint
 
 from agclip._backends import entry_points, registry
@@ -16,22 +17,27 @@ class BackendInfo:
     Attributes:
         name: The name of the backend.
         version: The version of its library, or None where it cannot be told.
-        usable: Whether arrays can be made with it here.
+        usable: Whether arrays can be made with it here; None where that has not been tried.
         reason: Why not, and what to do; empty if it is usable.
         source: The distribution that brings it, or "register_backend".
     """
 
     name: str
     version: str | None
-    usable: bool
+    usable: bool | None
     reason: str
     source: str
 
 
-def backends() -> list[BackendInfo]:
+def backends(*, load: bool = True) -> list[BackendInfo]:
     """List every backend: registered ones, then those that installed distributions bring.
 
-    To tell whether a library is usable it is imported; one that breaks is listed with the reason.
+    To tell whether a library is usable it is imported, which takes seconds for some; one that
+    breaks is listed with the reason.
+
+    Args:
+        load: Whether to import libraries that are installed and have not been imported yet. Without
+            that `usable` is None for them.
 
     Returns:
         One `BackendInfo` a backend, sorted by name.
@@ -40,20 +46,32 @@ def backends() -> list[BackendInfo]:
         ImportError: If two distributions bring a backend of the same name.
     """
     entries = entry_points.advertised(entry_points.BACKENDS)
-    rows = [_info(name, entries.get(name)) for name in {*entries, *registry._registered}]
+    names = {*entries, *registry._registered}
+    rows = [_info(name, entries.get(name), load=load) for name in names]
     return sorted(rows, key=lambda row: row.name)
 
 
-def _info(name: str, entry: EntryPoint | None) -> BackendInfo:
+def _info(name: str, entry: EntryPoint | None, *, load: bool) -> BackendInfo:
     brought_by = (
         "register_backend"
         if name in registry._registered or entry is None
         else entry_points.source(entry)
     )
+    if not load and name not in sys.modules and registry.may_load(name):
+        return BackendInfo(
+            name=name, version=_installed_version(name), usable=None, reason="", source=brought_by
+        )
     reason = registry.why_not(name)
     return BackendInfo(
         name=name, version=version(name), usable=not reason, reason=reason, source=brought_by
     )
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # A distribution of another name brings the library.
+        return None
 
 
 def version(name: str) -> str | None:

@@ -21,8 +21,13 @@ _registered = entry_points.registered
 BY_TYPE: dict[type, Backend] = {}
 """The backend of each class of arrays that has been seen.
 
-`register_backend` puts a new table in its place: it never takes an entry out of one that a call in
+A registration puts a new table in its place: it never takes an entry out of one that a call in
 another thread may be reading, and what such a call still enters is no part of the new one.
+"""
+CONTAINERS: dict[type, Any] = {}
+"""How to take apart and put together what has been registered as a container.
+
+No such class is one of arrays, whatever its instances look like.
 """
 
 
@@ -40,6 +45,11 @@ def register_backend(backend: Backend) -> None:
         msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."
         raise TypeError(msg)
     _registered[backend.name] = guarded(backend)
+    forget_types()
+
+
+def forget_types() -> None:
+    """Look anew for the backend of every class, since something has been registered."""
     globals()["BY_TYPE"] = {}
 
 
@@ -52,7 +62,7 @@ def resolve(x: Any) -> Backend | None:
     """Return the backend of an array; None for an object that is not an array."""
     cls, known = type(x), BY_TYPE
     found = known.get(cls)
-    if found is None and _looks_like_an_array(x):
+    if found is None and cls not in CONTAINERS and _looks_like_an_array(x):
         found = _of_class(cls) or _standard(x)
         if found is None:
             _require_unblocked(cls)
@@ -189,10 +199,16 @@ def _missing(entry: EntryPoint) -> str:
     """Return why an adapter's library cannot be imported, with the pip line; empty if it can."""
     if entry_points.installed(entry.name):
         return ""
-    extras = entry.dist.metadata.get_all("Provides-Extra") if entry.dist is not None else None
-    fitting = [e for e in extras or () if e == entry.name or e.startswith(f"{entry.name}-")]
-    names = [f'"{entry_points.source(entry)}[{extra}]"' for extra in fitting] or [entry.name]
+    source, extras = entry_points.source(entry), entry_points.extras(entry)
+    names = [f'"{source}[{extra}]"' for extra in extras] or [entry.name]
     return f"{entry.name} is not installed. Run: pip install {' or '.join(names)}"
+
+
+def may_load(name: str) -> bool:
+    """Tell whether the backend of a name is advertised, not blocked, and its library installed."""
+    entry = entry_points.advertised(entry_points.BACKENDS).get(name)
+    unknown = name in _registered or entry is None
+    return not unknown and not entry_points.blocked(name) and entry_points.installed(name)
 
 
 def why_not(name: str) -> str:

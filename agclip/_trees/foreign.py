@@ -35,6 +35,38 @@ def converts() -> bool:
     return settings.backend != "auto" and settings.on_foreign == "convert"
 
 
+def exchanges(x: Any) -> bool:
+    """Tell whether an object that is no array is to be read by DLPack.
+
+    Its class is asked: a container may forward what it lacks to the array that it holds.
+    """
+    cls = type(x)
+    return hasattr(cls, "__dlpack__") and hasattr(cls, "__dlpack_device__") and converts()
+
+
+def exchanged(x: Any, name: str, path: str) -> Array:
+    """Return an object that has the methods of DLPack as an array of the configured library.
+
+    On the host it goes through the default backend: another library may end the process over a
+    stride below 0 (PyTorch 2.13).
+    """
+    home, refusals = default_backend.home.backend, []
+    for through in (registry.named(DEFAULT), home):
+        try:
+            with through.context():
+                made = through.xp.from_dlpack(x)
+            return converted(made, name, path)
+        except Exception as error:  # noqa: BLE001 - every library refuses in its own way
+            refusals.append(f"{type(error).__name__}: {error}")
+    cls = type(x)
+    msg = (
+        f"`{name}` must hold arrays that can be converted to {home.name}; got one of "
+        f"{cls.__module__}.{cls.__qualname__} at {path}, which refuses ({refusals[-1]}). Convert "
+        f"it yourself."
+    )
+    raise TypeError(msg)
+
+
 def take_over(x: Array, name: str, path: str) -> Array:
     """Return an array of any library as one of the configured library, on its device.
 
@@ -145,9 +177,12 @@ def _by_host(x: Array, owner: Backend, target: Backend) -> Array:
 
 
 def _on_host(x: Array, owner: Backend, host: Any) -> Array:
-    refused = (RuntimeError, TypeError, ValueError)
+    refused = (BufferError, RuntimeError, TypeError, ValueError)
     with contextlib.suppress(*refused):
         return host.asarray(x)
+    with contextlib.suppress(*refused):
+        # Some copy to the host if DLPack asks for it, and not otherwise (dpnp 0.20).
+        return host.from_dlpack(x, device="cpu")
     with contextlib.suppress(*refused):
         return host.asarray(array_api_compat.to_device(x, "cpu"))
     device = owner.xp.__array_namespace_info__().default_device()

@@ -18,7 +18,7 @@ from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, dearest, path_of
 from agclip._trees.literals import Literal, materialise
 from agclip._trees.paired import flatten_like
-from agclip._typing import Array, Tree
+from agclip._typing import Array, Device, Tree
 
 _EXPECTED = {
     ("real", "complex"): "real or complex floating-point arrays",
@@ -111,9 +111,11 @@ def _gathered(
         return _checked(name, backend, found, types, structure, families, inplace=inplace)
     literal = [isinstance(leaf, Literal) for leaf in found]
     if inplace:
+        first = literal.index(True)
+        what = found[first].described()
         msg = (
-            f"`{name}` must hold arrays that can be written in place; got Python numbers at "
-            f"{path_of(structure, name, literal.index(True))}. Use the function without the "
+            f"`{name}` must hold arrays that can be written in place; got {what} at "
+            f"{path_of(structure, name, first)}. Use the function without the "
             f"underscore, which returns new arrays."
         )
         raise TypeError(msg)
@@ -129,13 +131,21 @@ def _gathered(
         backend, device = default_backend.home
     with backend.context():
         found = [
-            materialise(leaf, backend, device, path, integers="integer" in families)
+            _made(leaf, backend, device, name, path, integers="integer" in families)
             if isinstance(leaf, Literal)
             else leaf
             for leaf, path in zip(found, trees.paths(structure, name), strict=True)
         ]
     types = set(map(type, found))
     return _checked(name, backend, found, types, structure, families, inplace=inplace)
+
+
+def _made(
+    literal: Literal, backend: Backend, device: Device, name: str, path: str, *, integers: bool
+) -> Array:
+    if literal.exchanged:
+        return foreign.exchanged(literal.value, name, path)
+    return materialise(literal, backend, device, path, integers=integers)
 
 
 def _taken_over(

@@ -23,6 +23,15 @@ class Literal(NamedTuple):
     value: Any
     dtype: str | None = None
     """The name of its dtype, if it was a scalar that has one."""
+    exchanged: bool = False
+    """Whether the value is an object that is known by DLPack alone."""
+
+    def described(self) -> str:
+        """Return what the value is, for error messages."""
+        if not self.exchanged:
+            return "Python numbers"
+        cls = type(self.value)
+        return f"an object that only DLPack reads ({cls.__module__}.{cls.__qualname__})"
 
 
 def is_literal(x: Any) -> bool:

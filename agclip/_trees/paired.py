@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from agclip._backends import registry
 from agclip._checks import describe
+from agclip._trees import foreign
 from agclip._trees.literals import Literal, is_literal
 from agclip._trees.tree import Kept, Node, NotATreeError, Structure, open_container
 from agclip._typing import Tree
@@ -32,7 +34,8 @@ def _walk_like(structure: Structure, x: Any, path: str, leaves: list[Any]) -> No
         if x is None:
             msg = f"`params` must hold an array wherever `grads` does; got None at {path}."
             raise ValueError(msg)
-        leaves.append(Literal(x) if is_literal(x) else x)
+        bare = registry.resolve(x) is None and foreign.exchanges(x)
+        leaves.append(Literal(x, exchanged=bare) if bare or is_literal(x) else x)
         return
     other = _opened(x)
     members = _in_order(structure, other)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agclip._backends import entry_points, registry
 from agclip._checks import describe
-from agclip._trees import advice, misplaced
+from agclip._trees import advice, foreign, misplaced
 from agclip._trees.literals import Literal, is_literal
 from agclip._typing import T, Tree
 
@@ -52,7 +52,9 @@ class Kept(NamedTuple):
 LEAF = _Leaf()
 Structure = Node | Kept | _Leaf | None
 
-_containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {}
+_containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = (
+    registry.CONTAINERS
+)
 
 
 def register_container(
@@ -62,7 +64,8 @@ def register_container(
 ) -> None:
     """Make instances of a class containers, so that trees may hold them.
 
-    The two functions follow the convention of `jax.tree_util.register_pytree_node`.
+    From now on they are, even if they look like arrays, or have been taken for such. The two
+    functions follow the convention of `jax.tree_util.register_pytree_node`.
 
     Args:
         cls: The class; its subclasses are not included.
@@ -81,6 +84,7 @@ def register_container(
             msg = f"`{name}` must be callable; got {type(function).__name__}."
             raise TypeError(msg)
     _containers[cls] = (flatten, unflatten)
+    registry.forget_types()
 
 
 def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], Structure]:
@@ -163,7 +167,13 @@ def _walk(x: Any, leaves: list[Any], found: set[type]) -> Structure:
         found.add(type(x))  # Compiled code enters no class in the table, and asks but once so.
         leaves.append(x)
         return LEAF
-    return _container(x, leaves)
+    try:
+        return _container(x, leaves)
+    except NotATreeError as error:
+        if error.found is not x or not foreign.exchanges(x):
+            raise
+    leaves.append(Literal(x, exchanged=True))
+    return LEAF
 
 
 def _container(x: Any, leaves: list[Any]) -> Node:

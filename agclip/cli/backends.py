@@ -14,13 +14,18 @@ from agclip.cli.command.tables import print_table
 HEADER = ("backend", "version", "source", "usable")
 
 
-def configure(_: ArgumentParser) -> None:
-    """Add no arguments."""
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--load",
+        action="store_true",
+        help="import every library that is installed, to see whether it can be used: takes seconds",
+    )
 
 
 def run(args: Namespace) -> None:
     """List the backends."""
-    rows = known_backends()
+    rows = known_backends(load=args.load)
     try:
         default, reason = backend_of(args, None).name, ""
     except CommandError as error:
@@ -30,6 +35,8 @@ def run(args: Namespace) -> None:
         return
     table = [(row.name, row.version or "–", row.source, usable(row)) for row in rows]
     print_table(HEADER, table, left=range(len(HEADER)))
+    if any(row.usable is None for row in rows):
+        print("Those installed are imported, and tried, by `agclip backends --load`.")
     print(f"Default, where no array says otherwise: {default or 'none'}.")
     if reason:
         print(reason)
@@ -37,6 +44,8 @@ def run(args: Namespace) -> None:
 
 def usable(row: agclip.BackendInfo) -> str:
     """Say whether a backend can be used, or why it cannot."""
+    if row.usable is None:
+        return "installed"
     return "yes" if row.usable else f"no: {row.reason}"
 
 

@@ -6,9 +6,10 @@ bit: a run that moves to another library goes on with the thresholds of one that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from agclip._backends import devices, host_scalars, kernels
 from agclip._backends.backend import Backend
@@ -178,6 +179,15 @@ def average(m: Namespace, old: Scalar, new: Scalar, decay: float) -> Scalar:
     return times(m, old, decay) + times(m, new, 1.0 - decay)
 
 
+def allowing(m: Namespace, norm: Scalar, bound: Scalar) -> Scalar:
+    """Return the bounds with which norms that are remembered as within them stay as they are.
+
+    Norms are measured more finely than they are reported and remembered. Compared as measured, a
+    norm that is the largest of its own history would exceed it half the time, by a rounding.
+    """
+    return m.where(norm <= bound, m.full_like(bound, math.inf), bound)
+
+
 def settled(state: Any) -> Any:
     """Return a state that holds no graph of earlier steps (torch under autograd)."""
     if isinstance(state, dict):
@@ -189,6 +199,9 @@ def settled(state: Any) -> Any:
 class OfGlobalNorm(Remembers, Options):
     """A rule whose bound on the global norm follows from the norms of earlier steps."""
 
+    _remembered: ClassVar[bool] = False
+    """Whether the bound may be a norm as it is remembered, or be formed of such alone."""
+
     def _advance(self) -> tuple[Advance, tuple[float, ...]]:
         """Return the program of one step, and the numbers it takes before its arrays."""
         raise NotImplementedError
@@ -199,7 +212,8 @@ class OfGlobalNorm(Remembers, Options):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         state = self._checked(leaves, state)
-        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=FromNorm(*self._advance()))
+        limits = FromNorm(*self._advance(), self._remembered)
+        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
@@ -213,6 +227,7 @@ class FromNorm(NamedTuple):
     program: Advance
     """`(backend, numbers, state, norm)` → the bound, the threshold to report, and the new state."""
     numbers: tuple[float, ...]
+    remembered: bool
 
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
@@ -225,11 +240,19 @@ class FromNorm(NamedTuple):
         if held is not None:
             size = float_of(call, arrays, whole, loss_scale)
             bound, threshold, new = self.program(backend, host_scalars, self.numbers, held, size)
-            return [bound], (threshold, _written(backend, state, new))
+            return [self._compared(call, host_scalars, size, bound)], (
+                threshold,
+                _written(backend, state, new),
+            )
         value = value_of(call, arrays, whole, loss_scale)
         norm = kernels.cast(backend.xp, value, call.acc_dtype)
         bound, threshold, new = self.program(backend, backend.xp, self.numbers, state, norm)
+        bound = self._compared(call, backend.xp, norm, bound)
         return [widened(call, arrays, known(backend, bound))], (threshold, settled(new))
+
+    def _compared(self, call: StaticArgs, m: Namespace, norm: Scalar, bound: Scalar) -> Scalar:
+        """Return the bound that the norm as it is measured is compared with."""
+        return allowing(m, norm, bound) if self.remembered and not call.plan.strict else bound
 
 
 def _read(backend: Backend, state: State) -> dict[str, Any] | None:

@@ -100,7 +100,7 @@ class _FromNorms(NamedTuple):
         norm, values = reported(call, norms, inputs)
         count, late, averages = inputs.extra
         bounds, threshold, count, averages = _advance(
-            backend, self.numbers, count, late, averages, values, norm
+            backend, self.numbers, count, late, averages, values, norm, strict=call.plan.strict
         )
         there = [
             devices.to_device(backend, bound, backend.device(leaf))
@@ -118,6 +118,8 @@ def _advance(
     averages: Sequence[Array],
     norms: Sequence[Array],
     norm: Array,
+    *,
+    strict: bool,
 ) -> tuple[list[Array], Array, Array, list[Array]]:
     xp = backend.xp
     relative, absolute, decay, warmup = numbers
@@ -135,6 +137,8 @@ def _advance(
     enters = xp.isfinite(n) & (left > 0)
     new = xp.where(enters, xp.where(unknown, left, moved), old)
     most = xp.where(early, xp.full_like(whole, absolute), xp.sqrt(xp.sum(bound * bound)))
+    if not strict:
+        bound = _memory.allowing(xp, n, bound)
     every = range(len(norms))
     return [bound[i, ...] for i in every], most, count + 1, [new[i, ...] for i in every]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from agclip._backends.backend import Backend
 from agclip._backends.kernels import cast, number
@@ -31,8 +31,9 @@ class AutoClip(_memory.OfGlobalNorm):
     ```
 
     Norms enter as they came in, before clipping, so the bound rises and falls with them. A norm of
-    zero, a NaN and an infinity never enter. In the record `threshold` is c_t and `scale` the
-    coefficient.
+    zero, a NaN and an infinity never enter. A norm is compared as it is remembered and reported, so
+    the 100th percentile clips nothing; with `strict` it is compared as it is measured, since what
+    comes out must not exceed c_t. In the record `threshold` is c_t and `scale` the coefficient.
 
     Without a window the history grows: its arrays are made anew whenever it is full, which takes a
     library whose values can be read for nothing (NumPy; PyTorch and JAX on the CPU, not compiled).
@@ -49,6 +50,7 @@ class AutoClip(_memory.OfGlobalNorm):
     percentile: float = 10.0
     window: int | None = None
     warmup: int = 0
+    _remembered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -7,5 +7,28 @@ a program imports `agclip` only.
 DEFAULT = "numpy"
 """The backend in which agclip makes arrays of Python numbers when no array says otherwise."""
 
+BACKENDS = {
+    "numpy": "agclip_backends.numpy:backend",
+    "cupy": "agclip_backends.cupy:backend",
+    "torch": "agclip_backends.torch:backend",
+    "jax": "agclip_backends.jax:backend",
+    "tensorflow": "agclip_backends.tensorflow:backend",
+    "dask": "agclip_backends.dask:backend",
+    "cubed": "agclip_backends.cubed:backend",
+}
+"""The adapters in this package, as its distribution advertises them.
+
+A copy of the package on `PYTHONPATH`, or in an application that has been frozen, has no metadata.
+"""
+
+CONTAINERS = {
+    "jax": "agclip_backends.containers:flatten_jax",
+    "optree": "agclip_backends.containers:flatten_optree",
+}
+"""The functions that open containers, likewise."""
+
+EXTRAS = {"numpy": (), "cupy": ("cupy-cuda12x", "cupy-cuda13x")}
+"""The extras that bring a library, where they are not one of its name."""
+
 STANDARD = ("array_api_strict", "ndonnx", "sparse")
 """Libraries that need no adapter, since they follow the standard, and that a file may name."""

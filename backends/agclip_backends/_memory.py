@@ -36,13 +36,17 @@ class Elements(NamedTuple):
 def of(leaves: Sequence[Any]) -> Sequence[Memory | None] | None:
     """Return where arrays lie that show it, and None for another.
 
-    They do by `__array_interface__`, by `__cuda_array_interface__`, or by DLPack on the host.
+    They do by `__array_interface__`, by those that CUDA and SYCL have in its place, or by DLPack on
+    the host.
     """
     return [_shown(x) for x in leaves]
 
 
 def _shown(x: Any) -> Memory | None:
     try:
+        shared = getattr(x, "__sycl_usm_array_interface__", None)
+        if shared is not None:
+            return _shared(shared)
         shown = getattr(x, "__array_interface__", None) or getattr(
             x, "__cuda_array_interface__", None
         )
@@ -52,6 +56,16 @@ def _shown(x: Any) -> Memory | None:
         return Memory(shown["data"][0], strides, itemsize)
     except Exception:  # noqa: BLE001 - every library refuses in its own way
         return None
+
+
+def _shared(shown: Any) -> Memory:
+    """Return the same of memory that is shared with devices: offset and strides are elements."""
+    itemsize = int(shown["typestr"][2:])
+    strides = shown.get("strides")
+    if strides is None:
+        strides = [stride // itemsize for stride in _contiguous(shown["shape"], itemsize)]
+    address = shown["data"][0] + shown.get("offset", 0) * itemsize
+    return Memory(address, [stride * itemsize for stride in strides], itemsize)
 
 
 def _contiguous(shape: Sequence[int], itemsize: int) -> list[int]:

@@ -16,4 +16,4 @@ def unusable(monkeypatch):
     row = agclip.BackendInfo(
         name="cupy", version="14", usable=False, reason="no device", source="agclip"
     )
-    monkeypatch.setattr(agclip, "backends", lambda: [row])
+    monkeypatch.setattr(agclip, "backends", lambda **_: [row])

@@ -85,6 +85,21 @@ def look_alike(module, name="LookAlike"):
     return type(name, (), body)()
 
 
+class Closed:
+    """Memory behind the methods of DLPack, which nobody is given."""
+
+    def __dlpack__(self, **_):
+        raise BufferError(self.__doc__)
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+class Metres(np.ndarray):
+    def __array_ufunc__(self, *_, **__):
+        return NotImplemented
+
+
 def matrix():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)

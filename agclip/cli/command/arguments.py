@@ -46,14 +46,14 @@ def backend_of(args: Namespace, name: str | None) -> agclip.Backend:
         raise CommandError(text) from error
 
 
-def known_backends() -> list[agclip.BackendInfo]:
-    """List every backend.
+def known_backends(*, load: bool = True) -> list[agclip.BackendInfo]:
+    """List every backend; without `load` nothing is imported to find out whether it works.
 
     Raises:
         CommandError: Two distributions bring one of the same name.
     """
     try:
-        return agclip.backends()
+        return agclip.backends(load=load)
     except ImportError as error:
         raise CommandError(str(error)) from error
 

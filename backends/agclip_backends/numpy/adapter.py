@@ -101,12 +101,24 @@ def _access(_: Any) -> Access:
     return "free"
 
 
+_PROTOCOLS = [
+    (name, getattr(np.ndarray, name)) for name in ("__array_ufunc__", "__array_function__")
+]
+"""The methods by which a subclass changes what arithmetic means (NEP 13, NEP 18)."""
+
+
 def _refuse(x: Any) -> str | None:
     if not isinstance(x, (np.ndarray, np.generic)):
         return "is no numpy.ndarray"
     if isinstance(x, np.ma.MaskedArray):
         return "is masked"
-    return "is a matrix" if isinstance(x, np.matrix) else None
+    if isinstance(x, np.matrix):
+        return "is a matrix"
+    cls = type(x)
+    # Of units above all: a norm of metres and centimetres is neither (unyt 3.2, astropy 8.0).
+    if any(getattr(cls, name, own) is not own for name, own in _PROTOCOLS):
+        return f"computes in a way of its own ({cls.__module__}.{cls.__qualname__})"
+    return None
 
 
 def _unwritable(x: Any) -> str | None:
