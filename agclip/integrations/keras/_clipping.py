@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from agclip._backends.registry import resolve
+from agclip._backends.registry import owner_of
 from agclip._trees.paths import spelled
 from agclip.rules._info import ClipInfo
 from agclip.rules._rule import Rule, State
@@ -162,11 +162,12 @@ def _require_whole() -> None:
 
 def _added(optimizer: Any, name: str, x: Any) -> Any:
     """Return a new variable of an optimizer that begins with the values of an array."""
-    values = ops.convert_to_numpy(x)
+    # States count in float64, which JAX and some devices turn into what they have.
+    values = ops.convert_to_tensor(ops.convert_to_numpy(x))
     return optimizer.add_variable(
-        values.shape,
-        lambda shape, dtype=None: ops.convert_to_tensor(values, dtype=dtype),
-        keras.backend.standardize_dtype(x.dtype),
+        tuple(values.shape),
+        lambda shape, dtype=None: ops.copy(values),
+        keras.backend.standardize_dtype(values.dtype),
         name="clipping_" + re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
     )
 
@@ -178,7 +179,7 @@ def _alone(x: Any) -> Any:
 
 def _dense(x: Any) -> Any:
     """Return a sparse gradient as a dense one, where the adapter of its library takes no other."""
-    owner = resolve(x)
+    owner = owner_of(type(x))
     if owner is None or owner.refuse(x) is None:
         return x
     x = ops.convert_to_tensor(x, sparse=False)

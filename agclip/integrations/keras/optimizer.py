@@ -75,6 +75,8 @@ class ClippedOptimizer(_Base):  # type: ignore[misc]  # Any, where Keras is not 
             super()._backend_apply_gradients(grads, trainable_variables)
         finally:
             self.clipping._targets = None
+        if self.gradient_accumulation_steps:
+            self.clipping._calls += 1  # in eager code the clip is left to the last batch
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """Clip by the rule, where Keras would: accumulated, unscaled, before weight decay."""
@@ -92,6 +94,11 @@ class ClippedOptimizer(_Base):  # type: ignore[misc]  # Any, where Keras is not 
             "rule": config_of(self.clipping.rule),
             "leaf_norms": self.clipping.leaf_norms,
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keras names the class, which was made while the program ran.
+        _, arguments = super().__reduce__()
+        return _unpickled, arguments
 
     @classmethod
     def from_config(
@@ -197,6 +204,10 @@ def _clipped(cls: type[Any]) -> type[Any]:
 
 _registered = keras.saving.register_keras_serializable("agclip", ClippedOptimizer.__name__)
 _registered(ClippedOptimizer)
+
+
+def _unpickled(saved: Any) -> Any:
+    return keras.optimizers.Optimizer._unpickle_model(saved)
 
 
 def _plain_classes(optimizer: Any) -> Sequence[type[Any]]:

@@ -1,19 +1,40 @@
-"""What holds on every backend of Keras; `test_keras.py` runs this file in a process for each."""
+"""What holds on every backend of Keras.
+
+A process has one: here it is the one that Keras is told, and `test_keras_backends.py` runs this
+file in a process for each of the others.
+"""
 
 import json
 import math
 import pickle
 import warnings
 
-import keras
 import numpy as np
 import pytest
-from keras import ops
 
-import agclip
-from agclip.integrations.keras import ClippedOptimizer, ClipLogger, _config, with_clipping
+keras = pytest.importorskip("keras", reason="Keras is not installed")
+
+from keras import ops  # noqa: E402
+
+import agclip  # noqa: E402
+from agclip.integrations.keras import (  # noqa: E402
+    ClipLogger,
+    ClippedOptimizer,
+    _config,
+    with_clipping,
+)
 
 BACKEND = keras.backend.backend()
+if BACKEND not in ("tensorflow", "jax", "torch"):
+    pytest.skip(f"no optimizer of Keras trains on {BACKEND}", allow_module_level=True)
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras 3.15 reads variables of TensorFlow in a way that NumPy 2.4 warns of.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+whole = pytest.mark.whole
+# What Keras saves with takes seconds to import, and an eager step of JAX to compile.
+whole_elsewhere = whole if BACKEND != "tensorflow" else pytest.mark.filterwarnings()
 GRAD = np.asarray([3.0, 4.0], "float32")
 
 
@@ -113,6 +134,7 @@ def test_leaves_are_known_by_the_paths_of_variables():
     assert norms == {"kernel": 5.0, "bias": pytest.approx(math.nan, nan_ok=True)}
 
 
+@whole_elsewhere
 def test_variables_of_one_path_are_told_apart():
     one, two = variable(name="same"), variable(name="same")
     optimizer = sgd(agclip.ClipByNorm(1.0), leaf_norms=True)
@@ -139,6 +161,7 @@ def test_a_variable_without_a_gradient_keeps_its_statistics():
     assert one.numpy().tolist() == [0.0, 0.0]
 
 
+@whole_elsewhere
 def test_rules_see_the_parameters():
     w = variable((6.0, 8.0))
     optimizer = sgd(agclip.AdaptiveGradClip(0.1, unit_axes=(0,)))
@@ -157,6 +180,7 @@ def test_an_optimizer_that_has_taken_steps_can_clip():
     assert int(optimizer.iterations) == 2
 
 
+@whole_elsewhere
 def test_half_precision_variables_have_the_norm_of_float32():
     w = keras.Variable(np.zeros(2), dtype="float16")
     optimizer = sgd(agclip.ClipByGlobalNorm(1.0))
@@ -185,6 +209,7 @@ FAMILIES = {
 }
 
 
+@whole_elsewhere
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_optimizer_does_what_it_does_with_gradients_that_are_clipped(family):
     plain, optimizer = FAMILIES[family](), with_clipping(FAMILIES[family](), agclip.ClipByNorm(1.0))
@@ -246,10 +271,14 @@ def test_a_state_that_grows_is_refused():
 # --- fit ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[False, True], ids=["as written", "compiled"])
+@pytest.fixture(
+    params=[
+        pytest.param("auto", id="as Keras chooses"),
+        pytest.param(False, id="as written", marks=whole),
+        pytest.param(True, id="compiled", marks=whole),
+    ]
+)
 def jit(request):
-    if BACKEND == "torch" and request.param:
-        pytest.skip("torch.compile of a step takes a minute: see test_a_compiled_step")
     return request.param
 
 
@@ -264,8 +293,8 @@ def test_fit_clips_by_a_memory_that_goes_on(jit):
     np.testing.assert_allclose(weights(model), expected, rtol=1e-5)
     assert np.linalg.norm(weights(model)) < 50
     assert numbers(model.optimizer)[0] == pytest.approx(2.5)
-    if BACKEND == "tensorflow":
-        assert model.train_function.experimental_get_tracing_count() <= 2
+    traced = BACKEND == "tensorflow" or (BACKEND == "jax" and jit) or jit is True
+    assert model.optimizer.clipping._calls <= (2 if traced else 4)
 
 
 def test_accumulated_gradients_are_clipped_and_not_those_of_a_batch(jit):
@@ -292,6 +321,7 @@ def test_a_loss_scale_is_out_before_the_clip_and_skipped_steps_enter_no_statisti
     assert float(scaled.dynamic_scale) == 4.0
 
 
+@whole
 def test_mixed_precision_wraps_it():
     policy = keras.dtype_policies.DTypePolicy("mixed_float16")
     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype=policy)
@@ -302,6 +332,7 @@ def test_mixed_precision_wraps_it():
     np.testing.assert_allclose(weights(model), [-0.33, -0.44], rtol=1e-2)
 
 
+@whole_elsewhere
 def test_the_rows_of_an_embedding_are_clipped():
     layer = keras.layers.Embedding(4, 2, embeddings_initializer="zeros")
     model = keras.Sequential([keras.layers.Input((3,), dtype="int32"), layer])
@@ -313,6 +344,7 @@ def test_the_rows_of_an_embedding_are_clipped():
     np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-6)
 
 
+@whole_elsewhere
 def test_a_logger_adds_to_what_keras_logs():
     model = net(sgd(agclip.ClipByGlobalNorm(10.0)))
     history = fit(model, 1.0, 3.0, epochs=2, callbacks=[ClipLogger()])
@@ -320,6 +352,7 @@ def test_a_logger_adds_to_what_keras_logs():
     assert history["clip_rate"] == [0.5, 0.5]
 
 
+@whole
 def test_a_logger_leaves_out_batches_that_are_no_steps():
     model = net(sgd(agclip.ClipByGlobalNorm(7.0), gradient_accumulation_steps=2))
     history = fit(model, 1.0, 1.0, 3.0, 3.0, callbacks=[ClipLogger()])
@@ -330,6 +363,7 @@ def test_a_logger_leaves_out_batches_that_are_no_steps():
 # --- saving ------------------------------------------------------------------------------------
 
 
+@whole_elsewhere
 def test_a_saved_model_goes_on_where_it_was(tmp_path):
     rule = agclip.ZClip(warmup=2, max_norm=None)
     model = net(with_clipping(keras.optimizers.Adam(0.1), rule))
@@ -349,6 +383,7 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path):
     assert loaded.optimizer.clipping.last.to_host().clipped
 
 
+@whole
 def test_weights_of_an_optimizer_are_saved(tmp_path):
     rule = agclip.AdaGC(warmup=1)
     model = net(sgd(rule))
@@ -361,6 +396,7 @@ def test_weights_of_an_optimizer_are_saved(tmp_path):
     assert [*map(float, one.values())] == [*map(float, two.values())]
 
 
+@whole_elsewhere
 def test_a_copy_clips():
     optimizer = sgd(agclip.ZClip(warmup=1))
     copied = pickle.loads(pickle.dumps(optimizer))
@@ -370,6 +406,7 @@ def test_a_copy_clips():
     assert float(copied.clipping.last.norm) == 5.0
 
 
+@whole
 def test_an_optimizer_within_a_loss_scale_is_saved(tmp_path):
     inner = sgd(agclip.ZClip(warmup=1))
     model = net(keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0))
@@ -397,12 +434,14 @@ RULES = {
 }
 
 
+@whole_elsewhere
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_survives_its_configuration(name):
     config = json.loads(json.dumps(_config.config_of(RULES[name])))
     assert _config.rule_of(config) == RULES[name]
 
 
+@whole
 @pytest.mark.parametrize("name", RULES)
 def test_an_optimizer_survives_its_configuration_and_takes_steps(name):
     optimizer = sgd(RULES[name], leaf_norms=True)
@@ -440,6 +479,7 @@ class Halving:
         return cls(**config)
 
 
+@whole
 def test_a_rule_of_anothers_making_is_saved_as_keras_saves_objects(tmp_path):
     model = net(sgd(agclip.Chain(Halving(1.0))))
     fit(model, 1.0, 1.0)
@@ -449,10 +489,12 @@ def test_a_rule_of_anothers_making_is_saved_as_keras_saves_objects(tmp_path):
     assert [*map(float, remembered(loaded).values())] == [2.0]
 
 
+@whole
 def test_a_lambda_is_loaded_out_of_safe_mode_alone(tmp_path):
     model = net(sgd(agclip.Scheduled(agclip.ClipByNorm, lambda step: 1.0 / (1.0 + step))))
     fit(model, 1.0)
-    model.save(tmp_path / "net.keras")
+    with pytest.warns(UserWarning, match="includes a `lambda`"):
+        model.save(tmp_path / "net.keras")
     with pytest.raises(ValueError, match="safe_mode"):
         keras.saving.load_model(tmp_path / "net.keras")
     loaded = keras.saving.load_model(tmp_path / "net.keras", safe_mode=False)
@@ -512,6 +554,7 @@ def test_a_stateless_step_of_jax_is_that_of_an_optimizer():
     assert stateless._cache_size() == 1
 
 
+@whole
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX alone donates arrays")
 def test_an_eager_step_leaves_arrays_that_can_be_donated():
     model = net(sgd(agclip.AutoClip(window=4), leaf_norms=True))
