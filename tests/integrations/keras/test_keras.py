@@ -28,10 +28,6 @@ BACKEND = keras.backend.backend()
 if BACKEND not in ("tensorflow", "jax", "torch"):
     pytest.skip(f"no optimizer of Keras trains on {BACKEND}", allow_module_level=True)
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras 3.15 reads variables of TensorFlow in a way that NumPy 2.4 warns of.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 whole = pytest.mark.whole
 # What Keras saves with takes seconds to import, and an eager step of JAX to compile.
 whole_elsewhere = whole if BACKEND != "tensorflow" else pytest.mark.filterwarnings()
