@@ -46,7 +46,7 @@ def keras_replicas(in_keras, keras):
     two = SimpleNamespace(num_replicas_in_sync=2)
     optimizer = keras_optimizer(in_keras, keras)
     optimizer.build([keras.Variable([0.0, 0.0])])
-    with mock.patch.object(tf.distribute, "get_strategy", lambda: two):
+    with mock.patch.object(tf.distribute, "get_strategy", return_value=two):
         optimizer._clip_gradients([keras.ops.ones(2)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from agclip._trees.paths import spelled
 from agclip.rules._info import ClipInfo
 from agclip.rules._rule import Rule, State
 
+_NORMS = "leaf_norms"
 _FACTS = ("clipped", "nonfinite", "skip")
 _START = {"norm": "zeros", "scale": "ones", "threshold": keras.initializers.Constant(float("inf"))}
 
@@ -35,7 +36,7 @@ class Clipping:
         self.rule, self.leaf_norms = rule, leaf_norms
         self._paths: list[str] = []
         self._memory: State = ()
-        self._record: ClipInfo | None = None
+        self._record: dict[str, Any] | None = None
         self._targets: Sequence[Any] | None = None
         self._calls = 0
 
@@ -50,12 +51,13 @@ class Clipping:
         """
         if self._record is None:
             return None
-        *values, norms, skip = (
-            None if variable is None else ops.copy(ops.convert_to_tensor(variable))
-            for variable in self._record
-        )
-        by_path = {} if norms is None else {p: norms[i] for i, p in enumerate(spelled(self._paths))}
-        return ClipInfo(*values, by_path, skip)
+        values: dict[str, Any] = {
+            name: ops.copy(ops.convert_to_tensor(variable))
+            for name, variable in self._record.items()
+        }
+        norms, paths = values.pop(_NORMS, None), spelled(self._paths)
+        by_path = {path: norms[i] for i, path in enumerate(paths)} if self.leaf_norms else {}
+        return ClipInfo(**values, leaf_norms=by_path)
 
     # --- what the optimizer calls --------------------------------------------------------------
 
@@ -71,17 +73,14 @@ class Clipping:
         doubles = any("float64" in str(variable.dtype) for variable in variables)
         real = "float64" if doubles else "float32"
 
-        def blank(name: str) -> Any:
+        def blank(name: str, shape: tuple[int, ...] = ()) -> Any:
             start, dtype = _START.get(name, "zeros"), "bool" if name in _FACTS else real
-            return optimizer.add_variable((), start, dtype, name=f"clipping_{name}")
+            return optimizer.add_variable(shape, start, dtype, name=f"clipping_{name}")
 
+        record = {name: blank(name) for name in (*_START, *_FACTS)}
         if self.leaf_norms:
-            shape = (len(variables),)
-            norms = optimizer.add_variable(shape, "zeros", real, name="clipping_leaf_norms")
-        else:
-            norms = None
-        record = {name: blank(name) for name in ClipInfo._fields if name != "leaf_norms"}
-        self._record = ClipInfo(**record, leaf_norms=norms)
+            record[_NORMS] = blank(_NORMS, (len(variables),))
+        self._record = record
 
     def _clip(self, optimizer: Any, grads: Sequence[Any], known: Sequence[Any]) -> list[Any]:
         """Clip gradients, and write to the variables what the rule remembers and reports."""
@@ -104,9 +103,9 @@ class Clipping:
         assert record is not None, "an optimizer is built before it takes a step"
         _require_structure(self.rule, self._memory, state)
         pairs = [*zip(_leaves(self._memory), _leaves(state), strict=True)]
-        pairs += [(getattr(record, name), getattr(info, name)) for name in (*_START, *_FACTS)]
+        pairs += [(record[name], getattr(info, name)) for name in (*_START, *_FACTS)]
         if self.leaf_norms:
-            norms: Any = record.leaf_norms
+            norms = record[_NORMS]
             missing = float("nan")
             values = [info.leaf_norms.get(path, missing) for path in spelled(self._paths)]
             pairs.append((norms, ops.stack([ops.cast(one, norms.dtype) for one in values])))
@@ -163,7 +162,7 @@ def _require_whole() -> None:
 def _added(optimizer: Any, name: str, x: Any) -> Any:
     """Return a new variable of an optimizer that begins with the values of an array."""
     # States count in float64, which JAX and some devices turn into what they have.
-    values = ops.convert_to_tensor(ops.convert_to_numpy(x))
+    values: Any = ops.convert_to_tensor(ops.convert_to_numpy(x))
     return optimizer.add_variable(
         tuple(values.shape),
         lambda shape, dtype=None: ops.copy(values),
@@ -182,15 +181,15 @@ def _dense(x: Any) -> Any:
     owner = owner_of(type(x))
     if owner is None or owner.refuse(x) is None:
         return x
-    x = ops.convert_to_tensor(x, sparse=False)
+    dense: Any = ops.convert_to_tensor(x, sparse=False)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        x = tf.convert_to_tensor(x)  # slices, which Keras keeps
-    return x
+        return tf.convert_to_tensor(dense)  # slices, which Keras keeps
+    return dense
 
 
-def _map(function: Any, state: State, path: str = "") -> Any:
+def _map(function: Callable[[str, Any], Any], state: State, path: str = "") -> Any:
     """Return a state with a function of path and array in the place of each array."""
     if isinstance(state, Mapping):
         return {key: _map(function, part, f"{path}_{key}") for key, part in state.items()}

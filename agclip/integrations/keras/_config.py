@@ -65,8 +65,8 @@ _CLASSES: dict[str, type[Any]] = {
 def _class(name: str) -> type[Any]:
     if name not in _CLASSES:
         msg = (
-            f"`config['rule']` must name one of {', '.join(_CLASSES)}; got {name!r}. Load the "
-            f"optimizer with the version of agclip that saved it, or a newer one."
+            f"`config['rule']` must name one of {', '.join(sorted(_CLASSES))}; got {name!r}. "
+            f"Load the optimizer with the version of agclip that saved it, or a newer one."
         )
         raise ValueError(msg)
     return _CLASSES[name]

@@ -51,8 +51,9 @@ class ClipLogger(keras.callbacks.Callback):  # type: ignore[misc]  # Any, where 
             batch: Its number.
             logs: What Keras logs.
         """
+        model: Any = self.model
         if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # until then variables hold arrays that have been donated
+            model.jax_state_sync()  # until then variables hold arrays that have been donated
         seen, self._seen = self._seen, self._iterations()
         if seen == self._seen:
             return  # a batch that was accumulated, or skipped
@@ -62,7 +63,8 @@ class ClipLogger(keras.callbacks.Callback):  # type: ignore[misc]  # Any, where 
             self._norms.append(info.norm)
 
     def _iterations(self) -> int:
-        return int(self.model.optimizer.iterations)
+        model: Any = self.model
+        return int(model.optimizer.iterations)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add the two entries.

@@ -22,7 +22,7 @@ _HIDDEN = "keras.src.backend."
 """Where Keras keeps the classes that stand in for its optimizers on one backend."""
 
 if TYPE_CHECKING:
-    _Base = keras.optimizers.Optimizer
+    from keras.optimizers import Optimizer as _Base
 else:
     _Base = object  # a mixin: each class of optimizers has a subclass of its own that clips
 
@@ -184,7 +184,8 @@ def with_clipping(optimizer: OptimizerT, rule: Rule, *, leaf_norms: bool = False
         )
         raise ValueError(msg)
     chosen: Any = optimizer
-    chosen.__class__ = _clipped(type(optimizer))
+    cls: Any = type(chosen)
+    chosen.__class__ = _clipped(cls)
     chosen.clipping = Clipping(resolved(rule), leaf_norms=leaf_norms)
     if chosen.built:
         chosen.clipping._build(chosen, chosen._trainable_variables)
@@ -194,12 +195,13 @@ def with_clipping(optimizer: OptimizerT, rule: Rule, *, leaf_norms: bool = False
 @functools.cache
 def _clipped(cls: type[Any]) -> type[Any]:
     """Return the subclass of a class of optimizers that clips; all have one name in Keras."""
-    made = type(
+    made: type[Any] = type(
         ClippedOptimizer.__name__,
         (ClippedOptimizer, cls),
         {"__module__": ClippedOptimizer.__module__, "__doc__": ClippedOptimizer.__doc__},
     )
-    return _registered(made)
+    _registered(made)
+    return made
 
 
 _registered = keras.saving.register_keras_serializable("agclip", ClippedOptimizer.__name__)
