@@ -21,6 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
+KERAS = "tests/integrations/keras/test_keras.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
@@ -369,5 +370,40 @@ MUTATIONS = {
         "    attached._bind(optimizer)\n    return optimizer",
         "    return optimizer",
         "tests/integrations/torch/test_attach_saving.py -k copy",
+    ),
+    "keras: nothing is remembered": Mutation(
+        "pairs = [*zip(_leaves(self._memory), _leaves(state), strict=True)]",
+        "pairs: list[Any] = []",
+        f"{KERAS} -k memory_that_goes_on",
+    ),
+    "keras: variables of one path are one": Mutation(
+        'made.append(f"{path}:{seen[path]}" if seen[path] else path)',
+        "made.append(path)",
+        f"{KERAS} -k one_path",
+    ),
+    "keras: variables without a gradient shift the others": Mutation(
+        "targets = known if self._targets is None else self._targets",
+        "targets = known[: len(grads)]",
+        f"{KERAS} -k without_a_gradient",
+    ),
+    "keras: rows that occur twice are not added up": Mutation(
+        "return tf.convert_to_tensor(dense)  # slices, which Keras keeps",
+        "return tf.scatter_nd(x.indices[:, None], x.values, x.dense_shape) * 0.5",
+        f"{KERAS} -k rows_of_an_embedding",
+    ),
+    "keras: a clip of its own goes unseen": Mutation(
+        "        _refuse_own(self)\n        return self.clipping._clip",
+        "        return self.clipping._clip",
+        f"{KERAS} -k set_later",
+    ),
+    "keras: a step without a clip goes unseen": Mutation(
+        "if self.clipping._calls == calls and any(",
+        "if calls < 0 and any(",
+        f"{KERAS} -k would_not_clip",
+    ),
+    "keras: batches that are no steps are logged": Mutation(
+        "if seen == self._seen:",
+        "if seen == -1:",
+        f"{KERAS} -m 'whole or not whole' -k no_steps",
     ),
 }

@@ -151,8 +151,6 @@ def with_clipping(optimizer: OptimizerT, rule: Rule, *, leaf_norms: bool = False
             grows.
 
     Example:
-        >>> import os
-        >>> os.environ["KERAS_BACKEND"] = "jax"
         >>> import agclip, keras
         >>> from agclip.integrations.keras import with_clipping
         >>> w = keras.Variable([0.0, 0.0])

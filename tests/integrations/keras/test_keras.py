@@ -4,6 +4,7 @@ A process has one: here it is the one that Keras is told, and `test_keras_backen
 file in a process for each of the others.
 """
 
+import doctest
 import json
 import math
 import pickle
@@ -93,6 +94,13 @@ def numbers(optimizer):
 def remembered(optimizer):
     """Return the variables of a rule's memory."""
     return {v.name: v.numpy() for v in optimizer.variables if v.name.startswith("clipping_memory")}
+
+
+def test_the_example_gives_what_it_says():
+    names = {}
+    (found,) = doctest.DocTestFinder().find(with_clipping, "with_clipping", False, names, names)
+    assert doctest.DocTestRunner().run(found) == (0, len(found.examples))
+    assert len(found.examples) > 5
 
 
 # --- a step ------------------------------------------------------------------------------------
