@@ -38,7 +38,7 @@ class Clipping:
         self._memory: State = ()
         self._record: dict[str, Any] | None = None
         self._targets: Sequence[Any] | None = None
-        self._calls = 0
+        self._taken = False
 
     def __repr__(self) -> str:
         return f"Clipping({self.rule!r})"
@@ -85,7 +85,7 @@ class Clipping:
     def _clip(self, optimizer: Any, grads: Sequence[Any], known: Sequence[Any]) -> list[Any]:
         """Clip gradients, and write to the variables what the rule remembers and reports."""
         _require_whole()
-        self._calls += 1
+        self._taken = True
         targets = known if self._targets is None else self._targets
         places = [optimizer._get_variable_index(variable) for variable in targets]
         tree = dict.fromkeys(self._paths)

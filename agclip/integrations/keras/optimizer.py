@@ -57,11 +57,11 @@ class ClippedOptimizer(_Base):  # type: ignore[misc]  # Any, where Keras is not 
         Raises:
             RuntimeError: If the optimizer does not clip where Keras's do.
         """
-        calls = self.clipping._calls
+        self.clipping._taken = False  # a flag: a count would have torch.compile compile anew
         super().apply(grads, trainable_variables)
         variables = self._trainable_variables if trainable_variables is None else ()
         pairs = zip(grads, trainable_variables or variables, strict=False)
-        if self.clipping._calls == calls and any(_is_clipped(*pair) for pair in pairs):
+        if not self.clipping._taken and any(_is_clipped(*pair) for pair in pairs):
             msg = (
                 f"`optimizer` must clip in its own step, as Keras's do; got a "
                 f"{type(self).__mro__[2].__name__}, which took one without. Clip what is passed to "
@@ -76,7 +76,7 @@ class ClippedOptimizer(_Base):  # type: ignore[misc]  # Any, where Keras is not 
         finally:
             self.clipping._targets = None
         if self.gradient_accumulation_steps:
-            self.clipping._calls += 1  # in eager code the clip is left to the last batch
+            self.clipping._taken = True  # in eager code the clip is left to the last batch
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """Clip by the rule, where Keras would: accumulated, unscaled, before weight decay."""
