@@ -21,6 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
+KERAS = "tests/integrations/keras/test_keras.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
@@ -406,8 +407,8 @@ MUTATIONS = {
         "tests/integrations/torch/test_attach_saving.py -k copy",
     ),
     "history: a norm is compared as it is measured": Mutation(
-        "        if self.remembered and not call.plan.strict:\n",
-        "        if self.remembered and call.plan.strict:\n",
+        "if self.remembered and not call.plan.strict else bound",
+        "if self.remembered and call.plan.strict else bound",
         "tests/rules/test_rules_history.py",
     ),
     "history: a leaf's average is compared with its norm as measured": Mutation(
@@ -436,13 +437,48 @@ MUTATIONS = {
         "tests/backends/test_own_arithmetic.py",
     ),
     "in place, without an adapter: elements in the same memory": Mutation(
-        "if place is not None and shapes.overlaps_itself(x.shape, place.strides, place.itemsize):",
-        "if place is None:",
+        "if place is not None and shapes.overlaps_itself(whole.shape",
+        "if place is None and shapes.overlaps_itself(whole.shape",
         "tests/backends/test_own_arithmetic.py",
     ),
     "DLPack: an object that only it reads is no array": Mutation(
         "        if error.found is not x or not foreign.exchanges(x):\n",
         "        if error.found is not x or foreign.exchanges(x):\n",
         "tests/config/test_config_dlpack.py",
+    ),
+    "keras: nothing is remembered": Mutation(
+        "pairs = [*zip(_leaves(self._memory), _leaves(state), strict=True)]",
+        "pairs: list[Any] = []",
+        f"{KERAS} -k memory_that_goes_on",
+    ),
+    "keras: variables of one path are one": Mutation(
+        'made.append(f"{path}:{seen[path]}" if seen[path] else path)',
+        "made.append(path)",
+        f"{KERAS} -k one_path",
+    ),
+    "keras: variables without a gradient shift the others": Mutation(
+        "targets = known if self._targets is None else self._targets",
+        "targets = known[: len(grads)]",
+        f"{KERAS} -k without_a_gradient",
+    ),
+    "keras: rows that occur twice are not added up": Mutation(
+        "return tf.convert_to_tensor(dense)  # slices, which Keras keeps",
+        "return tf.scatter_nd(x.indices[:, None], x.values, x.dense_shape) * 0.5",
+        f"{KERAS} -k rows_of_an_embedding",
+    ),
+    "keras: a clip of its own goes unseen": Mutation(
+        "        _refuse_own(self)\n        return self.clipping._clip",
+        "        return self.clipping._clip",
+        f"{KERAS} -k set_later",
+    ),
+    "keras: a step without a clip goes unseen": Mutation(
+        "if not self.clipping._taken and any(",
+        "if False and any(",
+        f"{KERAS} -k would_not_clip",
+    ),
+    "keras: batches that are no steps are logged": Mutation(
+        "if seen == self._seen:",
+        "if seen == -1:",
+        f"{KERAS} -m 'whole or not whole' -k no_steps",
     ),
 }

@@ -6,7 +6,7 @@ like.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from agclip import _checks
@@ -68,6 +68,21 @@ def layout_of(rule: Rule | None) -> Layout | None:
         return {} if isinstance(rule, Steps) else None
     found: Layout = made()
     return found
+
+
+def grows(rule: Rule) -> bool:
+    """Tell whether a part of the state of a rule has another shape after a step."""
+    return any(None in (numbers.shape or ()) for numbers in _parts(layout_of(rule)))
+
+
+def _parts(layout: Layout | None) -> Iterator[Numbers]:
+    if isinstance(layout, Numbers):
+        yield layout
+    elif isinstance(layout, ByPath):
+        yield layout.of
+    else:
+        for part in (layout or {}).values():
+            yield from _parts(part)
 
 
 def holds_arrays(state: State) -> bool:

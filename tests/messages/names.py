@@ -38,6 +38,13 @@ from agclip_backends._cuda import (
     kept as kept_kernels,  # noqa: F401
 )
 from agclip_backends._host import threads
+from messages.keras_optimizers import (
+    keras_growing,  # noqa: F401
+    keras_logged,  # noqa: F401
+    keras_optimizer,  # noqa: F401
+    keras_replicas,  # noqa: F401
+    keras_step,  # noqa: F401
+)
 from messages.optimizers import (  # noqa: F401
     attach,
     captured,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ from agclip._trees.paths import spelled
 from agclip._typing import Tree
 from agclip.integrations.optax._pytree import Opened, is_inexact, opened
 from agclip.rules._info import ClipInfo
-from agclip.rules._layout import ByPath, Numbers, layout_of
+from agclip.rules._layout import grows, layout_of
 from agclip.rules._rule import Rule, check_rule
 
 
@@ -171,19 +170,9 @@ def _paths(found: Opened) -> list[str]:
 
 def _require_one_shape(rule: Rule) -> None:
     """Raise a ValueError if a part of the state of a rule grows."""
-    if any(None in (numbers.shape or ()) for numbers in _parts(layout_of(rule))):
+    if grows(rule):
         msg = (
             f"`rule` must have a state of one shape for all steps; got {rule!r}, whose history "
             f"grows. Give AutoClip a window, such as 1000."
         )
         raise ValueError(msg)
-
-
-def _parts(layout: Any) -> Iterator[Numbers]:
-    if isinstance(layout, Numbers):
-        yield layout
-    elif isinstance(layout, ByPath):
-        yield layout.of
-    else:
-        for part in (layout or {}).values():
-            yield from _parts(part)
