@@ -19,7 +19,7 @@ from typing import Any
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
-from agclip_backends import STANDARD
+from agclip_backends import STANDARD, STORED_IN
 
 BACKENDS = "agclip.backends"
 CONTAINERS = "agclip.containers"
@@ -96,7 +96,9 @@ def is_listed(name: str) -> bool:
 
     It is for names in files, which may lie in a folder that somebody else has filled.
     """
-    return name in known_names() or (name in STANDARD and of_standard(name) is not None)
+    return name in known_names() or (
+        name in (*STANDARD, *STORED_IN) and of_standard(name) is not None
+    )
 
 
 def of_standard(name: str) -> Backend | None:
