@@ -45,10 +45,14 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
+    way = _of_dense if leaves.sparse is None else _of_sparse
+    return way(leaves, *value_bounds.readable(low, high, leaves), loss_scale, inplace=inplace)
+
+
+def _of_dense(
+    leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool
+) -> Sequence[Array]:
     backend = leaves.backend
-    low, high = value_bounds.readable(low, high, leaves)
-    if leaves.sparse is not None:
-        return _of_sparse(leaves, low, high, loss_scale, inplace=inplace)
     value_bounds.check_numbers(low, high)
     if loss_scale is not None:
         loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
@@ -90,7 +94,7 @@ def _of_sparse(
     """Clip leaves of which some are sparse, with entries of one place added up before."""
     sure = merging.require_zeros_within(leaves, low, high)
     dense, counted = merging.as_dense(leaves)
-    new = clip(dense, low, high, loss_scale, inplace=False)
+    new = _of_dense(dense, low, high, loss_scale, inplace=False)
     if not sure:
         new = merging.counted_only(leaves, new, counted)
     if inplace:

@@ -205,20 +205,32 @@ def _checked(
         return Leaves(
             name, backend, batch, batch.column, structure, None, said, batch.access, parts
         )
+    leaves = Leaves(name, backend, found, [], structure, None, said, sparse=parts)
+    leaves = _one_by_one(leaves, given, families, inplace=inplace)
+    if any(kind.family == "none" for kind in leaves.kinds):
+        found, structure = aside.without(given, structure)
+        return _gathered(found, structure, name, families, inplace=inplace, sparse=sparse)
+    arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
+    return leaves._replace(arrays=arrays, access=dearest(backend, found))
+
+
+def _one_by_one(
+    leaves: Leaves, given: Sequence[Any], families: tuple[str, str], *, inplace: bool
+) -> Leaves:
+    """Return leaves with their kinds, each checked by itself, up to one that holds nothing."""
     kinds: list[Kind] = []
-    leaves = Leaves(name, backend, found, kinds, structure, None, said, sparse=parts)
-    for i, leaf in enumerate(found):
+    for i, leaf in enumerate(leaves.arrays):
         kinds.append(_kind(leaves, i))
         if kinds[-1].family == "none":
-            found, structure = aside.without(given, structure)
-            return _gathered(found, structure, name, families, inplace=inplace, sparse=sparse)
+            break
         if kinds[-1].family not in families:
             msg = (
                 f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kinds[-1].name} at "
                 f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
             )
             raise TypeError(msg)
-        reason = _unwritable(backend, given[i], leaf, parts and parts[i]) if inplace else None
+        part = leaves.sparse[i] if leaves.sparse else None
+        reason = _unwritable(leaves.backend, given[i], leaf, part) if inplace else None
         if reason is not None:
             msg = (
                 f"`{leaves.name}` must hold arrays that can be written in place; got one that "
@@ -226,8 +238,7 @@ def _checked(
                 f"returns new arrays."
             )
             raise TypeError(msg)
-    arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
-    return leaves._replace(arrays=arrays, access=dearest(backend, found))
+    return leaves._replace(kinds=kinds)
 
 
 def _kind(leaves: Leaves, i: int) -> Kind:

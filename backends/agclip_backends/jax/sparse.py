@@ -54,7 +54,10 @@ def _coo(library: Any, x: Any) -> Sparse:
         )
 
     def merged(dtype: Any) -> Merged:
-        return _merged(x.data, x.indices, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype)
+        found: Merged = _merged(
+            x.data, x.indices, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype
+        )
+        return found
 
     return Sparse(x, x.data, _size(x), merged, rebuild)
 
@@ -70,7 +73,10 @@ def _csr(library: Any, x: Any) -> Sparse:
 
     def merged(dtype: Any) -> Merged:
         pairs = _pairs(x.indices, x.indptr, x.shape[x.n_batch])
-        return _merged(x.data, pairs, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype)
+        found: Merged = _merged(
+            x.data, pairs, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype
+        )
+        return found
 
     return Sparse(x, x.data, _size(x), merged, rebuild)
 
@@ -89,7 +95,7 @@ def _pairs(indices: Any, indptr: Any, rows: int) -> Any:
         row = jnp.where(slots < ends[-1], row, rows)
         return jnp.stack([row.astype(jnp.int64), columns.astype(jnp.int64)], axis=-1)
 
-    batch = jnp.broadcast_shapes(indices.shape[:-1], indptr.shape[:-1])
+    batch: tuple[int, ...] = jnp.broadcast_shapes(indices.shape[:-1], indptr.shape[:-1])
     flat = [jnp.broadcast_to(a, (*batch, a.shape[-1])) for a in (indices, indptr)]
     if not math.prod(batch):
         return jnp.zeros((*batch, indices.shape[-1], 2), jnp.int64)
