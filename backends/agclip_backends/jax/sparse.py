@@ -95,7 +95,7 @@ def _pairs(indices: Any, indptr: Any, rows: int) -> Any:
         row = jnp.where(slots < ends[-1], row, rows)
         return jnp.stack([row.astype(jnp.int64), columns.astype(jnp.int64)], axis=-1)
 
-    batch: tuple[int, ...] = jnp.broadcast_shapes(indices.shape[:-1], indptr.shape[:-1])
+    batch: Any = jnp.broadcast_shapes(indices.shape[:-1], indptr.shape[:-1])
     flat = [jnp.broadcast_to(a, (*batch, a.shape[-1])) for a in (indices, indptr)]
     if not math.prod(batch):
         return jnp.zeros((*batch, indices.shape[-1], 2), jnp.int64)
