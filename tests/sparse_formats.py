@@ -186,7 +186,7 @@ def _bcoo(entries: Entries, padding: int = 0) -> Any:
     places = np.array([*map(list, entries.places), *outside], np.int32)
     # What has no place counts nothing, whatever it is.
     values = np.array([*entries.values, *[1e9] * padding], entries.dtype)
-    pair = (arrays.library("jax").convert(values), jnp.asarray(places.reshape(len(values), -1)))
+    pair = (arrays.library("jax").convert(values), jnp.asarray(places.reshape(len(values), len(entries.shape))))
     return sparse.BCOO(pair, shape=entries.shape)
 
 
@@ -221,6 +221,17 @@ def _bcsr(entries: Entries) -> Any:
     return sparse.BCSR(parts, shape=entries.shape)
 
 
+def _bcoo_dense(x: Any) -> np.ndarray:
+    """Return the dense array by NumPy: JAX has no float64 outside of its context."""
+    new = np.zeros(x.shape, x.data.dtype)
+    where, values = np.asarray(x.indices), np.asarray(x.data)
+    for slot in np.ndindex(where.shape[:-1]):
+        place = (*slot[: x.n_batch], *where[slot].tolist())
+        if all(p < n for p, n in zip(place, x.shape, strict=False)):
+            new[place] += values[slot]
+    return new
+
+
 def _bcsr_dense(x: Any) -> np.ndarray:
     new = np.zeros(x.shape, x.data.dtype)
     ends, columns, values = (np.asarray(a) for a in (x.indptr, x.indices, x.data))
@@ -238,7 +249,7 @@ def _jax_format(name: str, make: Callable[[Entries], Any]) -> Format:
         return [np.asarray(x.indices).tolist(), ends, x.shape]
 
     def dense(x: Any) -> np.ndarray:
-        return _bcsr_dense(x) if by_row else np.asarray(x.todense())
+        return _bcsr_dense(x) if by_row else _bcoo_dense(x)
 
     lib = arrays.library("jax")
     return Format(name, lib, make, dense, lambda x: np.asarray(x.data), indices)

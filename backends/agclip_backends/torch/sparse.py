@@ -35,12 +35,20 @@ def _unwritable(x: torch.Tensor) -> str | None:
     return None
 
 
+def _plain(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return values as a tensor that is no view of a sparse one: `view_as_real` of such fails.
+
+    That is so with torch 2.13. Where autograd records, the view is part of what it records.
+    """
+    return values if x.requires_grad and torch.is_grad_enabled() else values.detach()
+
+
 def _coo(x: torch.Tensor) -> Sparse:
     # Of others than coalesced ones autograd hands out no values.
     held = x.coalesce() if x.requires_grad and torch.is_grad_enabled() else x
     coalesced = held.is_coalesced()
     indices = held._indices()
-    values = held.values() if coalesced else held._values()
+    values = _plain(x, held.values() if coalesced else held._values())
 
     def rebuild(new: torch.Tensor) -> torch.Tensor:
         return torch.sparse_coo_tensor(
@@ -58,7 +66,7 @@ def _compressed(x: torch.Tensor) -> Sparse:
     by_row = x.layout in _BY_ROW
     compressed = x.crow_indices() if by_row else x.ccol_indices()
     plain = x.col_indices() if by_row else x.row_indices()
-    values = x.values()
+    values = _plain(x, x.values())
 
     def rebuild(new: torch.Tensor) -> torch.Tensor:
         return torch.sparse_compressed_tensor(
