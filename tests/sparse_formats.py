@@ -186,7 +186,10 @@ def _bcoo(entries: Entries, padding: int = 0) -> Any:
     places = np.array([*map(list, entries.places), *outside], np.int32)
     # What has no place counts nothing, whatever it is.
     values = np.array([*entries.values, *[1e9] * padding], entries.dtype)
-    pair = (arrays.library("jax").convert(values), jnp.asarray(places.reshape(len(values), len(entries.shape))))
+    pair = (
+        arrays.library("jax").convert(values),
+        jnp.asarray(places.reshape(len(values), len(entries.shape))),
+    )
     return sparse.BCOO(pair, shape=entries.shape)
 
 

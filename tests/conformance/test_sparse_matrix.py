@@ -69,7 +69,9 @@ def trees_of(sparse, kind):
     """The trees of every step, a sparse matrix and a dense vector; and one of parameters."""
 
     def tree(leaves):
-        made = {leaf.name: np.array(leaf.entries, np.float32).reshape(leaf.shape) for leaf in leaves}
+        made = {
+            leaf.name: np.array(leaf.entries, np.float32).reshape(leaf.shape) for leaf in leaves
+        }
         entries = (sparse_formats.split if sparse.repeats else sparse_formats.joined)(made["w"])
         return {"w": sparse.make(entries), "b": sparse.library.array(made["b"])}
 
@@ -108,9 +110,7 @@ def test_what_comes_out_is_what_the_oracle_says_of_dense_arrays(cell):
             assert got == pytest.approx(right, rel=5e-7, abs=1e-12, nan_ok=True)
     after = [(sparse.values(tree["w"]).tolist(), sparse.indices(tree["w"])) for tree in trees]
     np.testing.assert_equal(after, before)
-    dense = [
-        {"w": sparse.library.array(sparse.dense(tree["w"])), "b": tree["b"]} for tree in trees
-    ]
+    dense = [{"w": sparse.library.array(sparse.dense(tree["w"])), "b": tree["b"]} for tree in trees]
     _, plain = subject.run(dense, params, kind.policy, inplace=False)
     assert numbers(facts) == pytest.approx(numbers(plain), rel=3e-7, nan_ok=True)
 
