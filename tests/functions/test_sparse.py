@@ -290,7 +290,7 @@ def test_what_cannot_be_written_says_so(sparse, rows):
         pytest.skip("it can be written")
     x = sparse.make(rows)
     before = sparse.values(x).tolist()
-    with pytest.raises(TypeError, match="written in place; got one that is (immutable|sparse)"):
+    with pytest.raises(TypeError, match=r"written in place; got one that is (immutable|sparse)"):
         agclip.clip_by_norm_([x], 1.0)
     assert sparse.values(x).tolist() == before
 
