@@ -199,6 +199,7 @@ def test_unique_places_are_taken_as_they_are(bcoo):
     assert agclip.clip_by_norm(x, 2.5).unique_indices
 
 
+@pytest.mark.whole
 def test_the_derivative_of_jax_goes_through_entries_that_are_added_up(jax, bcoo):
     jnp = jax.numpy
     places, weights = jnp.asarray([[1], [1], [0]]), jnp.asarray([1.0, 2.0])

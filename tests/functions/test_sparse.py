@@ -11,7 +11,8 @@ import sparse_formats
 from sparse_formats import Entries
 from thinned import thinned
 
-QUICK = ("torch-coo", "torch-csr", "jax-bcoo", "tensorflow-slices", "sparse-coo")
+QUICK = ("torch-coo", "torch-csr", "tensorflow-slices", "sparse-coo")
+"""The formats that `make test` runs; of JAX it runs `tests/backends/test_sparse_libraries.py`."""
 REPEATS = [name for name in sparse_formats.FORMATS if not name.startswith("sparse-")]
 
 
