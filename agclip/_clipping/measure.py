@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from agclip._backends import batch, devices, kernels
+from agclip._backends import batch, devices, host_scalars, kernels
 from agclip._backends.dtypes import kind_of
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
@@ -159,19 +159,28 @@ def value_of(
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
+    dtype = xp.float64 if batch.double(arrays) else xp.float32
     if call.host:
-        plain = loss_scale is None and norm.scale == 1.0
-        value = norm.root if plain else unscaled_value(call, norm, loss_scale)
-    else:
-        loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
-        value = backend.at(arrays[0], unscaled_value, call, norm, loss_scale)
-    double = batch.double(arrays)
-    dtype = xp.float64 if double else xp.float32
-    if not call.host:
-        return kernels.cast(xp, value, dtype)
-    if not double and value >= _FLOAT32_OVERFLOW:
-        value = float("inf")
-    return backend.scalar_like(xp, value, dtype, arrays[0])
+        return backend.scalar_like(xp, _in_range(call, arrays, norm, loss_scale), dtype, arrays[0])
+    loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
+    return kernels.cast(xp, backend.at(arrays[0], unscaled_value, call, norm, loss_scale), dtype)
+
+
+def float_of(
+    call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
+) -> float:
+    """Return what `value_of` does, of a call on the host, as a Python float."""
+    value = _in_range(call, arrays, norm, loss_scale)
+    return value if batch.double(arrays) else host_scalars.float32(value)
+
+
+def _in_range(
+    call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
+) -> float:
+    plain = loss_scale is None and norm.scale == 1.0
+    value = norm.root if plain else unscaled_value(call, norm, loss_scale)
+    narrow = value >= _FLOAT32_OVERFLOW and not batch.double(arrays)
+    return math.inf if narrow else float(value)
 
 
 def values_of(

@@ -37,6 +37,11 @@ class Leaves(NamedTuple):
     sparse: Sequence[Sparse | None] | None = None
     """Of each leaf that is an array of stored values what they belong to; None if none is."""
 
+    @property
+    def distinct(self) -> bool:
+        """Whether it is known that no two arrays share memory."""
+        return getattr(self.arrays, "distinct", False)
+
     def warn_of_parameters(self) -> None:
         """Warn that parameters are about to be scaled by one norm: it is seldom meant."""
         assert self.misplaced is not None, "some have been found"
