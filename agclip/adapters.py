@@ -49,6 +49,7 @@ from agclip._backends.kernels import (
 from agclip._backends.powers import power_sums, power_sums_in_pieces
 from agclip._backends.powers import whole as accurate_sum
 from agclip._backends.shapes import overlaps_itself, pieces
+from agclip._backends.sparse import FindSparse, Merged, Sparse
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
 from agclip_backends._memory import Memory
@@ -68,11 +69,13 @@ __all__ = [
     "ExactSum",
     "Factor",
     "FindMisplaced",
+    "FindSparse",
     "Fused",
     "Grid",
     "Kind",
     "LeafBatch",
     "Memory",
+    "Merged",
     "Misplaced",
     "Namespace",
     "Places",
@@ -82,6 +85,7 @@ __all__ = [
     "ScalarLike",
     "Scale",
     "ScaleInPlace",
+    "Sparse",
     "Sqrt",
     "SumSquares",
     "Sums",

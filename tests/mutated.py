@@ -23,6 +23,7 @@ STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
 KERAS = "tests/integrations/keras/test_keras.py"
 FOLD = "tests/integrations/torch/test_fold.py"
+SPARSE = "tests/functions/test_sparse.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
@@ -480,5 +481,35 @@ MUTATIONS = {
         "if seen == self._seen:",
         "if seen == -1:",
         f"{KERAS} -m 'whole or not whole' -k no_steps",
+    ),
+    "sparse: entries of one place are counted one by one": Mutation(
+        "    return inputs.arrays if inputs.merged is None else inputs.merged\n",
+        "    return inputs.arrays\n",
+        f"{SPARSE} -k 'one_place and torch-coo'",
+    ),
+    "sparse: sums are formed in the dtype of the entries": Mutation(
+        "    rows = values.reshape(len(number), *values.shape[batch:]).to(dtype)\n",
+        "    rows = values.reshape(len(number), *values.shape[batch:])\n",
+        f"{SPARSE} -k 'beyond_the_range and torch-coo'",
+    ),
+    "sparse: padding counts": Mutation(
+        "    counted = (place == jnp.arange(count)) & inside\n",
+        "    counted = place == jnp.arange(count)\n",
+        "tests/backends/test_sparse_libraries.py -k padding",
+    ),
+    "sparse: an average is over what is stored": Mutation(
+        "        weight(_count(backend, leaf) if part is None else part.size)\n",
+        "        weight(_count(backend, leaf))\n",
+        f"{SPARSE} -k 'average and torch-coo'",
+    ),
+    "sparse: zeros that are not stored would be clipped": Mutation(
+        "            if value is not None and value * side > 0 and part.zeros:\n",
+        "            if value is not None and value * side > 0 and not part.zeros:\n",
+        f"{SPARSE} -k 'have_to_be_stored and torch-coo'",
+    ),
+    "sparse: zeros in the places of other entries are filled": Mutation(
+        "    if not sure:\n        new = merging",
+        "    if sure:\n        new = merging",
+        f"{SPARSE} -k 'have_to_be_stored and tensorflow'",
     ),
 }

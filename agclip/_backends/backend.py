@@ -10,6 +10,7 @@ from typing import Any
 from agclip._backends import contract, kernels, powers
 from agclip._backends.exact_sums import exact_sum
 from agclip._backends.fused import Fused
+from agclip._backends.sparse import FindSparse
 from agclip._typing import Access, Array, Device, DType, Namespace
 from agclip_backends import _memory
 
@@ -69,6 +70,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         read: `(objects, types)` → the same objects of this library, of these types, as arrays: a
             variable as the value that it has now. Whatever else is asked is asked of the arrays,
             but for `unwritable`.
+        sparse: `(objects, types)` → what objects store that are arrays of which only some elements
+            are stored, each as a `Sparse`, and None for others; None if no object is one.
         refuse: `(x)` → why an object of this library is no dense array, or None.
         misplaced: `(leaves, types)` → the first leaf, of these types, that is a parameter in the
             place of a gradient, or an object that holds parameters, as a `Misplaced`; None if there
@@ -117,6 +120,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     replays: Callable[[], bool] = kernels.replays
     keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
     read: Callable[[Sequence[Any], set[type]], Sequence[Any]] = kernels.read
+    sparse: FindSparse = kernels.nothing
     refuse: Callable[[Any], str | None] = kernels.refuse
     misplaced: contract.FindMisplaced = kernels.nothing
     unwritable: Callable[[Array], str | None] = kernels.unwritable

@@ -115,7 +115,8 @@ def is_listed(name: str) -> bool:
     It is for names in files, which may lie in a folder that somebody else has filled.
     """
     return name in known_names() or (
-        name in agclip_backends.STANDARD and of_standard(name) is not None
+        name in (*agclip_backends.STANDARD, *agclip_backends.STORED_IN)
+        and of_standard(name) is not None
     )
 
 

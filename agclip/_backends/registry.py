@@ -16,6 +16,7 @@ from agclip._backends.backend import Backend
 from agclip._backends.dtypes import learn_dtypes
 from agclip._backends.requirements import guarded
 from agclip._typing import Array
+from agclip_backends import STORED_IN
 
 _registered = entry_points.registered
 BY_TYPE: dict[type, Backend] = {}
@@ -54,8 +55,10 @@ def forget_types() -> None:
 
 
 def _looks_like_an_array(x: Any) -> bool:
-    wanted = ("dtype", "shape", "__mul__")
-    return not isinstance(x, type) and all(hasattr(x, name) for name in wanted)
+    if isinstance(x, type) or not (hasattr(x, "dtype") and hasattr(x, "shape")):
+        return False
+    # Values with indices are an array too, whatever can be done with them.
+    return hasattr(x, "__mul__") or (hasattr(x, "values") and hasattr(x, "indices"))
 
 
 def resolve(x: Any) -> Backend | None:
@@ -107,6 +110,7 @@ def owner_of(cls: type) -> Backend | None:
 
 
 def _named(name: str) -> Backend | None:
+    name = STORED_IN.get(name, name)
     found = _registered.get(name)
     return getattr(entry_points, f"backend_{name}", None) if found is None else found
 

@@ -14,6 +14,7 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
     """Return the axes that the argument `axes` names in each leaf; None for all of each."""
     if axes is None:
         return None
+    leaves.require_dense("where norms are taken along axes")
     leaves.require_axes()
     axes = tuple(axes) if isinstance(axes, Iterator) else axes
     return tuple(
@@ -23,6 +24,7 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
 
 def units(unit_axes: UnitAxes, leaves: Leaves) -> tuple[Axes, ...]:
     """Return the axes over which the norm of one unit of each leaf is taken."""
+    leaves.require_dense("where norms are taken along axes")
     leaves.require_axes()
     return tuple(unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays))
 
@@ -74,6 +76,7 @@ def unit(unit_axes: UnitAxes, leaf: Any, path: str) -> Axes:
 
 def require_examples(leaves: Leaves) -> None:
     """Raise a ValueError unless every leaf has a leading axis of the same length."""
+    leaves.require_dense("where an axis is the example")
     leaves.require_axes()
     for i, leaf in enumerate(leaves.arrays):
         first = leaves.arrays[0]

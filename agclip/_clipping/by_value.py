@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from agclip._backends import batch, host_scalars, kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
-from agclip._clipping import arguments, value_bounds
+from agclip._clipping import arguments, merging, value_bounds
 from agclip._numerics.coefficient import reciprocal
 from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves, warn_empty
@@ -45,8 +45,14 @@ class Ends(NamedTuple):
 
 def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool) -> Sequence[Array]:
     """Clip leaves into bounds that are checked here."""
+    way = _of_dense if leaves.sparse is None else _of_sparse
+    return way(leaves, *value_bounds.readable(low, high, leaves), loss_scale, inplace=inplace)
+
+
+def _of_dense(
+    leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool
+) -> Sequence[Array]:
     backend = leaves.backend
-    low, high = value_bounds.readable(low, high, leaves)
     value_bounds.check_numbers(low, high)
     if loss_scale is not None:
         loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
@@ -79,6 +85,23 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
         new = backend.run(program, (way,), (leaves.arrays, ends))
     if inplace and foreign:
         leaves.overwrite(new)
+    return new
+
+
+def _of_sparse(
+    leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool
+) -> Sequence[Array]:
+    """Clip leaves of which some are sparse, with entries of one place added up before."""
+    sure = merging.require_zeros_within(leaves, low, high)
+    dense, counted = merging.as_dense(leaves)
+    new = _of_dense(dense, low, high, loss_scale, inplace=False)
+    if not sure:
+        new = merging.counted_only(leaves, new, counted)
+    if inplace:
+        unwritten = deduplicated(leaves.backend, leaves.arrays)
+        for leaf, one in zip(leaves.arrays, new, strict=True):
+            for place in unwritten([leaf]):
+                kernels.write(place, one)
     return new
 
 

@@ -22,7 +22,11 @@ def measure(call: StaticArgs, inputs: Inputs) -> list[Norm]:
     """Return the norm of each group as it came in, and after them those of `Plan.others`."""
     if inputs.use_norm is not None:
         return _given(call, inputs)
-    return measured(call, inputs.arrays)
+    return measured(call, _counted(inputs))
+
+
+def _counted(inputs: Inputs) -> Sequence[Array]:
+    return inputs.arrays if inputs.merged is None else inputs.merged
 
 
 def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
@@ -89,12 +93,14 @@ def _given(call: StaticArgs, inputs: Inputs) -> list[Norm]:
     if call.sharded:
         return [Norm(root, 1.0, call.m.isfinite(root))]
     if call.host:
-        return measured(call, arrays)[:1] if infinite else [Norm(root, 1.0, math.isfinite(root))]
+        if infinite:
+            return measured(call, _counted(inputs))[:1]
+        return [Norm(root, 1.0, math.isfinite(root))]
     # Such leaves are measured without a scale, and multiplied in one step for that.
     unscaled = batch.narrow(arrays, kind_of(call.acc_dtype).name)
 
     def again() -> list[Scalar]:
-        found = measured(call, arrays)[0]
+        found = measured(call, _counted(inputs))[0]
         scale = [] if unscaled else [call.m.full_like(found.root, 1.0) * found.scale]
         return [found.root, found.finite, *scale]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agclip._backends import kernels
 from agclip._backends.fused import Details
-from agclip._clipping import arguments, fused
+from agclip._clipping import arguments, fused, merging
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import on_device, on_host
 from agclip._clipping.measure import measure, measured, value_of, widened
@@ -94,12 +94,13 @@ def run(
         warn_empty(leaves.name, empty)
         return Outcome(leaves, None, bound)
     limit = float("inf") if bound is None else bound
-    inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra)
+    merged = None if leaves.sparse is None else merging.wide(leaves)
+    inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra, merged)
     call = static_args(leaves, plan, inputs, inplace=inplace)
     if plan.nonfinite != "error":
         return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
     norms = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, norms, use_norm, plan.given or "use_norm")
+    _require_finite(leaves, inputs, norms, plan.given or "use_norm")
     return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
 
 
@@ -111,7 +112,7 @@ def program(
     if decided is not None:
         made = [decided] if call.inplace else decided.new()
         return made, [] if decided.norm is None else [decided.norm], decided.details, None
-    given = inputs.use_norm is not None
+    given = inputs.use_norm is not None or inputs.merged is not None
     found = measure(call, inputs) if given else measured(call, inputs.arrays)
     return finish(call, found, inputs)
 
@@ -150,12 +151,13 @@ def limits(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[lis
 
 def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Array]]:
     """Return the norm of all leaves, and with `Plan.record` that of each, divided by a number."""
-    inputs = Inputs(leaves.arrays, loss_scale=loss_scale)
+    merged = None if leaves.sparse is None else merging.wide(leaves)
+    inputs = Inputs(leaves.arrays, loss_scale=loss_scale, merged=merged)
     call = static_args(leaves, plan, inputs, inplace=False)
     if plan.nonfinite != "error":
         return leaves.backend.run(_norms, (call,), (inputs,))
     found = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, found)
+    _require_finite(leaves, inputs, found)
     return leaves.backend.run(reported, (call,), (found, inputs))
 
 
@@ -171,16 +173,14 @@ def _known_finite(leaves: Leaves, norm: Norm) -> bool:
     return bool(finite if isinstance(finite, bool) else leaves.backend.xp.all(finite))
 
 
-def _require_finite(
-    leaves: Leaves, norms: Sequence[Norm], use_norm: Scalar | None = None, given: str = ""
-) -> None:
+def _require_finite(leaves: Leaves, inputs: Inputs, norms: Sequence[Norm], given: str = "") -> None:
     """Raise if a norm is not finite, naming the leaves that hold a NaN or an infinity.
 
     Reads one value a group: a synchronisation on devices, a computation on lazy arrays.
     """
     backend, xp = leaves.backend, leaves.backend.xp
     traced = leaves.access == "never"
-    if use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
+    if inputs.use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
         msg = (
             f'`{given}` must be finite with `nonfinite="error"`; got one that is not. Skip the '
             "step, or choose another policy for `nonfinite`."
@@ -198,7 +198,7 @@ def _require_finite(
     with backend.context():
         found = [
             (i, name)
-            for i, leaf in enumerate(leaves.arrays)
+            for i, leaf in enumerate(leaves.arrays if inputs.merged is None else inputs.merged)
             for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
             if bool(xp.any(test(kernels.computable(xp, leaf))))
         ]

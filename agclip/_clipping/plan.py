@@ -87,6 +87,10 @@ class Inputs(NamedTuple):
     """The norm of the one group, if the caller has it."""
     extra: Any = ()
     """What `Plan.limits` looks at besides: parameters, or the state of a rule."""
+    merged: Sequence[Array] | None = None
+    """What is measured in the places of the arrays, where some are stored values of which several
+    are of one place; None for the arrays themselves. What differs is of the accumulation dtype, so
+    that no norm of it is left to the rounding test, and narrower than that by its range."""
 
 
 def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) -> StaticArgs:
@@ -122,7 +126,10 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         sharded=sharded,
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
-        simple=leaves.access == "sync" and use_norm is None and _simple(plan),
+        simple=leaves.access == "sync"
+        and use_norm is None
+        and inputs.merged is None
+        and _simple(plan),
     )
 
 

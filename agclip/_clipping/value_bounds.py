@@ -190,12 +190,12 @@ def _may_broadcast(bound: tuple[Any, ...] | None, leaf: tuple[Any, ...] | None) 
 def _fitted(bound: Any, leaves: Leaves, i: int, *, copy: bool) -> Array:
     leaf, backend = leaves.arrays[i], leaves.backend
     xp, bound = backend.xp, devices.to_device(backend, bound, backend.device(leaf))
-    fitted = _saturated(xp, bound, kind_of(bound.dtype), leaves.kinds[i])
+    fitted = saturated(xp, bound, kind_of(bound.dtype), leaves.kinds[i])
     # A cast in the standard always copies.
     return xp.astype(fitted, leaf.dtype) if copy else kernels.cast(xp, fitted, leaf.dtype)
 
 
-def _saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
+def saturated(xp: Any, bound: Any, given: Kind, kind: Kind) -> Any:
     """Return the bound with elements brought into the range of a kind, before a cast.
 
     Infinities stay where the kind has them.

@@ -18,12 +18,13 @@ from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._trees import default_backend
 from agclip._typing import Array, Device
-from agclip_backends import DEFAULT
+from agclip_backends import DEFAULT, STORED_IN
 
 
 def among(types: set[type], asked: str | tuple[str, ...]) -> bool:
     """Tell whether one of the types of arrays is of another library than the configured one."""
     name = asked if isinstance(asked, str) else default_backend.home.backend.name
+    name = STORED_IN.get(name, name)
     known = registry.BY_TYPE
     # A class that has left the table, since a backend was registered, is found again leaf by leaf.
     return any(cls not in known or known[cls].name != name for cls in types)

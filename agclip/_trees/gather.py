@@ -13,6 +13,7 @@ from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.registry import backend_for
+from agclip._backends.sparse import Sparse
 from agclip._trees import advice, aside, default_backend, distinct, foreign
 from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, dearest, path_of
@@ -72,14 +73,18 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
             kind = type(leaf).__name__
             msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
             raise TypeError(msg)
-    others = _gathered(found, leaves.structure, name, ("real", "complex"), inplace=False)
+    families = ("real", "complex")
+    others = _gathered(found, leaves.structure, name, families, inplace=False, sparse=False)
     if others.backend != leaves.backend:
         msg = (
             f"`{name}` must hold arrays of the library of `{leaves.name}`; got "
             f"{others.backend.name} and {leaves.backend.name}. Convert one of them first."
         )
         raise TypeError(msg)
-    for i, (one, other) in enumerate(zip(leaves.arrays, others.arrays, strict=True)):
+    for i, (one, other) in enumerate(zip(leaves.objects().arrays, others.arrays, strict=True)):
+        part = leaves.sparse[i] if leaves.sparse else None
+        if part is not None and part.size is None:
+            continue
         if tuple(one.shape) != tuple(other.shape):
             msg = (
                 f"`{name}` must have the shapes of `{leaves.name}`; got {tuple(other.shape)} at "
@@ -97,6 +102,7 @@ def _gathered(
     families: tuple[str, str],
     *,
     inplace: bool,
+    sparse: bool = True,
 ) -> Leaves:
     types, asked = set(map(type, found)), config.current().backend
     if len(types) > 1 and aside.several(types):
@@ -108,7 +114,9 @@ def _gathered(
         if asked != "auto" and foreign.among(types, asked):
             return _taken_over(found, structure, name, families, inplace=inplace)
         backend = backend_for(found, types, lambda i: path_of(structure, name, i))
-        return _checked(name, backend, found, types, structure, families, inplace=inplace)
+        return _checked(
+            name, backend, found, types, structure, families, inplace=inplace, sparse=sparse
+        )
     literal = [isinstance(leaf, Literal) for leaf in found]
     if inplace:
         first = literal.index(True)
@@ -137,7 +145,9 @@ def _gathered(
             for leaf, path in zip(found, trees.paths(structure, name), strict=True)
         ]
     types = set(map(type, found))
-    return _checked(name, backend, found, types, structure, families, inplace=inplace)
+    return _checked(
+        name, backend, found, types, structure, families, inplace=inplace, sparse=sparse
+    )
 
 
 def _made(
@@ -183,8 +193,9 @@ def _checked(
     families: tuple[str, str],
     *,
     inplace: bool,
+    sparse: bool = False,
 ) -> Leaves:
-    given = found
+    given, parts = found, None
     if backend.read is not kernels.read:
         found = list(backend.read(given, types))
         types = set(map(type, found))
@@ -192,32 +203,44 @@ def _checked(
     said = None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
         said = _misplaced(name, backend, found if batch is None else batch, types, structure)
+    if batch is None and sparse and backend.sparse is not kernels.nothing:
+        parts = backend.sparse(found, types)
+        if parts is not None:
+            found = [x if p is None else p.values for x, p in zip(found, parts, strict=True)]
+            if not inplace or all(part is None or part.unwritable is None for part in parts):
+                batch = backend.survey(found, set(map(type, found)), inplace)
     if batch is not None and _allowed(batch.kinds, families):
         if inplace and not batch.distinct:
             distinct.marked(backend, batch, name, partial(path_of, structure, name))
-        return Leaves(name, backend, batch, batch.column, structure, None, said, batch.access)
+        return Leaves(
+            name, backend, batch, batch.column, structure, None, said, batch.access, parts
+        )
+    leaves = Leaves(name, backend, found, [], structure, None, said, sparse=parts)
+    leaves = _one_by_one(leaves, given, families, inplace=inplace)
+    if any(kind.family == "none" for kind in leaves.kinds):
+        found, structure = aside.without(given, structure)
+        return _gathered(found, structure, name, families, inplace=inplace, sparse=sparse)
+    arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
+    return leaves._replace(arrays=arrays, access=dearest(backend, found))
+
+
+def _one_by_one(
+    leaves: Leaves, given: Sequence[Any], families: tuple[str, str], *, inplace: bool
+) -> Leaves:
+    """Return leaves with their kinds, each checked by itself, up to one that holds nothing."""
     kinds: list[Kind] = []
-    leaves = Leaves(name, backend, found, kinds, structure, None, said)
-    for i, leaf in enumerate(found):
-        reason = backend.refuse(leaf)
-        if reason is not None:
+    for i, leaf in enumerate(leaves.arrays):
+        kinds.append(_kind(leaves, i))
+        if kinds[-1].family == "none":
+            break
+        if kinds[-1].family not in families:
             msg = (
-                f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
-                f"{leaves.path(i)}. Convert it first."
-            )
-            raise TypeError(msg)
-        kind = kind_of(leaf.dtype)
-        kinds.append(kind)
-        if kind.family == "none":
-            found, structure = aside.without(found, structure)
-            return _gathered(found, structure, name, families, inplace=inplace)
-        if kind.family not in families:
-            msg = (
-                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
+                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kinds[-1].name} at "
                 f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
             )
             raise TypeError(msg)
-        reason = backend.unwritable(given[i]) if inplace else None
+        part = leaves.sparse[i] if leaves.sparse else None
+        reason = _unwritable(leaves.backend, given[i], leaf, part) if inplace else None
         if reason is not None:
             msg = (
                 f"`{leaves.name}` must hold arrays that can be written in place; got one that "
@@ -225,8 +248,26 @@ def _checked(
                 f"returns new arrays."
             )
             raise TypeError(msg)
-    arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
-    return leaves._replace(arrays=arrays, access=dearest(backend, found))
+    return leaves._replace(kinds=kinds)
+
+
+def _kind(leaves: Leaves, i: int) -> Kind:
+    """Return the kind of a leaf; a TypeError if it is no dense array."""
+    leaf = leaves.arrays[i]
+    reason = leaves.backend.refuse(leaf)
+    if reason is not None:
+        msg = (
+            f"`{leaves.name}` must hold dense arrays; got one that {reason} at {leaves.path(i)}. "
+            f"Convert it first."
+        )
+        raise TypeError(msg)
+    return kind_of(leaf.dtype)
+
+
+def _unwritable(backend: Backend, given: Any, leaf: Array, part: Sparse | None) -> str | None:
+    if part is None:
+        return backend.unwritable(given)
+    return part.unwritable or backend.unwritable(leaf)
 
 
 @functools.cache

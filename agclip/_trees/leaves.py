@@ -12,6 +12,7 @@ from agclip._backends import kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
+from agclip._backends.sparse import Sparse
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal
 from agclip._typing import Access, Array, Tree
@@ -33,6 +34,8 @@ class Leaves(NamedTuple):
     """What may be a parameter in the place of a gradient."""
     access: Access = "free"
     """What reading the values costs, the dearest leaf deciding."""
+    sparse: Sequence[Sparse | None] | None = None
+    """Of each leaf that is an array of stored values what they belong to; None if none is."""
 
     @property
     def distinct(self) -> bool:
@@ -62,6 +65,10 @@ class Leaves(NamedTuple):
             for i, (one, other) in enumerate(() if restore is kernels.restore else pairs):
                 if one is not other:
                     new[i] = restore(one, other)
+            for i, part in enumerate(self.sparse or ()):
+                if part is not None:
+                    same = arrays[i] is part.values
+                    new[i] = part.whole if same else part.rebuild(new[i])
         try:
             return tree.unflatten(self.structure, iter(new))
         except RecursionError:
@@ -73,6 +80,14 @@ class Leaves(NamedTuple):
         if isinstance(original, Literal):
             return new
         return original if array is new else foreign.give_back(new, self.backend, original)
+
+    def objects(self) -> Leaves:
+        """Return the leaves with sparse objects in the places of what they store."""
+        if self.sparse is None:
+            return self
+        pairs = zip(self.arrays, self.sparse, strict=True)
+        whole = [leaf if part is None else part.whole for leaf, part in pairs]
+        return self._replace(arrays=whole, sparse=None)
 
     def overwrite(self, arrays: Sequence[Array]) -> None:
         """Write other arrays into what the leaves were made of, once all have been given back."""
@@ -101,6 +116,17 @@ class Leaves(NamedTuple):
                 f"clip_by_global_norm the norm of all shards as `use_norm`."
             )
             raise ValueError(msg)
+
+    def require_dense(self, where: str) -> None:
+        """Raise a TypeError if a leaf is sparse, and something needs its axes or zeros."""
+        for i, part in enumerate(self.sparse or ()):
+            if part is not None:
+                msg = (
+                    f"`{self.name}` must hold dense arrays {where}; got a sparse one "
+                    f"({type(part.whole).__name__}) at {self.path(i)}. Convert it first, or clip "
+                    f"it by a norm of the whole array."
+                )
+                raise TypeError(msg)
 
     def require_axes(self) -> None:
         """Raise a ValueError if it is not known how many axes a leaf has."""

@@ -53,10 +53,31 @@ def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
 
 
 def overwrite(leaves: Leaves, new: Tree) -> None:
-    """Write the leaves of a clipped tree into those that it was made from."""
-    results, _ = flatten(new, leaves.name, listed=True)
+    """Write the leaves of a clipped tree into those that it was made from.
+
+    Raises:
+        TypeError: If a sparse one stores other elements than before.
+    """
+    if leaves.sparse is None:
+        results, _ = flatten(new, leaves.name, listed=True)
+    else:
+        results = _stored(leaves, new)
     targets = leaves.arrays if leaves.originals is None else leaves.originals
     unwritten = deduplicated(leaves.backend, leaves.arrays)
     for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):
         if one is not target and unwritten([leaf]):
             kernels.write(target, one)
+
+
+def _stored(leaves: Leaves, new: Tree) -> list[Any]:
+    """Return what the leaves of a clipped tree store."""
+    results = list(gather(new, leaves.name, listed=True).arrays)
+    for i, (leaf, one) in enumerate(zip(leaves.arrays, results, strict=True)):
+        if tuple(leaf.shape) != tuple(one.shape):
+            msg = (
+                f"`rule` must keep the stored elements of sparse leaves to work in place; got "
+                f"{tuple(one.shape)} of them for {tuple(leaf.shape)} at {leaves.path(i)}. Use it "
+                f"without `inplace`."
+            )
+            raise TypeError(msg)
+    return results

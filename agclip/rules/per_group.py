@@ -81,7 +81,7 @@ class PerGroup(Steps):
         """Return the state of each group, by pattern."""
         leaves = gather(params, "params", listed=True)
         groups = self._assigned(_paths.paths(leaves), _paths.absent(leaves), "params")
-        arrays = dict(zip(_paths.paths(leaves), leaves.arrays, strict=True))
+        arrays = dict(zip(_paths.paths(leaves), leaves.objects().arrays, strict=True))
         return {
             pattern: rule.init({path: arrays[path] for path in group}) if rule and group else ()
             for (pattern, rule), group in zip(self._pairs, groups, strict=True)
@@ -122,7 +122,8 @@ class PerGroup(Steps):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         paths = _paths.paths(leaves)
-        arrays = dict(zip(paths, leaves.arrays, strict=True))
+        objects = leaves.objects()
+        arrays = dict(zip(paths, objects.arrays, strict=True))
         weights = None
         if params is not None:
             weights = dict(zip(paths, gather_like(leaves, params, "params").arrays, strict=True))
@@ -146,7 +147,7 @@ class PerGroup(Steps):
             arrays.update(taken.tree or {})
         info, new = _joined(leaves, infos), list(arrays.values())
         if not inplace:
-            return Step(leaves.rebuild(new), states, info)
+            return Step(objects.rebuild(new), states, info)
         if not here:
             writes = [functools.partial(leaves.overwrite, new)]
         return Step(None, states, info, lambda: _in_turn(writes))

@@ -67,6 +67,7 @@ class SpikeClip(_memory.Remembers):
 
     def _fresh(self, leaves: Leaves) -> State:
         """Return the count at 0, and for each leaf an array of zeros."""
+        leaves.require_dense("where every element has a bound of its own")
         backend = leaves.backend
         zeros = backend.run(_zeros, (backend,), (leaves.arrays,))
         moments = dict(zip(_paths.paths(leaves), zeros, strict=True))
@@ -79,6 +80,7 @@ class SpikeClip(_memory.Remembers):
         return self.threshold
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves.require_dense("where every element has a bound of its own")
         policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
 

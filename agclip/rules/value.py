@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip._backends import devices, kernels
-from agclip._clipping import arguments, by_value, value_bounds
+from agclip._clipping import arguments, by_value, merging, value_bounds
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Bound, Number, Tree
 from agclip.rules import _checks, _elements
@@ -51,7 +51,7 @@ class ClipByValue(Steps):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         scale = arguments.positive("loss_scale", self.loss_scale, leaves)
-        before = _elements.unscaled(leaves, scale)
+        before = _elements.unscaled(merging.as_dense(leaves)[0], scale)
         after = by_value.clip(
             leaves, self.clip_value_min, self.clip_value_max, scale, inplace=False
         )

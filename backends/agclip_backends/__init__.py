@@ -30,5 +30,11 @@ CONTAINERS = {
 EXTRAS = {"numpy": (), "cupy": ("cupy-cuda12x", "cupy-cuda13x")}
 """The extras that bring a library, where they are not one of its name."""
 
-STANDARD = ("array_api_strict", "ndonnx", "sparse")
+STANDARD = ("array_api_strict", "ndonnx")
 """Libraries that need no adapter, since they follow the standard, and that a file may name."""
+
+STORED_IN = {"sparse": "numpy"}
+"""Libraries of sparse arrays that are made of another library's arrays, whose backend takes them.
+
+The two may stand in one tree.
+"""

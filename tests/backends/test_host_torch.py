@@ -128,8 +128,6 @@ def test_what_cannot_be_written_is_clipped_to_new_tensors(accelerate, reason):
 
 
 LAYOUTS_REFUSED = {
-    "torch.sparse_coo": lambda: torch.ones(2, 2).to_sparse(),
-    "torch.sparse_csr": lambda: torch.ones(2, 2).to_sparse_csr(),
     "torch._mkldnn": lambda: torch.ones(2, 2).to_mkldnn(),
 }
 

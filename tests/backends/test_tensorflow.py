@@ -104,10 +104,6 @@ def test_nothing_is_overwritten(tf, clip, make, reason):
     [
         (lambda tf: tf.ragged.constant([[1.0], [2.0, 3.0]]), "is ragged"),
         (lambda tf: tf.sparse.from_dense([1.0, 0.0]), r"is sparse \(a tf.SparseTensor\)"),
-        (
-            lambda tf: tf.IndexedSlices(tf.constant([[1.0]]), tf.constant([0])),
-            r"is sparse \(a tf.IndexedSlices\)",
-        ),
     ],
 )
 def test_what_is_not_dense_is_refused(tf, make, reason):

@@ -25,6 +25,8 @@ MODULES = {
     "jax": "jax",
     "jnp": "jax.numpy",
     "sparse": "jax.experimental.sparse",
+    "pydata": "sparse",
+    "scipy_sparse": "scipy.sparse",
     "optax_clip": "agclip.integrations.optax",
     "dask": "dask",
     "keras": "keras",

@@ -208,6 +208,7 @@ def adaptive_grad_clip(
             )
             raise ValueError(msg)
         leaves = gather(updates.map(inexact).tree, "updates", listed=True)
+        leaves.require_dense("where norms are taken along axes")
         axes = tuple(_unit(axis, leaves, i) for i in range(len(leaves.arrays)))
         plan = arguments.options(leaves, ratio, axes=axes)
         weights = opened(params).map(inexact).only(updates).tree

@@ -58,6 +58,7 @@ def clip(
 
 def _clip(leaves: Leaves, max_norm: Any, order: float, given: Any, *, error: bool) -> torch.Tensor:
     if given is None and order <= 0:
+        leaves.require_dense("for an order <= 0")
         given, error = _quasi_norm(leaves.arrays, order, error=error), False
     plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
     plan = plan._replace(joint=True, limits=_WITH_EPS, given="total_norm")
@@ -76,6 +77,7 @@ def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.
     """Return the total norm of tensors."""
     leaves = gather(tensors, "tensors", listed=True)
     if order <= 0:
+        leaves.require_dense("for an order <= 0")
         return _quasi_norm(leaves.arrays, order, error=error)
     plan = _plan(leaves, math.inf, order, error=error)._replace(joint=True)
     norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)

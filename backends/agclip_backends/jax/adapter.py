@@ -13,7 +13,7 @@ from jax.core import Tracer
 from agclip import adapters
 from agclip.adapters import Access, Backend
 from agclip_backends._probe import kept
-from agclip_backends.jax import namespace, xla
+from agclip_backends.jax import namespace, sparse, xla
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -60,7 +60,7 @@ def _access_to(sharding: Any) -> Access:
 def _refuse(x: Any) -> str | None:
     # The derivative by an integer is an array of another class, and of a dtype without bytes.
     known = isinstance(x, jax.Array) or x.dtype == jax.dtypes.float0
-    return None if known else "is no jax.Array"
+    return None if known else sparse.refuse(x) or "is no jax.Array"
 
 
 def _partial(leaves: Sequence[Any]) -> tuple[int, str] | None:
@@ -115,6 +115,7 @@ backend = Backend(
     scale=xla.scale,
     branch=_branch,
     access=_access,
+    sparse=sparse.stored,
     refuse=_refuse,
     unwritable=lambda _: "is immutable",
     partial=_partial,

@@ -14,7 +14,7 @@ from agclip.adapters import Access, Backend, Factor, exact_sum, kind_of
 from agclip_backends._host import array_sums
 from agclip_backends._host.array_sums import BLOCK, joined, of_leaf
 from agclip_backends._host.tables import accelerated
-from agclip_backends.numpy import ndarrays
+from agclip_backends.numpy import ndarrays, sparse
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
@@ -109,7 +109,7 @@ _PROTOCOLS = [
 
 def _refuse(x: Any) -> str | None:
     if not isinstance(x, (np.ndarray, np.generic)):
-        return "is no numpy.ndarray"
+        return sparse.refuse(x) or "is no numpy.ndarray"
     if isinstance(x, np.ma.MaskedArray):
         return "is masked"
     if isinstance(x, np.matrix):
@@ -164,6 +164,7 @@ _plain = Backend(
     scalar_like=lambda _, value, dtype, __: np.array(value, dtype),
     branch=_branch,
     access=_access,
+    sparse=sparse.stored,
     refuse=_refuse,
     unwritable=_unwritable,
     memory=ndarrays.memory,

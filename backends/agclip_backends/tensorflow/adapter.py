@@ -15,7 +15,7 @@ from agclip_backends import numpy as host
 from agclip_backends._host import tables
 from agclip_backends._probe import kept
 from agclip_backends.numpy.adapter import multiply
-from agclip_backends.tensorflow import memory, namespace, scale, sums, tensors
+from agclip_backends.tensorflow import memory, namespace, scale, sparse, sums, tensors
 
 
 def _branch(
@@ -98,6 +98,7 @@ backend = Backend(
     run=host.backend.run,
     access=tensors.access,
     read=tensors.read,
+    sparse=sparse.stored,
     refuse=tensors.refuse,
     unwritable=tensors.unwritable,
     usable=_usable,

@@ -13,7 +13,7 @@ from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import complex, cuda, scale, sums, tensors
+from agclip_backends.torch import complex, cuda, scale, sparse, sums, tensors
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
 from agclip_backends.torch.misplaced import misplaced
@@ -171,6 +171,7 @@ _plain = Backend(
     replays=torch.compiler.is_dynamo_compiling,
     # Metal flushes subnormal numbers to zero; CUDA does so only where a kernel asks for it.
     keeps_bits=lambda x: x.is_cuda,
+    sparse=sparse.stored,
     refuse=_refuse,
     misplaced=misplaced,
     unwritable=_unwritable,
