@@ -8,7 +8,7 @@ from typing import Any
 from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
+from agclip._backends.dtypes import complex_dtype, kind_of
 from agclip._backends.fused import Decided
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
@@ -162,7 +162,12 @@ def _weighted_sum(
     xp = backend.xp
     acc_dtype = backend.acc_dtype(xp, leaf)
     if kind_of(leaf.dtype).family == "complex":
-        acc_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
+        acc_dtype = complex_dtype(xp, acc_dtype)
+        if acc_dtype is None:
+            halves = kernels.real_parts(xp, leaf)
+            sums = [_weighted_sum(backend, half, factors, finite, zero) for half in halves]
+            real, imaginary = (xp.astype(half, leaf.dtype) for half in sums)
+            return real + imaginary * 1j
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
         *pre, rest = factors
