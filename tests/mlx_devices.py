@@ -32,7 +32,10 @@ def without_float64() -> Iterator[None]:
 
 
 def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is called through `mx.vmap`, with an axis of length one."""
+    """Return a function that is called through `mx.vmap`, with an axis of length one.
+
+    What it is given is traced: of what it writes there the caller sees what it hands out.
+    """
     mx = importlib.import_module("mlx.core")
 
     def called(*trees: Any) -> Any:
@@ -41,11 +44,13 @@ def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
         def inner(arrays: list[Any]) -> list[Any]:
             found, again = _taken_apart(function(*_put_in(trees, iter(arrays))))
             structure[:] = [again]
-            return found
+            return [*arrays, *found]
 
         arrays, _ = _taken_apart(trees)
-        outer = mx.vmap(inner)([x[None] for x in arrays])
-        return structure[0](iter([x[0] for x in outer]))
+        outer = [x[0] for x in mx.vmap(inner)([x[None] for x in arrays])]
+        for array, written in zip(arrays, outer, strict=False):
+            array[...] = written
+        return structure[0](iter(outer[len(arrays) :]))
 
     return called
 

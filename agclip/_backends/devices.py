@@ -8,7 +8,7 @@ from typing import Any
 
 import array_api_compat
 
-from agclip._backends import host_scalars, kernels
+from agclip._backends import batch, host_scalars, kernels
 from agclip._backends.backend import Backend
 from agclip._typing import Array, Device, DType, Namespace, Scalar
 
@@ -46,7 +46,7 @@ def scalars(
     backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
 ) -> Sequence[Scalar]:
     """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
-    if m is host_scalars:
+    if m is host_scalars or not any(type(value) is float for value in values):
         return values
     xp = backend.xp
     return [
@@ -81,7 +81,7 @@ def total(backend: Backend, values: Sequence[Array]) -> Scalar:
     devices = [backend.device(value) for value in values]
     sums = [
         backend.total(
-            backend.xp, [v for v, other in zip(values, devices, strict=True) if other == device]
+            backend.xp, batch.chosen(values, [i for i, d in enumerate(devices) if d == device])
         )
         for device in _distinct(devices)
     ]
@@ -100,7 +100,7 @@ def map_devices(
     for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [to_device(backend, scalar, device) for scalar in scalars]
-        here = [leaves[i] for i in places]
+        here = batch.chosen(leaves, places)
         for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
             results[i] = result
     return results

@@ -83,11 +83,13 @@ def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
     That is so where nobody can know that they are, and the product has their bits: of finite real
     numbers, and of those of a group that becomes NaN or zero if one is not finite.
     """
-    backend = call.backend
+    backend, access = call.backend, batch.access(members)
     return (
         call.plan.nonfinite != "skip"
+        and access in (None, "sync")
         and all(kind.family == "real" for kind in batch.kinds(members))
-        and all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
+        and all(access or backend.access(leaf) == "sync" for leaf in members)
+        and all(map(backend.keeps_bits, members))
     )
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from agclip import adapters
+from agclip.adapters import kind_of
+
 SMALL = 1 << 13
 """Elements up to which leaves of one shape are joined, which copies them."""
 
@@ -14,8 +17,8 @@ SMALL = 1 << 13
 def alike(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
     groups: dict[Any, list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        key = (leaf.shape, leaf.dtype) if 0 < leaf.size <= SMALL else i
+    for i, (leaf, count) in enumerate(zip(leaves, adapters.counts(leaves), strict=True)):
+        key = (leaf.shape, kind_of(leaf.dtype)) if 0 < count <= SMALL else i
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 

@@ -1,8 +1,8 @@
 """Reductions in operations of MLX, which on the CPU adds up float64 in a row.
 
-A sum of a million equal float64 numbers is off by 5000 units in the last place (MLX 0.32). Where
-that could show, rows of 16 are added first, and then their sums. Large leaves are widened in blocks
-that stay in cache, where whole ones take four times as long: bench/test_mlx.py.
+A sum of a million equal float64 numbers is off by 5000 units in the last place (MLX 0.32), and takes
+twice as long as one of columns, which become vector instructions: so numbers are added in columns
+first. Large leaves are widened in blocks that stay in cache. Both is measured by bench/test_mlx.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from agclip_backends.mlx import devices, groups
 
 Function = Callable[[Any], Sequence[Any]]
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 17
 """Elements that are widened at once."""
-_ROW = 16
-_SHORT = 32
-"""Numbers that are added in a row."""
+_FAST = (32, 1 << 10)
+"""The height of columns, and up to how many numbers are added in a row after that."""
+_CLOSE = (16, 32)
+"""The same where the roundings of a sum may show."""
 
 
 class Reduction(NamedTuple):
@@ -35,18 +36,27 @@ class Reduction(NamedTuple):
 
 
 def whole(y: Any) -> Any:
-    """Return the sum of all elements, in pairs of dozens where it is one of real numbers."""
-    real = y.dtype in (mx.float32, mx.float64)
-    return _folded(y.reshape(1, -1)).squeeze(0) if real and y.size > _SHORT else mx.sum(y)
+    """Return the sum of all elements; of real ones so that roundings do not add up."""
+    return _whole(y, _CLOSE) if y.dtype in (mx.float32, mx.float64) else mx.sum(y)
 
 
-def _folded(y: Any) -> Any:
-    """Return the sum of each row, in which no number is added to more than some dozens."""
+def _whole(y: Any, form: tuple[int, int]) -> Any:
+    height, short = form
+    length = y.size
+    while length > short:
+        if length % height:
+            return _rows(y.reshape(1, -1), form).squeeze(0)
+        y, length = mx.sum(y.reshape(height, -1), axis=0), length // height
+    return mx.sum(y)
+
+
+def _rows(y: Any, form: tuple[int, int]) -> Any:
+    height, short = form
     count, length = y.shape
-    while length > _SHORT:
-        end = length // _ROW * _ROW
-        sums = mx.sum(y[:, :end].reshape(count, -1, _ROW), axis=2)
-        y = sums if end == length else mx.concatenate([sums, y[:, end:]], axis=1)
+    while length > short:
+        end = length // height * height
+        folded = mx.sum(y[:, :end].reshape(count, height, -1), axis=1)
+        y = folded if end == length else mx.concatenate([folded, y[:, end:]], axis=1)
         length = y.shape[1]
     return mx.sum(y, axis=1)
 
@@ -55,23 +65,37 @@ def _largest(y: Any) -> Any:
     return mx.max(y) if y.size else mx.zeros((), dtype=y.dtype)
 
 
-_along_rows = functools.partial(mx.sum, axis=1)
-_PLAIN = Reduction(mx.sum, _along_rows)
-_CLOSELY = Reduction(whole, _folded)
-_MAX = Reduction(_largest, lambda y: mx.max(y, axis=1))
+_SUM, _CLOSE_SUM = (
+    Reduction(functools.partial(_whole, form=form), functools.partial(_rows, form=form))
+    for form in (_FAST, _CLOSE)
+)
+_MAX = Reduction(_largest, functools.partial(mx.max, axis=1))
 
 
-def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
+class Values(list[Any]):
+    """A number of each leaf, and `rows`: the same numbers in as few arrays as they came in."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([None] * count)
+        self.rows: list[Any] = []
+
+
+def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[Values]:
     """Reduce, for each leaf, the arrays that an elementwise function makes of it."""
-    results: list[list[Any]] = [[] for _ in leaves]
+    results: list[Values] = []
     for places in groups.alike(leaves):
         if len(places) == 1:
-            results[places[0]] = _of_leaf(leaves[places[0]], function, by)
-            continue
-        rows = groups.joined([leaves[i] for i in places]).reshape(len(places), -1)
-        columns = [mx.unstack(by.rows(y)) for y in function(rows)]
-        for i, row in zip(places, zip(*columns, strict=True), strict=True):
-            results[i] = list(row)
+            rows = _of_leaf(leaves[places[0]], function, by)
+            apart = [[row] for row in rows]
+        else:
+            joined = groups.joined([leaves[i] for i in places])
+            rows = [by.rows(y) for y in function(joined.reshape(len(places), -1))]
+            apart = list(map(mx.unstack, rows))
+        results = results or [Values(len(leaves)) for _ in rows]
+        for values, row, found in zip(results, rows, apart, strict=True):
+            values.rows.append(row)
+            for i, one in zip(places, found, strict=True):
+                values[i] = one
     return results
 
 
@@ -88,23 +112,26 @@ def _blocks(x: Any) -> Iterator[Any]:
         yield flat[start : start + _BLOCK]
 
 
-def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[list[Any]]:
+def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[Sequence[Any]]:
     """Return, for each leaf, the sum of each of the arrays that the function makes of it."""
-    return reduced(leaves, function, _PLAIN)
+    return list(zip(*reduced(leaves, function, _SUM), strict=True))
 
 
-def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Scalar) -> list[Any]:
+def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Scalar) -> Values:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
 
     def squares(x: Any) -> list[Any]:
+        if x.dtype != mx.complex64 and adapters.is_one(scale):
+            return [mx.square(x.astype(acc_dtype))]
         halves = adapters.real_parts(xp, x)
         ys = [adapters.scaled(adapters.cast(xp, half, acc_dtype), scale) for half in halves]
-        return [ys[0] * ys[0] if len(ys) == 1 else ys[0] * ys[0] + ys[1] * ys[1]]
+        return [functools.reduce(mx.add, map(mx.square, ys))]
 
     # The norm of float32 and narrower leaves is rounded to float32.
-    plain = acc_dtype == mx.float64 and all(leaf.dtype != mx.float64 for leaf in leaves)
-    by = _PLAIN if plain else _CLOSELY
-    return [found for (found,) in reduced(leaves, squares, by)]
+    fast = acc_dtype == mx.float64 and all(leaf.dtype != mx.float64 for leaf in leaves)
+    by = _SUM if fast else _CLOSE_SUM
+    (found,) = reduced(leaves, squares, by)
+    return found
 
 
 def abs_max(xp: Any, leaves: Sequence[Any], acc_dtype: Any) -> list[Any]:
@@ -112,9 +139,10 @@ def abs_max(xp: Any, leaves: Sequence[Any], acc_dtype: Any) -> list[Any]:
 
     def sizes(x: Any) -> list[Any]:
         parts = [mx.abs(part) for part in adapters.real_parts(xp, x)]
-        return [parts[0] if len(parts) == 1 else mx.maximum(*parts)]
+        return [functools.reduce(mx.maximum, parts)]
 
-    return [found.astype(acc_dtype) for (found,) in reduced(leaves, sizes, _MAX)]
+    (found,) = reduced(leaves, sizes, _MAX)
+    return [largest.astype(acc_dtype) for largest in found]
 
 
 def power_sums(
@@ -125,11 +153,14 @@ def power_sums(
     for leaf in leaves:
         blocks = list(_blocks(leaf)) if leaf.size > _BLOCK and devices.on_cpu() else [leaf]
         made = adapters.power_sums(xp, blocks, acc_dtype, p, scale, unit)
-        by = _MAX if p == math.inf else _CLOSELY
+        by = _MAX if p == math.inf else _CLOSE_SUM
         found.append(made[0] if len(made) == 1 else by.whole(mx.stack(list(made))))
     return found
 
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
-    return values[0] if len(values) == 1 else whole(mx.stack(list(values)))
+    rows = values.rows if isinstance(values, Values) else values
+    if len(rows) > 1:
+        return whole(mx.concatenate([row.reshape(-1) for row in rows]))
+    return whole(rows[0]) if rows[0].ndim else rows[0]
