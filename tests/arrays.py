@@ -24,6 +24,8 @@ from agclip._trees import tree as trees
 
 LIBRARIES = ("numpy", "torch", "jax", "tensorflow", "mlx", "dask", "array_api_strict")
 WRITABLE = ("numpy", "torch", "mlx", "array_api_strict")
+SHARING = ("numpy", "torch", "array_api_strict")
+"""Those of which two arrays may lie in the same memory, and an array may be read-only."""
 
 
 class Library(NamedTuple):
@@ -75,7 +77,10 @@ def _mlx() -> Library:
         double = values.dtype == np.float64  # which MLX would make a float32
         return mx.array(values, dtype=mx.float64) if double else mx.array(values)
 
-    return Library("mlx", convert, lambda x: np.array(x))
+    def entries(x: Any) -> np.ndarray:
+        return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
+
+    return Library("mlx", convert, entries)
 
 
 def _dask() -> Library:

@@ -80,23 +80,33 @@ class Values(list[Any]):
         self.rows: list[Any] = []
 
 
-def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[Values]:
-    """Reduce, for each leaf, the arrays that an elementwise function makes of it."""
-    results: list[Values] = []
+def _reduced(
+    leaves: Sequence[Any], function: Function, by: Reduction
+) -> Iterator[tuple[list[int], list[Any]]]:
+    """Reduce what an elementwise function makes of each leaf: an array, or several.
+
+    Yields the positions of a leaf with a number for each, or those of several leaves with vectors.
+    """
     for places in groups.alike(leaves):
         if len(places) == 1:
-            rows = _of_leaf(leaves[places[0]], function, by)
-            apart = [[row] for row in rows]
+            yield places, _of_leaf(leaves[places[0]], function, by)
         else:
-            joined = groups.joined([leaves[i] for i in places])
-            rows = [by.rows(y) for y in function(joined.reshape(len(places), -1))]
-            apart = list(map(mx.unstack, rows))
-        results = results or [Values(len(leaves)) for _ in rows]
-        for values, row, found in zip(results, rows, apart, strict=True):
-            values.rows.append(row)
-            for i, one in zip(places, found, strict=True):
-                values[i] = one
-    return results
+            joined = groups.joined([leaves[i] for i in places]).reshape(len(places), -1)
+            yield places, [by.rows(y) for y in function(joined)]
+
+
+def _values(leaves: Sequence[Any], function: Callable[[Any], Any], by: Reduction) -> Values:
+    """Reduce the one array that an elementwise function makes of each leaf."""
+    values = Values(len(leaves))
+    for places, (row,) in _reduced(leaves, lambda x: [function(x)], by):
+        values.rows.append(row)
+        for i, one in zip(places, _apart(row), strict=True):
+            values[i] = one
+    return values
+
+
+def _apart(row: Any) -> list[Any]:
+    return list(mx.unstack(row)) if row.ndim else [row]
 
 
 def _of_leaf(x: Any, function: Function, by: Reduction) -> list[Any]:
@@ -112,37 +122,38 @@ def _blocks(x: Any) -> Iterator[Any]:
         yield flat[start : start + _BLOCK]
 
 
-def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[Sequence[Any]]:
+def sums(_: Any, leaves: Sequence[Any], function: Function) -> list[list[Any]]:
     """Return, for each leaf, the sum of each of the arrays that the function makes of it."""
-    return list(zip(*reduced(leaves, function, _SUM), strict=True))
+    results: list[list[Any]] = [[] for _ in leaves]
+    for places, rows in _reduced(leaves, function, _SUM):
+        for row in rows:
+            for i, one in zip(places, _apart(row), strict=True):
+                results[i].append(one)
+    return results
 
 
 def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Scalar) -> Values:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
 
-    def squares(x: Any) -> list[Any]:
+    def squares(x: Any) -> Any:
         if x.dtype != mx.complex64 and adapters.is_one(scale):
-            return [mx.square(x.astype(acc_dtype))]
+            return mx.square(x.astype(acc_dtype))
         halves = adapters.real_parts(xp, x)
         ys = [adapters.scaled(adapters.cast(xp, half, acc_dtype), scale) for half in halves]
-        return [functools.reduce(mx.add, map(mx.square, ys))]
+        return functools.reduce(mx.add, map(mx.square, ys))
 
     # The norm of float32 and narrower leaves is rounded to float32.
     fast = acc_dtype == mx.float64 and all(leaf.dtype != mx.float64 for leaf in leaves)
-    by = _SUM if fast else _CLOSE_SUM
-    (found,) = reduced(leaves, squares, by)
-    return found
+    return _values(leaves, squares, _SUM if fast else _CLOSE_SUM)
 
 
 def abs_max(xp: Any, leaves: Sequence[Any], acc_dtype: Any) -> list[Any]:
     """Return max |x| of each leaf in `acc_dtype`; complex: of the two parts."""
 
-    def sizes(x: Any) -> list[Any]:
-        parts = [mx.abs(part) for part in adapters.real_parts(xp, x)]
-        return [functools.reduce(mx.maximum, parts)]
+    def sizes(x: Any) -> Any:
+        return functools.reduce(mx.maximum, map(mx.abs, adapters.real_parts(xp, x)))
 
-    (found,) = reduced(leaves, sizes, _MAX)
-    return [largest.astype(acc_dtype) for largest in found]
+    return [largest.astype(acc_dtype) for largest in _values(leaves, sizes, _MAX)]
 
 
 def power_sums(
