@@ -25,7 +25,7 @@ def without_float64() -> Iterator[None]:
         current.pop()
 
     with (
-        mock.patch.object(mx, "default_device", lambda: current[-1]),
+        mock.patch.object(mx, "default_device", side_effect=lambda: current[-1]),
         mock.patch.object(mx, "stream", stream),
     ):
         yield

@@ -83,14 +83,12 @@ def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
     That is so where nobody can know that they are, and the product has their bits: of finite real
     numbers, and of those of a group that becomes NaN or zero if one is not finite.
     """
-    backend, access = call.backend, batch.access(members)
-    return (
-        call.plan.nonfinite != "skip"
-        and access in (None, "sync")
-        and all(kind.family == "real" for kind in batch.kinds(members))
-        and all(access or backend.access(leaf) == "sync" for leaf in members)
-        and all(map(backend.keeps_bits, members))
-    )
+    backend, access, kinds = call.backend, batch.access(members), batch.kinds(members)
+    if call.plan.nonfinite == "skip" or any(kind.family != "real" for kind in kinds):
+        return False
+    if access is not None and len(kinds) == 1:  # on one device they are alike
+        return access == "sync" and backend.keeps_bits(members[0])
+    return all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
 
 
 def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) -> None:

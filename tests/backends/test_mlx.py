@@ -1,4 +1,4 @@
-"""MLX: lazy calls, traces, derivatives, arrays that are assigned to, and devices without float64."""
+"""MLX: lazy calls, traces, derivatives, arrays assigned to, and devices without float64."""
 
 import math
 import threading
@@ -39,7 +39,6 @@ RULES = {
     "SpikeClip": agclip.SpikeClip(),
     "QuantileClip": agclip.QuantileClip(1.0),
 }
-
 
 
 LAZY = {
@@ -312,10 +311,10 @@ def test_a_whole_step_is_compiled():
     model, optimizer = nn.Linear(2, 1), optimizers.SGD(0.1)
     state = [model.state, optimizer.state]
     x, y = mx.array([[30.0, 40.0]]), mx.array([[0.0]])
-    gradient = nn.value_and_grad(model, lambda: ((model(x) - y) ** 2).mean())
+    gradient = nn.value_and_grad(model, lambda x: ((model(x) - y) ** 2).mean())
 
     def step():
-        clipped, norm = agclip.clip_by_global_norm(gradient()[1], 1.0)
+        clipped, norm = agclip.clip_by_global_norm(gradient(x)[1], 1.0)
         optimizer.update(model, clipped)
         return norm
 

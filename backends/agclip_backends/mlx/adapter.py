@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from agclip.adapters import Access, Backend, LeafBatch, kind_of
 from agclip_backends._probe import kept
-from agclip_backends.mlx import devices, namespace, scale, sums
+from agclip_backends.mlx import devices, groups, namespace, scale, sums
 from agclip_backends.mlx.tracing import tracing
 
 
@@ -20,11 +20,9 @@ def _access(_: Any) -> Access:
 def _survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:
     if types != {mx.array}:
         return None
-    column = [kind_of(leaf.dtype) for leaf in leaves]
-    parts = [2 if kind.family == "complex" else 1 for kind in column]
-    counts = [n * leaf.size for n, leaf in zip(parts, leaves, strict=True)]
+    kinds = [kind_of(leaf.dtype) for leaf in leaves]
     distinct = inplace and len(set(map(id, leaves))) == len(leaves)
-    return LeafBatch(leaves, column, counts, access=_access(None), distinct=distinct)
+    return groups.Grouped(leaves, kinds, access=_access(None), distinct=distinct)
 
 
 @kept

@@ -25,10 +25,11 @@ def asarray(x: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = Non
     """Return an array; of NumPy's float64 one of float64, where MLX would make it a float32."""
     if dtype is None and isinstance(x, (np.ndarray, np.generic)) and x.dtype == np.float64:
         dtype = mx.float64
-    if isinstance(x, mx.array):
-        cast = x if dtype is None or x.dtype == dtype else x.astype(dtype)
-        return mx.array(x) if copy and cast is x else cast
-    return mx.array(x, dtype=dtype)
+    if not isinstance(x, mx.array):
+        make: Any = mx.array
+        return make(x, dtype=dtype)
+    cast = x if dtype is None or x.dtype == dtype else x.astype(dtype)
+    return mx.array(x) if copy and cast is x else cast
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:

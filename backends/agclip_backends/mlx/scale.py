@@ -34,7 +34,7 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> list[Any]:
         if len(places) == 1:
             new[places[0]] = _scaled(xp, first, factor)
             continue
-        product = _scaled(xp, groups.joined([leaves[i] for i in places]), factor)
+        product = _scaled(xp, groups.joined(leaves, places), factor)
         for i, one in zip(places, groups.apart(product, first, len(places)), strict=True):
             new[i] = one
     return new
