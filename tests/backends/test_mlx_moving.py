@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "mlx.md"
 
 
 def halves():
-    return mx.full((2**14,), 0.5, dtype=mx.bfloat16)
+    return mx.full((2**18,), 0.3, dtype=mx.bfloat16)
 
 
 CASES = {
@@ -23,7 +23,7 @@ CASES = {
     "`[1e20, 1e20]`, 1": (lambda: [mx.array([1e20, 1e20])], 1.0, "leaves"),
     "`[3e-30, 4e-30]`, 1e-30": (lambda: [mx.array([3e-30, 4e-30])], 1e-30, "leaves"),
     "2²⁵ × 0.1: the norm": (lambda: [mx.full((2**25,), 0.1)], 1.0, "norm"),
-    "bfloat16, 2¹⁴ × 0.5: the norm": (lambda: [halves()], 1.0, "norm"),
+    "bfloat16, 2¹⁸ × 0.3: the norm": (lambda: [halves()], 1.0, "norm"),
     "`[1, inf]`, 1": (lambda: [mx.array([1.0, math.inf])], 1.0, "leaves"),
     "`[3j, 4]`, 1: the norm": (lambda: [mx.array([3j, 4.0])], 1.0, "norm"),
     "`[3, 4]` of int32, 1": (lambda: [mx.array([3, 4])], 1.0, "leaves"),

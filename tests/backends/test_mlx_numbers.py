@@ -164,3 +164,20 @@ def test_a_strict_bound_holds_and_clips_once(sums_in):
         twice = agclip.clip_by_norm(once, 1.0, strict=True)
         assert exact <= 1.0
         assert twice.tolist() == once.tolist()
+
+
+@pytest.mark.parametrize("order", [1, 3, 0.5, math.inf])
+def test_complex_norms_of_other_orders_are_right(order, sums_in):
+    # MLX has no complex128: |z| of these is beyond the range of its parts.
+    values = [complex(3e38, 2e38), complex(-1e38, 3e38), 0j]
+    sizes = [abs(complex(np.complex64(z))) / 3e38 for z in values]
+    wanted = max(sizes) if order == math.inf else sum(x**order for x in sizes) ** (1 / order)
+    clipped, _ = agclip.clip_by_global_norm([array(values, "complex64")], 3e37, ord=order)
+    np.testing.assert_allclose(clipped[0].tolist(), np.array(values) / 10 / wanted, rtol=1e-6)
+
+
+def test_complex_examples_are_summed(sums_in):
+    rows = array([[3 + 4j, 0j], [0.3j, 0.4 + 0j], [0j, 0j]], "complex64")
+    (summed,), count = agclip.clip_per_example([rows], 1.0)
+    assert (summed.dtype, count.item()) == (mx.complex64, 1)
+    np.testing.assert_allclose(summed.tolist(), [0.6 + 1.1j, 0.4], rtol=1e-6)
