@@ -47,7 +47,9 @@ def scalars(
     backend: Backend, m: Namespace, leaves: Sequence[Array], values: Sequence[Scalar]
 ) -> Sequence[Scalar]:
     """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
-    if m is host_scalars or not any(type(value) is float for value in values):
+    if m is host_scalars:
+        return values
+    if isinstance(values, list) and not any(type(value) is float for value in values):
         return values
     xp = backend.xp
     return [
@@ -101,7 +103,9 @@ def map_devices(
     for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [to_device(backend, scalar, device) for scalar in scalars]
-        here = batch.chosen(leaves, places)
+        # A batch of leaves in host memory is for kernels that take floats.
+        whole = device is None and batch.access(leaves) in ("sync", "never")
+        here = leaves if whole else [leaves[i] for i in places]
         for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
             results[i] = result
     return results

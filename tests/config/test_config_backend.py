@@ -56,7 +56,7 @@ def test_of_several_backends_the_first_usable_one_counts(registry):
 @pytest.fixture
 def few_backends(project, registry, monkeypatch):
     """Of agclip's own backends only NumPy's may be used."""
-    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,tensorflow,torch")
+    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,mlx,tensorflow,torch")
     agclip.register_backend(agclip.Backend(name="abacus", xp=np, usable=lambda: "no beads"))
     return registry
 

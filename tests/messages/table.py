@@ -26,6 +26,7 @@ MODULES = {
     "sparse": "jax.experimental.sparse",
     "optax_clip": "agclip.integrations.optax",
     "dask": "dask",
+    "mx": "mlx.core",
     "tf": "tensorflow",
     "da": "dask.array",
     "strict": "array_api_strict",
