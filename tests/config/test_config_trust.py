@@ -63,8 +63,8 @@ def test_the_error_says_who_may_name_it(project):
     path = project / "agclip.toml"
     path.write_text('backend = "evilmod"\n')
     text = (
-        '`backend` must be "auto", or one or several of cupy, dask, jax, mlx, numpy, tensorflow, torch; '
-        f"got 'evilmod' ({path}: backend). {ADVICE}"
+        '`backend` must be "auto", or one or several of cupy, dask, jax, mlx, numpy, tensorflow, '
+        f"torch; got 'evilmod' ({path}: backend). {ADVICE}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         agclip.get_config()
