@@ -22,7 +22,7 @@ Build = Callable[[Gradients, Bounds], Clip]
 ROOF = "roof"
 """The name of the contender that clips nothing: it only moves the memory that must be moved."""
 
-_LIBRARIES = {"torch": "torch", "numpy": "numpy", "jax": "jax", "optax": "jax"}
+_LIBRARIES = {"torch": "torch", "numpy": "numpy", "jax": "jax", "optax": "jax", "mlx": "mlx"}
 """By a word in the name; all others clip arrays of TensorFlow."""
 
 

@@ -63,6 +63,35 @@ def tensorflow(ours: Function) -> tuple[Contender, ...]:
     return tuple(found)
 
 
+def mlx(ours: Function) -> tuple[Contender, ...]:
+    """Return MLX's own clip, and `ours(leaves, bound)`: lazy both, and waited for."""
+    mx, optimizers = _module("mlx.core"), _module("mlx.optimizers")
+    if mx is None or optimizers is None:
+        return ()
+
+    def copies(gradients: Gradients) -> list[Any]:
+        # Not every dtype of a workload is one of MLX's by name.
+        grads = [mx.array(leaf, dtype=getattr(mx, leaf.dtype.name)) for leaf in gradients]
+        mx.eval(grads)
+        return grads
+
+    def computed(clip: Function) -> Build:
+        def call(grads: Any, bound: float) -> Any:
+            clipped = clip(grads, bound)
+            mx.eval(clipped)
+            return clipped
+
+        return builds.returning(copies, call)
+
+    def theirs(grads: Any, bound: float) -> Any:
+        return optimizers.clip_grad_norm(grads, bound)[0]
+
+    found = (Contender("mlx", computed(theirs)),)
+    if _has_backend("mlx"):
+        found += (Contender("agclip-mlx", computed(ours), ("mlx",)),)
+    return found
+
+
 def _keras(keras: Any, copies: Copies, wrap: Callable[[Any], Any]) -> Build:
     """Call what `apply_gradients` of an optimiser with `global_clipnorm` calls to clip."""
 

@@ -22,8 +22,20 @@ from bench.pairs import Ratio
 from bench.report import Result, by_contest, families
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; a hatch tells peers from ours.
-_COLOURS = {"torch": "#D55E00", "numpy": "#0072B2", "jax": "#009E73", "tensorflow": "#E69F00"}
-_LABELS = {"torch": "PyTorch", "numpy": "NumPy", "jax": "JAX", "tensorflow": "TensorFlow"}
+_COLOURS = {
+    "torch": "#D55E00",
+    "numpy": "#0072B2",
+    "jax": "#009E73",
+    "tensorflow": "#E69F00",
+    "mlx": "#CC79A7",
+}
+_LABELS = {
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "jax": "JAX",
+    "tensorflow": "TensorFlow",
+    "mlx": "MLX",
+}
 _INK, _GRID = "#333333", "#DDDDDD"
 _PANEL, _BAR, _HEAD = 2.3, 0.19, 0.85
 """Inches: the width of a panel, the height of a bar, and of what is above and below the bars."""

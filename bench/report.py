@@ -21,7 +21,7 @@ from bench.workloads import Workload
 UNCERTAIN = 0.15
 """The spread of a ratio beyond which it is marked."""
 _LIBRARIES = (
-    *("agclip", "jax", "keras", "numba", "numpy", "optax", "smartclip"),
+    *("agclip", "jax", "keras", "mlx", "numba", "numpy", "optax", "smartclip"),
     *("tensorflow", "tensorflow-cpu", "torch"),
 )
 _MIB = 2**20

@@ -86,6 +86,7 @@ FUNCTIONAL = (
     Contender("agclip-jax-jit", builds.compiled(_agclip), ("optax-jit",)),
     *peers.smartclip_functional(),
     *peers.tensorflow(_agclip),
+    *peers.mlx(_agclip),
 )
 
 

@@ -22,8 +22,10 @@ from agclip._backends import entry_points as _entry_points
 from agclip._backends import registry as _registry
 from agclip._trees import tree as trees
 
-LIBRARIES = ("numpy", "torch", "jax", "tensorflow", "dask", "array_api_strict")
-WRITABLE = ("numpy", "torch", "array_api_strict")
+LIBRARIES = ("numpy", "torch", "jax", "tensorflow", "mlx", "dask", "array_api_strict")
+WRITABLE = ("numpy", "torch", "mlx", "array_api_strict")
+SHARING = ("numpy", "torch", "array_api_strict")
+"""Those of which two arrays may lie in the same memory, and an array may be read-only."""
 
 
 class Library(NamedTuple):
@@ -68,6 +70,19 @@ def _tensorflow() -> Library:
     return Library("tensorflow", tf.constant, lambda x: np.asarray(x.numpy()))
 
 
+def _mlx() -> Library:
+    mx = importlib.import_module("mlx.core")
+
+    def convert(values: np.ndarray) -> Any:
+        double = values.dtype == np.float64  # which MLX would make a float32
+        return mx.array(values, dtype=mx.float64) if double else mx.array(values)
+
+    def entries(x: Any) -> np.ndarray:
+        return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
+
+    return Library("mlx", convert, entries)
+
+
 def _dask() -> Library:
     dask_array = pytest.importorskip("dask.array", reason="Dask's arrays are not installed")
     return Library("dask", dask_array.asarray, lambda x: np.asarray(x.compute()))
@@ -83,6 +98,7 @@ _MAKERS = {
     "torch": _torch,
     "jax": _jax,
     "tensorflow": _tensorflow,
+    "mlx": _mlx,
     "dask": _dask,
     "array_api_strict": _array_api_strict,
 }
@@ -113,6 +129,8 @@ def _bits(x: Any) -> Any:
         return x.data.tobytes(), np.ma.getmaskarray(x).tobytes()
     if name == "tensorflow":
         return np.asarray(x.numpy()).tobytes()
+    if name == "mlx":
+        return memoryview(x).tobytes()
     if name in ("jax", "numpy"):
         return np.asarray(x).tobytes()
     return getattr(x, "name", None) or repr(x)  # the name of a Dask array is that of its graph

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import mlx_devices
 from agclip._backends import entry_points, registry
 from agclip.testing import Library
 from agclip.testing.harness.check import Check
@@ -123,6 +124,22 @@ def _tensorflow_function(name: str, *, jit_compile: bool) -> Iterator[Library]:
 
 
 @contextlib.contextmanager
+def _mlx() -> Iterator[Library]:
+    yield Library("mlx")
+
+
+@contextlib.contextmanager
+def _mlx_on_gpu() -> Iterator[Library]:
+    with mlx_devices.without_float64():
+        yield Library("mlx", "mlx, no float64")
+
+
+@contextlib.contextmanager
+def _mlx_vmapped() -> Iterator[Library]:
+    yield Library("mlx", "mlx, vmap", wrap=mlx_devices.vmapped, traced=True)
+
+
+@contextlib.contextmanager
 def _dask() -> Iterator[Library]:
     dask = importlib.import_module("dask")
     array = importlib.import_module("dask.array")
@@ -183,6 +200,8 @@ LIBRARIES: dict[str, tuple[str, Opener]] = {
     "torch-requires-grad": ("torch", _torch_requires_grad),
     "cupy": ("cupy", _cupy),
     "tensorflow": ("tensorflow", _tensorflow),
+    "mlx": ("mlx", _mlx),
+    "mlx-no-float64": ("mlx", _mlx_on_gpu),
     "strict": ("array_api_strict", functools.partial(_strict, "CPU_DEVICE")),
     "strict-device2": ("array_api_strict", functools.partial(_strict, "device2")),
     "strict-no-float64": ("array_api_strict", functools.partial(_strict, "no_float64")),
@@ -197,6 +216,7 @@ GRAPHS: dict[str, tuple[str, Opener]] = {"jax": ("jax", _jax), "dask": ("dask", 
 COMPILED: dict[str, tuple[str, Opener]] = {
     "jax-jit": ("jax", _jax_jitted),
     "torch-compile": ("torch", _torch_compiled),
+    "mlx-vmap": ("mlx", _mlx_vmapped),
     "tensorflow-function": (
         "tensorflow",
         functools.partial(_tensorflow_function, "function", jit_compile=False),

@@ -512,4 +512,54 @@ MUTATIONS = {
         "    if sure:\n        new = merging",
         f"{SPARSE} -k 'have_to_be_stored and tensorflow'",
     ),
+    "mlx: float64 is summed where there is none": Mutation(
+        "    if on_cpu() or not _double(arrays):\n",
+        "    if arrays:\n",
+        "tests/backends/test_mlx.py::test_float64_beside_float32_is_clipped_on_the_cpu",
+    ),
+    "mlx: a float64 beside a float32 is summed in float32": Mutation(
+        "return backend.xp.float64 if lacking and batch.double(arrays) else found",
+        "return found",
+        "tests/backends/test_mlx.py::test_float64_beside_float32_is_clipped_on_the_cpu",
+    ),
+    "mlx: sums in float32 on the CPU": Mutation(
+        "return mx.float64 if x.dtype == mx.float64 or on_cpu() else mx.float32",
+        "return mx.float64 if x.dtype == mx.float64 else mx.float32",
+        "tests/backends/test_mlx_numbers.py::test_reproducible_norms_are_numpys",
+    ),
+    "mlx: sums of float64 in a row": Mutation(
+        "_CLOSE = (16, 32)",
+        "_CLOSE = (16, 1 << 30)",
+        "tests/backends/test_mlx_numbers.py -k equal",
+    ),
+    "mlx: a trace is not seen": Mutation(
+        "    if not (_called(_seen.traced) and _called(_seen.traced)):\n",
+        "    if _seen.traced is not None:\n",
+        "tests/backends/test_mlx.py::test_traced_arrays_are_known_without_reading_them",
+    ),
+    "mlx: a complex product by complex numbers": Mutation(
+        "return parts[0] if len(parts) == 1 else complex_of(*parts)",
+        "return parts[0] if len(parts) == 1 else parts[0] + parts[1] * 1j",
+        "tests/backends/test_mlx_numbers.py::test_signs_of_zeros_and_infinite_parts_are_kept",
+    ),
+    "mlx: an array that is there twice is scaled twice": Mutation(
+        "memory=lambda leaves: [None] * len(leaves),",
+        "memory=lambda _: None,",
+        "tests/backends/test_mlx.py::test_an_array_that_is_there_twice_is_written_once",
+    ),
+    "mlx: rows that do not fill a column are lost": Mutation(
+        "y = folded if end == length else mx.concatenate([folded, y[:, end:]], axis=1)",
+        "y = folded",
+        "tests/backends/test_mlx_numbers.py::test_leaves_together_are_as_leaves_alone",
+    ),
+    "mlx: complex64 is measured in float32": Mutation(
+        "    square = a * a + b * b\n    positive",
+        "    square = xp.abs(leaf) ** 2\n    positive",
+        "tests/backends/test_mlx_numbers.py::test_complex_norms_of_other_orders_are_right",
+    ),
+    "mlx: sums of complex examples lose a part": Mutation(
+        "            return real + imaginary * 1j\n",
+        "            return real + imaginary * 0j\n",
+        "tests/backends/test_mlx_numbers.py::test_complex_examples_are_summed",
+    ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import array_api_compat
 
-from agclip._backends import host_scalars, kernels
+from agclip._backends import batch, host_scalars, kernels
 from agclip._backends.backend import Backend
 from agclip._typing import Array, Device, DType, Namespace, Scalar
 
@@ -17,7 +17,8 @@ def _distinct(devices: Sequence[Device]) -> list[Device]:
     """Return each device once. The standard lets devices be compared, but not hashed."""
     found: list[Device] = []
     for device in devices:
-        if not any(device == other for other in found):
+        # Mostly it is the one before, or there are none: `any` takes ten times as long.
+        if not (found and device is found[-1]) and not any(device == other for other in found):
             found.append(device)
     return found
 
@@ -47,6 +48,8 @@ def scalars(
 ) -> Sequence[Scalar]:
     """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
     if m is host_scalars:
+        return values
+    if isinstance(values, list) and not any(type(value) is float for value in values):
         return values
     xp = backend.xp
     return [
@@ -81,7 +84,7 @@ def total(backend: Backend, values: Sequence[Array]) -> Scalar:
     devices = [backend.device(value) for value in values]
     sums = [
         backend.total(
-            backend.xp, [v for v, other in zip(values, devices, strict=True) if other == device]
+            backend.xp, batch.chosen(values, [i for i, d in enumerate(devices) if d == device])
         )
         for device in _distinct(devices)
     ]
@@ -100,7 +103,9 @@ def map_devices(
     for device in _distinct(devices):
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [to_device(backend, scalar, device) for scalar in scalars]
-        here = [leaves[i] for i in places]
+        # A batch of leaves in host memory is for kernels that take floats.
+        whole = device is None and batch.access(leaves) in ("sync", "never")
+        here = leaves if whole else [leaves[i] for i in places]
         for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
             results[i] = result
     return results

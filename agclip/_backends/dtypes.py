@@ -114,6 +114,14 @@ def real_dtype(xp: Namespace, kind: Kind) -> DType:
     return xp.float64 if kind.precision == 53 else xp.float32
 
 
+def complex_dtype(xp: Namespace, acc_dtype: DType) -> DType | None:
+    """Return the complex dtype that goes with one of sums; None where a library has no such."""
+    if kind_of(acc_dtype).precision == 53:
+        found: DType | None = getattr(xp, "complex128", None)
+        return found
+    return xp.complex64
+
+
 def narrower(kind: Kind, acc_dtype: str) -> bool:
     """Tell whether squares of this kind, summed in the dtype named `acc_dtype`, stay in its range.
 

@@ -14,7 +14,7 @@ import array_api_compat
 
 from agclip._backends import shapes
 from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of, real_dtype
+from agclip._backends.dtypes import complex_dtype, kind_of, real_dtype
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip_backends import _memory
 
@@ -80,12 +80,23 @@ def power(xp: Namespace, y: Array, p: float) -> Array:
 def magnitudes(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit: Scalar) -> Array:
     """Return scale·|x| / unit elementwise in `acc_dtype`."""
     if kind_of(leaf.dtype).family == "complex":
-        complex_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
-        y = cast(xp, leaf, complex_dtype)
+        wide = complex_dtype(xp, acc_dtype)
+        if wide is None:
+            return _modulus(xp, leaf, acc_dtype, scale, unit)
+        y = cast(xp, leaf, wide)
         y = y if is_one(scale) else y * alike(xp, scale, y)
         return xp.abs(y if is_one(unit) else y / alike(xp, unit, y))
     y = xp.abs(scaled(cast(xp, leaf, acc_dtype), scale))
     return y if is_one(unit) else y / unit
+
+
+def _modulus(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit: Scalar) -> Array:
+    """Return the same of a complex leaf by its parts, whose squares do not leave the range."""
+    ys = [scaled(cast(xp, part, acc_dtype), scale) for part in real_parts(xp, leaf)]
+    a, b = ys if is_one(unit) else [y / unit for y in ys]
+    square = a * a + b * b
+    positive = square > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, square, xp.ones_like(square))), square)
 
 
 def total(_: Namespace, values: Sequence[Array]) -> Scalar:

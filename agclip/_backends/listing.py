@@ -77,7 +77,8 @@ def _installed_version(name: str) -> str | None:
 def version(name: str) -> str | None:
     """Return the version of a library that is imported; None where it cannot be told."""
     try:
-        found = sys.modules[name].__version__
+        found = getattr(sys.modules[name], "__version__", None)
+        # A library whose top-level package is none of its own says it as a distribution alone.
+        return metadata.version(name) if found is None else str(found)
     except Exception:  # noqa: BLE001 - a library may break in any way; the list must not
         return None
-    return None if found is None else str(found)

@@ -8,7 +8,7 @@ from typing import Any
 from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Factor
-from agclip._backends.dtypes import kind_of
+from agclip._backends.dtypes import complex_dtype, kind_of
 from agclip._backends.fused import Decided
 from agclip._clipping.plan import StaticArgs
 from agclip._numerics import axis_sums
@@ -83,12 +83,12 @@ def _multiplied_anyway(call: StaticArgs, members: Sequence[Array]) -> bool:
     That is so where nobody can know that they are, and the product has their bits: of finite real
     numbers, and of those of a group that becomes NaN or zero if one is not finite.
     """
-    backend = call.backend
-    return (
-        call.plan.nonfinite != "skip"
-        and all(kind.family == "real" for kind in batch.kinds(members))
-        and all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
-    )
+    backend, access, kinds = call.backend, batch.access(members), batch.kinds(members)
+    if call.plan.nonfinite == "skip" or any(kind.family != "real" for kind in kinds):
+        return False
+    if access is not None and len(kinds) == 1:  # on one device they are alike
+        return access == "sync" and backend.keeps_bits(members[0])
+    return all(backend.access(leaf) == "sync" and backend.keeps_bits(leaf) for leaf in members)
 
 
 def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) -> None:
@@ -162,7 +162,12 @@ def _weighted_sum(
     xp = backend.xp
     acc_dtype = backend.acc_dtype(xp, leaf)
     if kind_of(leaf.dtype).family == "complex":
-        acc_dtype = xp.complex128 if kind_of(acc_dtype).precision == 53 else xp.complex64
+        acc_dtype = complex_dtype(xp, acc_dtype)
+        if acc_dtype is None:
+            halves = kernels.real_parts(xp, leaf)
+            sums = [_weighted_sum(backend, half, factors, finite, zero) for half in halves]
+            real, imaginary = (xp.astype(half, leaf.dtype) for half in sums)
+            return real + imaginary * 1j
 
     def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
         *pre, rest = factors

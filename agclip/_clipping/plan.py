@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from agclip._backends import host_scalars, kernels
+from agclip._backends import batch, host_scalars, kernels
 from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
@@ -119,7 +120,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         plan,
         (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
         host_scalars if host else backend.xp,
-        backend.acc_dtype(backend.xp, inputs.arrays[0]),
+        _acc_dtype(backend, inputs.arrays),
         host,
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
@@ -131,6 +132,16 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         and inputs.merged is None
         and _simple(plan),
     )
+
+
+def _acc_dtype(backend: Backend, arrays: Sequence[Array]) -> DType:
+    """Return what sums over the first leaf are formed in.
+
+    Where a device has no float64, but shares memory with one that has, others may be of it.
+    """
+    found = backend.acc_dtype(backend.xp, arrays[0])
+    lacking = kind_of(found).precision < 53
+    return backend.xp.float64 if lacking and batch.double(arrays) else found
 
 
 def _simple(plan: Plan) -> bool:

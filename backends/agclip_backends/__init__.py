@@ -15,6 +15,7 @@ BACKENDS = {
     "tensorflow": "agclip_backends.tensorflow:backend",
     "dask": "agclip_backends.dask:backend",
     "cubed": "agclip_backends.cubed:backend",
+    "mlx": "agclip_backends.mlx:backend",
 }
 """The adapters in this package, as its distribution advertises them.
 

@@ -543,7 +543,7 @@ def test_the_context_of_jax_has_64_bits_and_ends():
 def test_the_list_is_sorted_and_names_our_own_backends():
     names = [info.name for info in agclip.backends()]
     assert names == sorted(names)
-    assert {"cupy", "dask", "jax", "numpy", "tensorflow", "torch"} <= set(names)
+    assert {"cupy", "dask", "jax", "mlx", "numpy", "tensorflow", "torch"} <= set(names)
 
 
 def test_our_own_backends_come_in_by_the_same_door():

@@ -177,7 +177,7 @@ LACKING = {"some": ("where", "isfinite"), "asarray": ("asarray",)}
 @pytest.fixture(params=LACKING)
 def lacking(request, install, monkeypatch):
     install(*LACKING[request.param])
-    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,tensorflow,torch")
+    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,mlx,tensorflow,torch")
     return TEXT.format(", ".join(sorted(LACKING[request.param])))
 
 

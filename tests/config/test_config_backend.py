@@ -56,7 +56,7 @@ def test_of_several_backends_the_first_usable_one_counts(registry):
 @pytest.fixture
 def few_backends(project, registry, monkeypatch):
     """Of agclip's own backends only NumPy's may be used."""
-    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,tensorflow,torch")
+    monkeypatch.setenv("AGCLIP_BLOCK", "cupy,dask,jax,mlx,tensorflow,torch")
     agclip.register_backend(agclip.Backend(name="abacus", xp=np, usable=lambda: "no beads"))
     return registry
 
@@ -202,7 +202,13 @@ def test_arrays_that_are_given_stay_where_they_are(strict):
     assert agclip.clip_by_norm(x, 1.0).device == x.device
 
 
-CPUS = {"numpy": ["cpu"], "torch": ["cpu"], "jax": ["cpu", "cpu:0"], "dask": ["cpu"]}
+CPUS = {
+    "numpy": ["cpu"],
+    "mlx": ["cpu"],
+    "torch": ["cpu"],
+    "jax": ["cpu", "cpu:0"],
+    "dask": ["cpu"],
+}
 
 
 @pytest.mark.parametrize(("name", "device"), [(n, d) for n, names in CPUS.items() for d in names])
@@ -221,7 +227,7 @@ ODD = {"jax": ["tpu", "cpu:x", "nowhere"], "torch": ["nowhere", "cpu:x"], "numpy
 )
 def test_a_library_without_the_device_is_not_usable(name, device, monkeypatch):
     arrays.library(name)
-    others = {"cupy", "dask", "jax", "tensorflow", "torch"} - {name}
+    others = {"cupy", "dask", "jax", "mlx", "tensorflow", "torch"} - {name}
     monkeypatch.setenv("AGCLIP_BLOCK", ",".join(others))
     agclip.set_config(backend=name, device=device)
     usable = [name] if name in ("jax", "torch") else []

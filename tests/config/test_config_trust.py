@@ -63,7 +63,7 @@ def test_the_error_says_who_may_name_it(project):
     path = project / "agclip.toml"
     path.write_text('backend = "evilmod"\n')
     text = (
-        '`backend` must be "auto", or one or several of cubed, cupy, dask, jax, numpy, '
+        '`backend` must be "auto", or one or several of cubed, cupy, dask, jax, mlx, numpy, '
         "tensorflow, torch; "
         f"got 'evilmod' ({path}: backend). {ADVICE}"
     )

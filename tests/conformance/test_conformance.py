@@ -47,6 +47,8 @@ OWN = {
     "torch-requires-grad": ("float16",),
     "cupy": ("bfloat16", "float32", "float64", "complex64", "int32"),
     "tensorflow": ("bfloat16", "float64", "complex64", "int64"),
+    "mlx": ("bfloat16",),
+    "mlx-no-float64": ("float32",),
     "strict": ("float64", "complex128", "int32", "uint8"),
     "strict-device2": ("complex64", "int64"),
     "strict-no-float64": ("float32",),

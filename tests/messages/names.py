@@ -237,7 +237,7 @@ def configured(call, **settings):
 
 def alone(call, **settings):
     """Call with settings of its own, on a machine whose only library is NumPy."""
-    with mock.patch.dict(os.environ, {"AGCLIP_BLOCK": "cupy,dask,jax,tensorflow,torch"}):
+    with mock.patch.dict(os.environ, {"AGCLIP_BLOCK": "cupy,dask,jax,mlx,tensorflow,torch"}):
         return configured(call, **settings)
 
 

@@ -30,6 +30,7 @@ MODULES = {
     "optax_clip": "agclip.integrations.optax",
     "dask": "dask",
     "keras": "keras",
+    "mx": "mlx.core",
     "tf": "tensorflow",
     "da": "dask.array",
     "strict": "array_api_strict",

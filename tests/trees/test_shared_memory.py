@@ -50,7 +50,7 @@ def step(rule, tree):
     return rule.update_(tree, rule.init(tree))
 
 
-@pytest.fixture(params=arrays.WRITABLE)
+@pytest.fixture(params=arrays.SHARING)
 def lib(request):
     return arrays.library(request.param)
 

@@ -1,0 +1,62 @@
+"""MLX: lazy throughout; a call records operations, and computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from agclip.adapters import Access, Backend, LeafBatch, kind_of
+from agclip_backends._probe import kept
+from agclip_backends.mlx import devices, groups, namespace, scale, sums
+from agclip_backends.mlx.tracing import tracing
+
+
+def _access(_: Any) -> Access:
+    return "never" if tracing() else "sync"
+
+
+def _survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:
+    if types != {mx.array}:
+        return None
+    kinds = [kind_of(leaf.dtype) for leaf in leaves]
+    distinct = inplace and len(set(map(id, leaves))) == len(leaves)
+    return groups.Grouped(leaves, kinds, access=_access(None), distinct=distinct)
+
+
+@kept
+def _usable() -> str | None:
+    try:
+        if mx.sum(mx.ones(2)).item() != 2:
+            return "the sum of two ones is not two"
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+backend = Backend(
+    name="mlx",
+    xp=namespace,
+    sum_squares=sums.sum_squares,
+    abs_max=sums.abs_max,
+    power_sums=sums.power_sums,
+    sums=sums.sums,
+    total=sums.total,
+    scale=scale.scale,
+    scale_=scale.scale_,
+    survey=_survey,
+    run=devices.run,
+    access=_access,
+    keeps_bits=lambda _: devices.on_cpu(),
+    refuse=lambda x: None if isinstance(x, mx.array) else "is no mlx.core.array",
+    unwritable=lambda _: None,
+    # An array that is assigned to gets memory of its own: two are one only where they are one
+    # object, which is told apart without looking at the memory.
+    memory=lambda leaves: [None] * len(leaves),
+    usable=_usable,
+    device=lambda _: None,
+    named_device=devices.named,
+    acc_dtype=devices.acc_dtype,
+    export=mx.contiguous,
+)

@@ -1,0 +1,61 @@
+"""Leaves that are worked on together: an operation costs more than a small leaf does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from agclip import adapters
+from agclip.adapters import Kind, LeafBatch, kind_of
+
+SMALL = 1 << 13
+"""Elements up to which leaves of one shape are joined, which copies them."""
+
+
+class Grouped(LeafBatch):
+    """The leaves of one call: they are grouped and joined once, to be measured and multiplied."""
+
+    __slots__ = ("groups", "joined")
+
+    def __init__(self, leaves: Sequence[Any], kinds: Sequence[Kind], **known: Any) -> None:
+        parts = [2 if kind.family == "complex" else 1 for kind in kinds]
+        counts = [n * leaf.size for n, leaf in zip(parts, leaves, strict=True)]
+        LeafBatch.__init__(self, leaves, kinds, counts, **known)
+        self.groups: list[list[int]] | None = None
+        self.joined: dict[int, Any] = {}
+
+
+def alike(leaves: Sequence[Any]) -> list[list[int]]:
+    """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
+    if not isinstance(leaves, Grouped):
+        return _alike(leaves, [kind_of(leaf.dtype) for leaf in leaves])
+    if leaves.groups is None:
+        leaves.groups = _alike(leaves, leaves.column)
+    return leaves.groups
+
+
+def _alike(leaves: Sequence[Any], kinds: Sequence[Kind]) -> list[list[int]]:
+    groups: dict[Any, list[int]] = {}
+    counts = adapters.counts(leaves)
+    for i, (leaf, count, kind) in enumerate(zip(leaves, counts, kinds, strict=True)):
+        key = (leaf.shape, kind) if 0 < count <= SMALL else i
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def joined(leaves: Sequence[Any], places: Sequence[int]) -> Any:
+    """Return leaves of one shape one after the other, along a new or their first axis."""
+    kept = leaves.joined if isinstance(leaves, Grouped) else {}
+    if places[0] not in kept:
+        members = [leaves[i] for i in places]
+        kept[places[0]] = mx.concatenate(members) if members[0].ndim else mx.stack(members)
+    return kept[places[0]]
+
+
+def apart(joined: Any, like: Any, count: int) -> Sequence[Any]:
+    """Return the leaves again, each of the shape of one."""
+    split: Any = mx.split if like.ndim else lambda rows, _: mx.unstack(rows)
+    parts: Sequence[Any] = split(joined, count)
+    return parts
