@@ -51,11 +51,13 @@ from agclip._backends.powers import whole as accurate_sum
 from agclip._backends.shapes import overlaps_itself, pieces
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
+from agclip.distributed._ranks import AllReduceAxes, Engine, FindParts, Link, Op, Parts
 from agclip_backends._memory import Memory
 
 __all__ = [
     "AbsMax",
     "Access",
+    "AllReduceAxes",
     "Array",
     "At",
     "Backend",
@@ -65,16 +67,21 @@ __all__ = [
     "Decided",
     "Details",
     "Device",
+    "Engine",
     "ExactSum",
     "Factor",
     "FindMisplaced",
+    "FindParts",
     "Fused",
     "Grid",
     "Kind",
     "LeafBatch",
+    "Link",
     "Memory",
     "Misplaced",
     "Namespace",
+    "Op",
+    "Parts",
     "Places",
     "PowerSums",
     "Run",

@@ -11,6 +11,7 @@ from agclip._backends import contract, kernels, powers
 from agclip._backends.exact_sums import exact_sum
 from agclip._backends.fused import Fused
 from agclip._typing import Access, Array, Device, DType, Namespace
+from agclip.distributed._ranks import AllReduceAxes, FindParts
 from agclip_backends import _memory
 
 
@@ -79,6 +80,11 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             not known, and for all if no two share memory.
         partial: `(leaves)` → the position of a leaf that is a part of an array alone, so that the
             norm of the whole cannot be told, and what it is; None if there is none.
+        parts: `(leaves, types)` → of leaves, of these types, that are cut over processes what is
+            here, and the links or the axes over which the rest of each is, as `Parts`; None if
+            there are none, or the types do not tell.
+        all_reduce: `(xp, values, axes, op)` → 0-d arrays, reduced over named axes of a mesh in the
+            program that is being traced.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         named_device: `(xp, name)` → the device of that name, or None if there is none here.
@@ -122,6 +128,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     unwritable: Callable[[Array], str | None] = kernels.unwritable
     memory: contract.Places = _memory.of
     partial: Callable[[Sequence[Array]], tuple[int, str] | None] = kernels.nothing
+    parts: FindParts = kernels.nothing
+    all_reduce: AllReduceAxes = kernels.no_axes
     usable: Callable[[], str | None] = kernels.usable
     device: Callable[[Array], Device] = kernels.device
     named_device: Callable[[Namespace, str], Device] = kernels.named_device

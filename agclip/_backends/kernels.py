@@ -153,6 +153,15 @@ def nothing(*_: Any) -> None:
     """Return None: there is nothing to report, or no faster way than the general one."""
 
 
+def no_axes(_: Namespace, values: Sequence[Array], axes: tuple[str, ...], op: str) -> Any:
+    """Refuse to reduce over axes: most libraries have no meshes."""
+    msg = (
+        f"`comm` must be a communicator where the library of the leaves has no axes of meshes; got "
+        f"{axes[0]!r}."
+    )
+    raise TypeError(msg)
+
+
 def replays() -> bool:
     """Return False: no code is being compiled."""
     return False

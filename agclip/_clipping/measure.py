@@ -8,6 +8,7 @@ from typing import Any
 
 from agclip._backends import batch, devices, kernels
 from agclip._backends.dtypes import kind_of
+from agclip._clipping import across
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
@@ -30,6 +31,8 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
     plan, count = call.plan, len(arrays)
     if plan.per_example:
         return [_of_examples(call, arrays)]
+    if plan.ranks is not None and plan.ranks.links:
+        return across.measured(call, Inputs(arrays))[0]
     if plan.axes is None:
         groups = [*call.groups, *plan.others(count)] if plan.record else call.groups
         return group_norms(
@@ -159,7 +162,7 @@ def value_of(
     else:
         loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
         value = backend.at(arrays[0], unscaled_value, call, norm, loss_scale)
-    double = batch.double(arrays)
+    double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
     dtype = xp.float64 if double else xp.float32
     if not call.host:
         return kernels.cast(xp, value, dtype)
@@ -179,9 +182,10 @@ def values_of(
 
     On the host they are views of one array: to make an array takes longer than all the rest.
     """
-    if not call.host or (len(single) > 1 and len(batch.kinds(arrays)) > 1):
-        pairs = zip(arrays, single, strict=bool(single))
-        values = [value_of(call, [leaf], norm, loss_scale) for leaf, norm in pairs]
+    several = call.kinds is not None or (len(single) > 1 and len(batch.kinds(arrays)) > 1)
+    if not call.host or several:
+        pairs, alone = zip(arrays, single, strict=bool(single)), call._replace(kinds=None)
+        values = [value_of(alone, [leaf], norm, loss_scale) for leaf, norm in pairs]
         return value_of(call, arrays, whole, loss_scale), values
     if len(single) < 2:  # the one leaf is all
         norm = value_of(call, arrays, whole, loss_scale)

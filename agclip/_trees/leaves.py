@@ -33,6 +33,12 @@ class Leaves(NamedTuple):
     """What may be a parameter in the place of a gradient."""
     access: Access = "free"
     """What reading the values costs, the dearest leaf deciding."""
+    cuts: Sequence[Sequence[Any]] | None = None
+    """For each array over which links or axes it is cut; None where types do not speak of it."""
+    wholes: Sequence[Any] | None = None
+    """What the arrays are parts of; None if they are what the tree holds."""
+    stand_in: bool = False
+    """Whether the one array is none of the tree's: see `_trees.stand_in`."""
 
     def warn_of_parameters(self) -> None:
         """Warn that parameters are about to be scaled by one norm: it is seldom meant."""

@@ -6,8 +6,6 @@ They are attributes of this module, `engine_<name>`, loaded at first access: see
 
 from __future__ import annotations
 
-from typing import Any
-
 from agclip._backends import entry_points
 from agclip.distributed._ranks import Engine
 
@@ -30,4 +28,3 @@ def __getattr__(attribute: str) -> Engine:
         raise ImportError(msg)
     globals()[attribute] = found
     return found
-

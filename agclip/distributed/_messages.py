@@ -1,22 +1,24 @@
 """What ranks tell each other besides sums and maxima: the head of a vector, and how it is judged.
 
 Every vector is float64. A head that is added up has 5 numbers, digits to the base 2**17, exact for
-up to 131071 ranks; one of which the maximum is taken has 4, and its trouble stands before it.
+up to 131071 ranks; one of which the maximum is taken has 4.
 
     sum   members + 2¹⁷·failures + 2³⁴·(float64 held)
           (half held) + 2¹⁷·(bfloat16 held) + 2³⁴·(float32 held)
           d, d²                 of a digest d of the call: Σ1·Σd² = (Σd)² only if all are equal
           Σ h / replicas        whole if `replicas` says who holds what
-    max   1 for a NaN, 2 for a failure; float64 held; the coarsest other dtype; d; -d
+    max   float64 held; the coarsest other dtype; d; -d; and after the peaks
+          trouble: 1 for a NaN, 2 for a failure
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from agclip._backends.dtypes import Kind, kind_named
-from agclip.distributed._ranks import Link, Op
+from agclip.distributed._ranks import Op
 from agclip.distributed._replicas import hashed
 
 _DIGIT = 1 << 17
@@ -25,23 +27,10 @@ _NAMES = ("float64", "float32", "float16", "bfloat16")
 _SMALL = 2.0**-20
 """What rounding may do to a whole number: it is 2**-36 for 131071 ranks."""
 
-SUM_HEAD, MAX_HEAD = 5, 4
+A_FAILURE = float(_DIGIT)
+"""What a rank adds to the first number of a sum's head if it fails before the reduction."""
 FAILED = 2.0
-"""The trouble of a rank that fails before it has anything to say."""
-
-_SAME = (
-    "every rank must make the same call; got another bound, order, policy, flag or loss scale on "
-    "another rank, or another function or rule. Pass the same everywhere."
-)
-_FAILED = (
-    "every rank must get as far as the reduction; got an error before it on another rank, which is "
-    "raised there."
-)
-_HELD = (
-    "`replicas` must say on how many ranks each leaf is held; got numbers that do not agree with "
-    "who holds what. Give each leaf the number of ranks of `comm` that hold the same part of it: "
-    "agclip.distributed.inspect lists them."
-)
+"""The trouble of such a rank, of which the maximum is taken."""
 
 
 def digest(*facts: object) -> int:
@@ -52,7 +41,7 @@ def digest(*facts: object) -> int:
 def _present(kinds: frozenset[Kind]) -> list[float]:
     """Tell which of the kinds of dtype are held. A float8 counts as what is next to it."""
     precisions = [kind.precision for kind in kinds]
-    classes = [53 if p == 53 else 24 if p == 24 else 11 if p == 11 else 8 for p in precisions]  # noqa: PLR2004
+    classes = [53 if p == 53 else 24 if p == 24 else 11 if p == 11 else 8 for p in precisions]
     return [float(bits in classes) for bits in (53, 24, 11, 8)]
 
 
@@ -79,11 +68,11 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
     """
     members, failed, double = _digits(head[0])
     if failed:
-        raise RuntimeError(_FAILED)
+        raise RuntimeError(_failed())
     if members * int(head[3]) != int(head[2]) ** 2:
-        raise RuntimeError(_SAME)
+        raise RuntimeError(_same())
     if not whole(head[4]):
-        raise RuntimeError(_HELD)
+        raise RuntimeError(_held())
     half, coarse, single = _digits(head[1])
     return _kinds([double, single, half, coarse])
 
@@ -91,10 +80,10 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
 def judged_max(trouble: float, head: Sequence[float]) -> frozenset[Kind]:
     """Return the same from maxima."""
     if trouble >= FAILED:
-        raise RuntimeError(_FAILED)
+        raise RuntimeError(_failed())
     double, coarsest, largest, least = head
     if largest != -least:
-        raise RuntimeError(_SAME)
+        raise RuntimeError(_same())
     return _kinds([double, *(float(coarsest == k) for k in (1, 2, 3))])
 
 
@@ -105,14 +94,16 @@ def whole(x: float) -> bool:
 
 def require_whole(left: float) -> None:
     """Raise a RuntimeError if a sum that replicas have divided is not whole."""
+    if math.isnan(left):
+        raise RuntimeError(_failed())
     if not whole(left):
-        raise RuntimeError(_FAILED if math.isnan(left) else _HELD)
+        raise RuntimeError(_held())
 
 
 def require_told(sums: Sequence[float], peaks: Sequence[float]) -> None:
     """Raise a RuntimeError if a sum is NaN although no element is: a rank has failed meanwhile."""
     if any(x != x and math.isfinite(peak) for x, peak in zip(sums, peaks, strict=True)):
-        raise RuntimeError(_FAILED)
+        raise RuntimeError(_failed())
 
 
 def _digits(x: float) -> tuple[int, int, int]:
@@ -125,19 +116,35 @@ def _kinds(held: Sequence[float]) -> frozenset[Kind]:
 
 
 def failure(order: float, *, exact: bool) -> tuple[list[float], Op]:
-    """Return the first vector of a call, of a rank that fails before it has anything to say."""
+    """Return the first vector of a call of a rank that does not know yet what its leaves are."""
     if order in (1, 2) and not exact:
-        return [1.0 + _DIGIT, *[0.0] * 7], "sum"
-    peaks = [0.0] * (2 if order == math.inf else 1)
-    return [*peaks, FAILED, *[0.0] * 4], "max"
+        return [1.0 + A_FAILURE, *[0.0] * 7], "sum"
+    return [*[0.0] * (6 if order == math.inf else 5), FAILED], "max"
 
 
-def listed(vector: object) -> Sequence[float]:
+def listed(vector: Any) -> Sequence[float]:
     """Return the numbers in a vector."""
-    found: Sequence[float] = vector.tolist() if hasattr(vector, "tolist") else list(vector)  # type: ignore[call-overload]
+    found: Sequence[float] = vector.tolist() if hasattr(vector, "tolist") else list(vector)
     return found
 
 
-def links_only(links: Sequence[Link | str]) -> list[Link]:
-    """Return links without the axes of meshes."""
-    return [link for link in links if isinstance(link, Link)]
+def _same() -> str:
+    return (
+        "every rank must make the same call; got another bound, order, policy, flag or loss scale on "
+        "another rank, or another function or rule. Pass the same everywhere."
+    )
+
+
+def _failed() -> str:
+    return (
+        "every rank must get as far as the reduction; got an error before it on another rank, which is "
+        "raised there."
+    )
+
+
+def _held() -> str:
+    return (
+        "`replicas` must say on how many ranks each leaf is held; got numbers that do not agree with "
+        "who holds what. Give each leaf the number of ranks of `comm` that hold the same part of it: "
+        "agclip.distributed.inspect lists them."
+    )

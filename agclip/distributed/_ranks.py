@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from agclip._typing import Array
+from agclip._typing import Array, Namespace
 
 Op: TypeAlias = Literal["sum", "max"]
 
@@ -76,3 +76,24 @@ class Parts(NamedTuple):
     """For each leaf the links over which it is cut, the same links in the same order everywhere."""
     measured: list[Any] | None = None
     """What norms are taken of, where that is not `here`: sums that had to be formed."""
+
+
+class FindParts(Protocol):
+    """What of some leaves is here, where they are cut over processes."""
+
+    def __call__(self, leaves: Sequence[Any], types: set[type], /) -> Parts | None:
+        """Return what is here of each leaf, and over which links or axes the rest is.
+
+        None if all leaves are whole, or their types do not tell.
+        """
+        ...
+
+
+class AllReduceAxes(Protocol):
+    """Sums or maxima of scalars over axes of a mesh."""
+
+    def __call__(
+        self, xp: Namespace, values: Sequence[Array], axes: tuple[str, ...], op: Op, /
+    ) -> Sequence[Array]:
+        """Return 0-d arrays, each reduced over named axes: all of them in one operation."""
+        ...

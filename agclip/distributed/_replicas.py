@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -17,8 +18,7 @@ _MUST = (
     "an integer >= 0, a dict of patterns of paths, a function (path, leaf) that returns an "
     'integer, "auto", or None'
 )
-_WEIGHTS = 65521
-"""A prime below 2**16: see `held`."""
+_PRIMES = 2 * 3 * 5 * 7 * 11 * 13
 
 
 def of_leaves(leaves: Leaves, replicas: Any) -> tuple[int, ...] | None:
@@ -79,16 +79,23 @@ def _matched(replicas: Mapping[Any, Any], names: Sequence[str]) -> tuple[int, ..
 def held(leaves: Leaves, replicas: tuple[int, ...] | None) -> float:
     """Return Σ h / replicas over the leaves that more ranks hold, modulo one.
 
-    h is an integer that follows from the path. The ranks that hold a leaf add up to h if they are
-    as many as they say, and to a whole number hardly ever if not.
+    h is an integer that follows from the path, and has no small divisor: the ranks that hold a leaf
+    add up to a multiple of h if their number is one of `replicas`, and to no whole number if not.
     """
     if replicas is None or not any(number > 1 for number in replicas):
         return 0.0
     total = Fraction(0)
     for name, number in zip(paths.dotted(leaves.structure), replicas, strict=True):
         if number > 1:
-            total += Fraction(hashed(name) % _WEIGHTS, number)
+            total += Fraction(_weight(name), number)
     return float(total % 1)
+
+
+def _weight(path: str) -> int:
+    weight = hashed(path) % _PRIMES
+    while math.gcd(weight, _PRIMES) > 1:
+        weight += 1
+    return weight
 
 
 def hashed(text: str) -> int:

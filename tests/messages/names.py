@@ -108,6 +108,36 @@ def single(strict):
     return strict.ones(2, dtype=strict.float32, device=strict.Device("no_x64"))
 
 
+# --- ranks --------------------------------------------------------------------------------------
+
+
+def one_rank(vector, op):
+    """The communicator of a group of one rank."""
+    return vector
+
+
+def with_more(numbers):
+    """Return a communicator that another rank has added numbers to, by position."""
+
+    def all_reduce(vector, op):
+        return [x + numbers.get(i, 0.0) for i, x in enumerate(vector)]
+
+    return all_reduce
+
+
+def lost(vector, op):
+    """The communicator of a group in which another rank fails between two vectors."""
+    return vector if op == "max" else [NAN] * len(vector)
+
+
+def engine_of(registry, source):
+    modules = {"toylib": "class Group: pass", "toy_engine": source}
+    at = {"toylib": "toy_engine:engine"}
+    registry.install("agclip-toy", at, modules, group="agclip.communicators")
+    group = importlib.import_module("toylib").Group()
+    return agclip.global_norm([X], comm=group)
+
+
 # --- libraries ---------------------------------------------------------------------------------
 
 TOY = """\
