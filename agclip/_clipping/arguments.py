@@ -17,6 +17,7 @@ from agclip._clipping.plan import Plan
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, NonFinite, Scalar
+from agclip.distributed._joined import ranks_of
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
@@ -119,6 +120,8 @@ def options(
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
 
+    Where types tell that leaves are cut over processes, the plan says so.
+
     Args:
         leaves: The leaves of the call, which decide what can be kept.
         bound: The bound of the call; None for none.
@@ -155,7 +158,10 @@ def options(
     same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    return Plan(joint, order, axes, weights, keep, policy, same, record)
+    made = Plan(joint, order, axes, weights, keep, policy, same, record)
+    if leaves.cuts is None or axes is not None:
+        return made
+    return made._replace(ranks=ranks_of(leaves, None, None))
 
 
 def flag(name: str, value: Any) -> bool:

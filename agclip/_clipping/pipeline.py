@@ -105,7 +105,7 @@ def run(
         if ranks is not None and ranks.links:
             across.failed(leaves, plan)
         raise
-    if ranks is not None and ranks.links and not ranks.inside:
+    if ranks is not None and (ranks.links or leaves.measured is not None) and not ranks.inside:
         return _after_others(leaves, call, inputs, bound)
     if plan.nonfinite != "error":
         return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
@@ -131,6 +131,8 @@ def _after_others(
 
 def _reduced(leaves: Leaves, call: StaticArgs, inputs: Inputs) -> tuple[StaticArgs, Sequence[Norm]]:
     """Return the norms over all ranks, and the call with what is known of the dtypes there."""
+    if leaves.measured is not None:
+        inputs = inputs._replace(arrays=leaves.measured)
     norms, kinds = across.measured(call, inputs, held=not leaves.stand_in)
     if call.plan.nonfinite == "error":
         _require_finite(leaves, norms)
@@ -188,7 +190,8 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
     """Return the norm of all leaves, and with `Plan.record` that of each, divided by a number."""
     inputs = Inputs(leaves.arrays, loss_scale=loss_scale)
     call = static_args(leaves, plan, inputs, inplace=False)
-    if plan.ranks is not None and plan.ranks.links and not plan.ranks.inside:
+    ranks, parted = plan.ranks, leaves.measured is not None
+    if ranks is not None and (ranks.links or parted) and not ranks.inside:
         call, found = _reduced(leaves, call, inputs)
         return leaves.backend.run(reported, (call,), (found, inputs))
     if plan.nonfinite != "error":

@@ -116,6 +116,8 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
             leaves.require_whole()
         else:
             sharded = sharded or backend.partial(inputs.arrays) is not None
+    if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
+        leaves.require_uncut()
     return StaticArgs(
         backend,
         plan,

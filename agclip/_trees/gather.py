@@ -19,6 +19,7 @@ from agclip._trees.leaves import Leaves, dearest, path_of
 from agclip._trees.literals import Literal, materialise
 from agclip._trees.paired import flatten_like
 from agclip._typing import Array, Tree
+from agclip.distributed._ranks import Parts
 
 _EXPECTED = {
     ("real", "complex"): "real or complex floating-point arrays",
@@ -173,12 +174,17 @@ def _checked(
     families: tuple[str, str],
     *,
     inplace: bool,
+    uncut: bool = False,
 ) -> Leaves:
     given = found
     if backend.read is not kernels.read:
         found = list(backend.read(given, types))
         types = set(map(type, found))
     batch = backend.survey(found, types, inplace)
+    if batch is None and backend.parts is not kernels.nothing and not uncut:
+        parts = backend.parts(found, types)
+        if parts is not None:
+            return _cut(name, backend, found, parts, structure, families, inplace=inplace)
     said = None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
         said = _misplaced(name, backend, found if batch is None else batch, types, structure)
@@ -217,6 +223,33 @@ def _checked(
             raise TypeError(msg)
     arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
     return leaves._replace(arrays=arrays, access=dearest(backend, found))
+
+
+def _cut(
+    name: str,
+    backend: Backend,
+    found: list[Array],
+    parts: Parts,
+    structure: trees.Structure,
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    """Gather what is here of leaves that may be cut over processes."""
+    if parts.refused is not None:
+        position, reason = parts.refused
+        path = path_of(structure, name, position)
+        msg = f"`{name}` must hold dense arrays; got one that {reason} at {path}. Convert it first."
+        raise TypeError(msg)
+    types = set(map(type, parts.here))
+    leaves = _checked(
+        name, backend, parts.here, types, structure, families, inplace=inplace, uncut=True
+    )
+    if parts.rejoin is None:
+        return leaves._replace(cuts=parts.cuts)
+    return leaves._replace(
+        cuts=parts.cuts, wholes=found, measured=parts.measured, rejoin=parts.rejoin
+    )
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels, shapes
@@ -36,7 +36,11 @@ class Leaves(NamedTuple):
     cuts: Sequence[Sequence[Any]] | None = None
     """For each array over which links or axes it is cut; None where types do not speak of it."""
     wholes: Sequence[Any] | None = None
-    """What the arrays are parts of; None if they are what the tree holds."""
+    """What the arrays are parts of, with `rejoin`; None if they are what the tree holds."""
+    measured: Sequence[Array] | None = None
+    """What norms are taken of, where that is not the arrays: sums that had to be formed."""
+    rejoin: Callable[[Any, Array], Any] | None = None
+    """`(whole, array)` → a new part as what the tree holds; None where nothing is a part."""
     stand_in: bool = False
     """Whether the one array is none of the tree's: see `_trees.stand_in`."""
 
@@ -58,6 +62,11 @@ class Leaves(NamedTuple):
         pairs = zip(self.arrays, arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        elif self.wholes is not None and self.rejoin is not None:
+            new = [
+                whole if one is other else self.rejoin(whole, other)
+                for whole, (one, other) in zip(self.wholes, pairs, strict=True)
+            ]
         else:
             new = list(arrays)
             for i, (one, other) in enumerate(() if restore is kernels.restore else pairs):
@@ -90,6 +99,28 @@ class Leaves(NamedTuple):
             return x
         arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
         return foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
+
+    def require_uncut(self) -> None:
+        """Raise a ValueError if a leaf is cut over processes, by a norm that is not reduced."""
+        for i, cut in enumerate(self.cuts or ()):
+            if cut:
+                msg = (
+                    f"`{self.name}` must hold whole arrays where norms are taken along axes, of "
+                    f"examples or by units; got one that is cut over processes at {self.path(i)}. "
+                    f"Clip by whole leaves or by the global norm, or gather it first."
+                )
+                raise ValueError(msg)
+
+    def require_summed(self) -> None:
+        """Raise a ValueError if a leaf is a sum over processes that has not been formed yet."""
+        pairs = zip(self.arrays, self.measured or self.arrays, strict=True)
+        for i, (here, whole) in enumerate(pairs):
+            if here is not whole:
+                msg = (
+                    f"`{self.name}` must hold numbers where elements are clipped; got one of the "
+                    f"parts of a sum over processes at {self.path(i)}. Form the sum first."
+                )
+                raise ValueError(msg)
 
     def require_whole(self) -> None:
         """Raise a ValueError if the norm of an array cannot be told from what is here of it."""

@@ -130,21 +130,21 @@ def listed(vector: Any) -> Sequence[float]:
 
 def _same() -> str:
     return (
-        "every rank must make the same call; got another bound, order, policy, flag or loss scale on "
-        "another rank, or another function or rule. Pass the same everywhere."
+        "every rank must make the same call; got another bound, order, policy, flag or loss scale "
+        "on another rank, or another function or rule. Pass the same everywhere."
     )
 
 
 def _failed() -> str:
     return (
-        "every rank must get as far as the reduction; got an error before it on another rank, which is "
-        "raised there."
+        "every rank must get as far as the reduction; got an error before it on another rank, "
+        "which is raised there."
     )
 
 
 def _held() -> str:
     return (
-        "`replicas` must say on how many ranks each leaf is held; got numbers that do not agree with "
-        "who holds what. Give each leaf the number of ranks of `comm` that hold the same part of it: "
-        "agclip.distributed.inspect lists them."
+        "`replicas` must say on how many ranks each leaf is held; got numbers that do not agree "
+        "with who holds what. Give each leaf the number of ranks of `comm` that hold the same part "
+        "of it: agclip.distributed.inspect lists them."
     )

@@ -76,6 +76,10 @@ class Parts(NamedTuple):
     """For each leaf the links over which it is cut, the same links in the same order everywhere."""
     measured: list[Any] | None = None
     """What norms are taken of, where that is not `here`: sums that had to be formed."""
+    refused: tuple[int, str] | None = None
+    """The position of a leaf that cannot be clipped by its parts, and what it is."""
+    rejoin: Callable[[Any, Array], Any] | None = None
+    """`(leaf, new)` → a new part as the kind of object that the leaf is; None if parts are that."""
 
 
 class FindParts(Protocol):

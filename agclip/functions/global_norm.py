@@ -75,9 +75,9 @@ def global_norm(
     try:
         leaves = gather(t_list, "t_list", listed=True)
         options = arguments.options(leaves, 1.0, ord, strict=False, reproducible=reproducible)
-        plan = Plan(joint=True, order=options.order, reproducible=options.reproducible)
+        plan = Plan(True, options.order, reproducible=options.reproducible, ranks=options.ranks)
         loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-        if comm is not None or replicas is not None or leaves.cuts is not None:
+        if comm is not None or replicas is not None:
             plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
             leaves = pipeline.taking_part(leaves, plan)
     except Exception:
@@ -165,7 +165,7 @@ def clip_by_global_norm(
         leaves = gather(t_list, "t_list", listed=True)
         options = ord, nonfinite, strict, reproducible
         plan = arguments.options(leaves, clip_norm, *options, joint=True)
-        if comm is not None or replicas is not None or leaves.cuts is not None:
+        if comm is not None or replicas is not None:
             plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
     except Exception:
         if comm is not None and use_norm is None:
@@ -234,7 +234,7 @@ def clip_by_global_norm_(
         leaves = gather(t_list, "t_list", listed=True, inplace=True)
         options = ord, nonfinite, strict, reproducible
         plan = arguments.options(leaves, clip_norm, *options, joint=True)
-        if comm is not None or replicas is not None or leaves.cuts is not None:
+        if comm is not None or replicas is not None:
             plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
     except Exception:
         if comm is not None and use_norm is None:
