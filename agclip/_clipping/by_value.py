@@ -53,8 +53,6 @@ def clip(leaves: Leaves, low: Any, high: Any, loss_scale: Any, *, inplace: bool)
     if not leaves.arrays:
         warn_empty(leaves.name)
         return []
-    if leaves.measured is not None:
-        leaves.require_summed()
     if loss_scale is None and leaves.access == "sync":
         done = _at_once(leaves, low, high, inplace=inplace)
         if done is not None:

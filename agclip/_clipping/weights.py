@@ -44,8 +44,7 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
     Raises:
         ValueError: If the size of a leaf is not known.
     """
-    wholes = leaves.arrays if leaves.wholes is None else leaves.wholes
-    for i, leaf in enumerate(wholes):
+    for i, leaf in enumerate(leaves.held):
         lengths = shapes.known_shape(leaf) or ()
         # Not `isnan`: a compiler's symbol of a size is no number yet.
         if any(length != length for length in lengths):
@@ -54,4 +53,4 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
                 f"{leaves.path(i)}. Let the library compute the shape first."
             )
             raise ValueError(msg)
-    return tuple(weight(leaves.backend, leaf) for leaf in wholes)
+    return tuple(weight(leaves.backend, leaf) for leaf in leaves.held)

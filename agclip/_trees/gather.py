@@ -181,10 +181,9 @@ def _checked(
         found = list(backend.read(given, types))
         types = set(map(type, found))
     batch = backend.survey(found, types, inplace)
-    if batch is None and backend.parts is not kernels.nothing and not uncut:
-        parts = backend.parts(found, types)
-        if parts is not None:
-            return _cut(name, backend, found, parts, structure, families, inplace=inplace)
+    parts = None if batch is not None or uncut else backend.parts(found, types)
+    if parts is not None:
+        return _cut(name, backend, found, parts, structure, families, inplace=inplace)
     said = None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
         said = _misplaced(name, backend, found if batch is None else batch, types, structure)
@@ -194,35 +193,48 @@ def _checked(
         return Leaves(name, backend, batch, batch.column, structure, None, said, batch.access)
     kinds: list[Kind] = []
     leaves = Leaves(name, backend, found, kinds, structure, None, said)
-    for i, leaf in enumerate(found):
-        reason = backend.refuse(leaf)
-        if reason is not None:
-            msg = (
-                f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
-                f"{leaves.path(i)}. Convert it first."
-            )
-            raise TypeError(msg)
-        kind = kind_of(leaf.dtype)
-        kinds.append(kind)
+    for i in range(len(found)):
+        kind = _ordinary(leaves, i, families, given[i] if inplace else None)
         if kind.family == "none":
             found, structure = aside.without(found, structure)
             return _gathered(found, structure, name, families, inplace=inplace)
-        if kind.family not in families:
-            msg = (
-                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
-                f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
-            )
-            raise TypeError(msg)
-        reason = backend.unwritable(given[i]) if inplace else None
-        if reason is not None:
-            msg = (
-                f"`{leaves.name}` must hold arrays that can be written in place; got one that "
-                f"{reason} at {leaves.path(i)}. Use the function without the underscore, which "
-                f"returns new arrays."
-            )
-            raise TypeError(msg)
+        kinds.append(kind)
     arrays = distinct.marked(backend, found, name, leaves.path) if inplace else found
     return leaves._replace(arrays=arrays, access=dearest(backend, found))
+
+
+def _ordinary(leaves: Leaves, i: int, families: tuple[str, str], target: Any) -> Kind:
+    """Return the kind of a leaf, whose object in the tree is going to be overwritten, or is None.
+
+    Raises:
+        TypeError: If it is no dense array, of a wrong dtype, or cannot be overwritten.
+    """
+    backend, leaf = leaves.backend, leaves.arrays[i]
+    reason = backend.refuse(leaf)
+    if reason is not None:
+        msg = (
+            f"`{leaves.name}` must hold dense arrays; got one that {reason} at "
+            f"{leaves.path(i)}. Convert it first."
+        )
+        raise TypeError(msg)
+    kind = kind_of(leaf.dtype)
+    if kind.family == "none":
+        return kind
+    if kind.family not in families:
+        msg = (
+            f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kind.name} at "
+            f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
+        )
+        raise TypeError(msg)
+    reason = None if target is None else backend.unwritable(target)
+    if reason is not None:
+        msg = (
+            f"`{leaves.name}` must hold arrays that can be written in place; got one that "
+            f"{reason} at {leaves.path(i)}. Use the function without the underscore, which "
+            f"returns new arrays."
+        )
+        raise TypeError(msg)
+    return kind
 
 
 def _cut(
@@ -247,9 +259,12 @@ def _cut(
     )
     if parts.rejoin is None:
         return leaves._replace(cuts=parts.cuts)
-    return leaves._replace(
+    leaves = leaves._replace(
         cuts=parts.cuts, wholes=found, measured=parts.measured, rejoin=parts.rejoin
     )
+    if "integer" in families:  # their elements are clipped
+        leaves.require_summed()
+    return leaves
 
 
 @functools.cache

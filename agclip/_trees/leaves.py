@@ -52,6 +52,11 @@ class Leaves(NamedTuple):
             f"which is clipped, not its gradient. {self.misplaced.instead}"
         )
 
+    @property
+    def held(self) -> Sequence[Any]:
+        """What the tree holds: the arrays, or what they are parts of."""
+        return self.arrays if self.wholes is None else self.wholes
+
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
         return path_of(self.structure, self.name, index)
@@ -59,7 +64,7 @@ class Leaves(NamedTuple):
     def rebuild(self, arrays: Sequence[Array]) -> Tree:
         """Return the tree with other arrays in the places of its leaves."""
         restore = self.backend.restore
-        pairs = zip(self.arrays, arrays, strict=True)
+        pairs = zip(self.arrays, self.arrays if self.stand_in else arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
         elif self.wholes is not None and self.rejoin is not None:
@@ -68,7 +73,7 @@ class Leaves(NamedTuple):
                 for whole, (one, other) in zip(self.wholes, pairs, strict=True)
             ]
         else:
-            new = list(arrays)
+            new = [] if self.stand_in else list(arrays)
             for i, (one, other) in enumerate(() if restore is kernels.restore else pairs):
                 if one is not other:
                     new[i] = restore(one, other)
@@ -101,24 +106,25 @@ class Leaves(NamedTuple):
         return foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
 
     def require_uncut(self) -> None:
-        """Raise a ValueError if a leaf is cut over processes, by a norm that is not reduced."""
+        """Raise a ValueError if a leaf is cut over processes: for clips that need all of it."""
         for i, cut in enumerate(self.cuts or ()):
             if cut:
                 msg = (
-                    f"`{self.name}` must hold whole arrays where norms are taken along axes, of "
-                    f"examples or by units; got one that is cut over processes at {self.path(i)}. "
-                    f"Clip by whole leaves or by the global norm, or gather it first."
+                    f"`{self.name}` must hold whole arrays for this clip; got one that is cut over "
+                    f"processes at {self.path(i)}. Clip by the norms of leaves or by the global "
+                    f"norm, or gather it first."
                 )
                 raise ValueError(msg)
 
     def require_summed(self) -> None:
         """Raise a ValueError if a leaf is a sum over processes that has not been formed yet."""
-        pairs = zip(self.arrays, self.measured or self.arrays, strict=True)
-        for i, (here, whole) in enumerate(pairs):
+        if self.measured is None:
+            return
+        for i, (here, whole) in enumerate(zip(self.arrays, self.measured, strict=True)):
             if here is not whole:
                 msg = (
-                    f"`{self.name}` must hold numbers where elements are clipped; got one of the "
-                    f"parts of a sum over processes at {self.path(i)}. Form the sum first."
+                    f"`{self.name}` must hold elements that can be clipped; got one part of a sum "
+                    f"over processes at {self.path(i)}. Form the sum first."
                 )
                 raise ValueError(msg)
 

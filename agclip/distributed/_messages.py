@@ -66,6 +66,8 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
     Raises:
         RuntimeError: If a rank has failed, makes another call, or `replicas` is wrong.
     """
+    if math.isnan(head[0]):
+        raise RuntimeError(_failed())
     members, failed, double = _digits(head[0])
     if failed:
         raise RuntimeError(_failed())

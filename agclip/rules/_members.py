@@ -55,6 +55,8 @@ def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
 def overwrite(leaves: Leaves, new: Tree) -> None:
     """Write the leaves of a clipped tree into those that it was made from."""
     results, _ = flatten(new, leaves.name, listed=True)
+    if leaves.wholes is not None:  # the parts of what has been made of the whole ones
+        results = list(gather(new, leaves.name, listed=True).arrays)
     targets = leaves.arrays if leaves.originals is None else leaves.originals
     unwritten = deduplicated(leaves.backend, leaves.arrays)
     for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
@@ -20,6 +20,7 @@ from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
+from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Namespace, Scalar, Tree
 from agclip.rules import _paths
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
@@ -35,6 +36,8 @@ class Remembers(Steps):
     def init(self, params: Tree) -> State:
         """Return the state before the first step; `()`, none yet, of a tree without arrays."""
         leaves = gather(params, "params", listed=True)
+        if not leaves.arrays and self._joins():
+            leaves = standing_in(leaves, params)
         return self._fresh(leaves) if leaves.arrays else ()
 
     def _fresh(self, leaves: Leaves) -> dict[str, Any]:
@@ -166,6 +169,11 @@ def settled(state: Any) -> Any:
 class OfGlobalNorm(Remembers, Options):
     """A rule whose bound on the global norm follows from the norms of earlier steps."""
 
+    _joint: ClassVar[bool] = True
+
+    def _facts(self) -> tuple[Any, ...]:
+        return (*super()._facts(), *self._advance()[1])
+
     def _advance(self) -> tuple[Advance, tuple[float, ...]]:
         """Return the program of one step, and the numbers it takes before its arrays."""
         raise NotImplementedError
@@ -175,8 +183,12 @@ class OfGlobalNorm(Remembers, Options):
         return ready(self, leaves, state)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        state = self._checked(leaves, state)
-        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=FromNorm(*self._advance()))
+        try:
+            state = self._checked(leaves, state)
+            plan = self._plan(leaves, 1.0, joint=True)._replace(limits=FromNorm(*self._advance()))
+        except Exception:
+            self._fail()
+            raise
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )

@@ -79,6 +79,7 @@ class SpikeClip(_memory.Remembers):
         return self.threshold
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
+        leaves.require_uncut()
         policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
 

@@ -51,7 +51,9 @@ def tree_of(w, kind):
     if kind == "three meshes":
         wholes = [numbers(1, 8), numbers(2, 6), numbers(3, 4)]
         meshes = [line, square["row"], square["column"]]
-        return wholes, [distribute_tensor(x, m, [S(0)]) for x, m in zip(wholes, meshes, strict=True)]
+        return wholes, [
+            distribute_tensor(x, m, [S(0)]) for x, m in zip(wholes, meshes, strict=True)
+        ]
     if kind == "replicated":
         wholes = [numbers(1, 8)]
         return wholes, [distribute_tensor(x, line, [R]) for x in wholes]
@@ -211,5 +213,3 @@ def found_by(rank, groups, pairs):
     more = {"stages": stages, "held by both": held_by_both, "alone": alone}
     found |= {name: outcome(program, w) for name, program in {**more, **REFUSED}.items()}
     return {f"torch: {name}": one for name, one in found.items()}
-
-

@@ -130,6 +130,13 @@ def lost(vector, op):
     return vector if op == "max" else [NAN] * len(vector)
 
 
+def recorded(torch, torch_groups):
+    """Reduce a vector of which autograd wants the derivative."""
+    with mock.patch("torch.distributed.all_reduce"):
+        group = SimpleNamespace(_device_types=[torch.device("cpu")])
+        return torch_groups.all_reduce(group, torch.ones(2, requires_grad=True), "sum")
+
+
 def engine_of(registry, source):
     modules = {"toylib": "class Group: pass", "toy_engine": source}
     at = {"toylib": "toy_engine:engine"}

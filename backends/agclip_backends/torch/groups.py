@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ def all_reduce(group: Any, vector: Any, op: Op) -> Any:
         dist.all_reduce(values, op=how, group=group)
         return values.tolist()
     if vector.requires_grad and torch.is_grad_enabled():
+        # What the others take for a failure: they wait for this rank.
+        lost = torch.full_like(vector, math.nan if op == "sum" else math.inf, requires_grad=False)
+        dist.all_reduce(lost.to(_place(group, vector.device.type)), op=how, group=group)
         msg = (
             "gradients must not be recorded by autograd where norms are reduced over a process "
             "group, through which there is no derivative; got a tensor that requires grad. Call "
