@@ -15,6 +15,7 @@ from typing import Any
 from agclip._backends import devices, host_scalars, kernels
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._clipping import rank_sums
+from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.way import Way, by_sum, way_of, widths_of
 from agclip._numerics import limbs, norms
@@ -31,6 +32,20 @@ def failed(leaves: Leaves, plan: Plan) -> None:
     """Say to the other ranks that this one has failed before the reduction."""
     inputs = Inputs(leaves.arrays)
     way_of(static_args(leaves, plan, inputs, inplace=False), inputs).say_failed()
+
+
+def largest(leaves: Leaves, plan: Plan, values: Sequence[Array]) -> list[Array]:
+    """Return the largest of some 0-d arrays on any rank, in the dtype of sums: one vector."""
+    call, first = static_args(leaves, plan, Inputs(leaves.arrays), inplace=False), leaves.arrays[0]
+    assert plan.ranks is not None, "there are others"
+    links = frozenset(range(len(plan.ranks.links)))
+    exchange = Exchange(call, plan.ranks, first, call.m)
+    sent = [float(value) if call.host else exchange.array(value) for value in values]
+    found, _ = exchange.reduced([Slot(0, links, sent)], "max")
+    if not call.host:
+        return found[0]
+    xp, dtype = call.backend.xp, call.acc_dtype
+    return [call.backend.scalar_like(xp, value, dtype, first) for value in found[0]]
 
 
 def measured(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Found:

@@ -97,11 +97,11 @@ class Exchange(NamedTuple):
             else:
                 vector = make(list(values), "float64")
             return [float(x) for x in listed(link.all_reduce(link.comm, vector, op))]
-        ones = [self._array(value) for value in values]
+        ones = [self.array(value) for value in values]
         vector = link.all_reduce(link.comm, xp.stack(ones), op)
         return [vector[i, ...] for i in range(len(ones))]
 
-    def _array(self, value: Scalar) -> Array:
+    def array(self, value: Scalar) -> Array:
         """Return a scalar as an array of the first leaf's device."""
         backend, acc_dtype = self.call.backend, self.call.acc_dtype
         if isinstance(value, float):

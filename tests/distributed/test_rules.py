@@ -1,4 +1,4 @@
-"""Rules across ranks: thresholds and states are those of one process, on ranks without leaves too."""
+"""Rules across ranks: states and thresholds of one process, on ranks without leaves too."""
 
 import numpy as np
 import pytest

@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.distributed.tensor.debug import CommDebugMode
 
 import agclip
+from agclip.integrations.torch import clip_grad_norm_, get_total_norm
 from distributed.cases import outcome, plain
 
 S, R = Shard, Replicate()
@@ -178,6 +179,60 @@ def alone(w):
     return {"norm": [float(agclip.global_norm(placed, comm=())), float(wanted)]}
 
 
+def drop_in(w, order):
+    """PyTorch's own function on the same parameters, and ours: both give a DTensor."""
+
+    def parameters():
+        wholes, placed = tree_of(w, "fully sharded")
+        found = [torch.nn.Parameter(torch.zeros_like(x)) for x in placed]
+        for p, grad in zip(found, placed, strict=True):
+            p.grad = grad
+        return wholes, found
+
+    _, theirs = parameters()
+    wanted = torch.nn.utils.clip_grad_norm_(theirs, 0.5, norm_type=order)
+    wholes, ours = parameters()
+    with CommDebugMode() as counted:
+        norm = clip_grad_norm_(ours, 0.5, norm_type=order)
+    measured = get_total_norm([p.grad for p in parameters()[1]], norm_type=order)
+    return {
+        "norm": [float(norm.full_tensor()), float(wanted.full_tensor())],
+        "measured": [full(measured), full(norm)],
+        "right": [float(norm.full_tensor()), float(agclip.global_norm(wholes, order))],
+        "new": [full([p.grad for p in ours]), full([p.grad for p in theirs])],
+        "alike": [isinstance(norm, DTensor) and isinstance(wanted, DTensor)],
+        "vectors": counted.get_total_counts(),
+    }
+
+
+def rules(w, make):
+    """Return the steps of a rule on DTensors beside those on whole tensors."""
+    told = []
+    states = {}
+    for t in range(6):
+        for kind in ("whole", "placed"):
+            wholes, placed = tree_of(w, "two dimensions")
+            grads = [x * (1 + t % 3) for x in (wholes if kind == "whole" else placed)]
+            rule = make()
+            state = states.get(kind) or rule.init(grads)
+            new, state, info = rule.update(grads, state)
+            states[kind] = state
+            again, _, _ = rule.update_(grads, states[kind])
+            told.append([full(new), dict(info.to_host()._asdict()), full(again)])
+    return {"new": [told[1::2], told[::2]]}
+
+
+RULES = {
+    "ClipByGlobalNorm": lambda: agclip.ClipByGlobalNorm(0.5),
+    "ClipByNorm": lambda: agclip.ClipByNorm(0.5),
+    "ZClip": lambda: agclip.ZClip(warmup=2),
+    "AdaGC": lambda: agclip.AdaGC(warmup=2),
+    "Chain": lambda: agclip.Chain(agclip.ClipByValue(-1, 1), agclip.ClipByGlobalNorm(0.5)),
+    "PerGroup": lambda: agclip.PerGroup(
+        {"0": agclip.ClipByGlobalNorm(0.5), "*": agclip.ClipByNorm(0.5)}
+    ),
+}
+
 REFUSED = {
     "a maximum that is not formed": lambda w: agclip.clip_by_norm(
         DTensor.from_local(torch.ones(2), w.line, [Partial("max")]), 1.0
@@ -187,6 +242,9 @@ REFUSED = {
     ),
     "norms along axes": lambda w: agclip.clip_by_norm(
         distribute_tensor(torch.ones(4, 4), w.line, [S(0)]), 1.0, axes=0
+    ),
+    "second moments": lambda w: agclip.SpikeClip().update(
+        [distribute_tensor(torch.ones(4, 4), w.line, [S(0)])], ()
     ),
     "recorded by autograd": lambda w: agclip.global_norm(
         [torch.ones(2, requires_grad=True)], comm=w.line.get_group()
@@ -209,6 +267,12 @@ def found_by(rank, groups, pairs):
     found |= {
         f"sums, {name}": outcome(lambda w, o=options: summed(w, o), w)
         for name, options in ORDERS.items()
+    }
+    found |= {
+        f"drop-in, {order}": outcome(lambda w, p=order: drop_in(w, p), w) for order in (2.0, 1.0)
+    }
+    found |= {
+        f"rule, {name}": outcome(lambda w, m=make: rules(w, m), w) for name, make in RULES.items()
     }
     more = {"stages": stages, "held by both": held_by_both, "alone": alone}
     found |= {name: outcome(program, w) for name, program in {**more, **REFUSED}.items()}
