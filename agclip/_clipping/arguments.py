@@ -117,6 +117,7 @@ def options(
     axes: tuple[Axes, ...] | None = None,
     weights: tuple[Scalar, ...] | None = None,
     record: bool = False,
+    linked: bool = True,
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
 
@@ -134,6 +135,7 @@ def options(
         axes: As in the plan, and so are the others.
         weights: Likewise.
         record: Likewise.
+        linked: Whether types tell over which processes leaves are cut; else the caller does.
 
     Raises:
         TypeError: If `order` is no number, or `strict` or `reproducible` no flag.
@@ -159,7 +161,7 @@ def options(
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
     made = Plan(joint, order, axes, weights, keep, policy, same, record)
-    if leaves.cuts is None or axes is not None:
+    if leaves.cuts is None or axes is not None or not linked:
         return made
     return made._replace(ranks=ranks_of(leaves, None, None))
 

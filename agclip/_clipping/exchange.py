@@ -45,6 +45,8 @@ class Exchange(NamedTuple):
         Returns:
             The scalars of each group, and the head.
         """
+        if self.ranks.inside:
+            return self._inside(slots, op), []
         pending, head, last = self._joined(slots, op), list(head), len(head) - 1
         for position, link in enumerate(self.ranks.links):
             active = [at for at in pending if position in at[1]]
@@ -64,10 +66,24 @@ class Exchange(NamedTuple):
                 came = came[count:]
             rest = [Slot(group, key, values) for (group, key), values in pending.items()]
             pending = self._joined([*rest, *done], op)
-        found: dict[int, list[Scalar]] = {}
-        for (group, _), values in pending.items():
-            found[group] = values
-        return found, head
+        return {group: values for (group, _), values in pending.items()}, head
+
+    def _inside(self, slots: Sequence[Slot], op: Op) -> dict[int, list[Scalar]]:
+        """Reduce the scalars of each group in the program: all that has the same axes at once."""
+        pending = self._joined(slots, op)
+        done: list[Slot] = []
+        for axes in dict.fromkeys(key for _, key in pending):
+            mine = [at for at in pending if at[1] == axes]
+            values: list[Scalar] = [value for at in mine for value in pending[at]]
+            if axes:
+                names = tuple(str(self.ranks.links[i]) for i in sorted(axes))
+                backend = self.call.backend
+                values = list(backend.all_reduce(backend.xp, values, names, op))
+            for group, _ in mine:
+                count = len(pending[group, axes])
+                done.append(Slot(group, frozenset(), values[:count]))
+                values = values[count:]
+        return {group: values for (group, _), values in self._joined(done, op).items()}
 
     def _joined(
         self, slots: Sequence[Slot], op: Op
@@ -88,8 +104,7 @@ class Exchange(NamedTuple):
     def _over(self, link: Link | str, values: Sequence[Scalar], op: Op) -> list[Scalar]:
         """Return scalars reduced over one link."""
         backend, xp = self.call.backend, self.call.backend.xp
-        if isinstance(link, str):
-            return list(backend.all_reduce(xp, values, (link,), op))
+        assert isinstance(link, Link), "axes are reduced over by the program"
         if self.m is host_scalars:
             if self.call.host:
                 device = backend.device(self.first)

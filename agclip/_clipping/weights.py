@@ -44,6 +44,8 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
     Raises:
         ValueError: If the size of a leaf is not known.
     """
+    if leaves.cuts is not None and leaves.wholes is None:
+        leaves.require_uncut()  # how many elements a whole leaf has is not known
     for i, leaf in enumerate(leaves.held):
         lengths = shapes.known_shape(leaf) or ()
         # Not `isnan`: a compiler's symbol of a size is no number yet.

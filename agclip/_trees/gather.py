@@ -257,11 +257,8 @@ def _cut(
     leaves = _checked(
         name, backend, parts.here, types, structure, families, inplace=inplace, uncut=True
     )
-    if parts.rejoin is None:
-        return leaves._replace(cuts=parts.cuts)
-    leaves = leaves._replace(
-        cuts=parts.cuts, wholes=found, measured=parts.measured, rejoin=parts.rejoin
-    )
+    wholes = None if parts.rejoin is None else found
+    leaves = leaves._replace(cuts=parts.cuts, wholes=wholes, parts=parts)
     if "integer" in families:  # their elements are clipped
         leaves.require_summed()
     return leaves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels, shapes
@@ -15,6 +15,7 @@ from agclip._backends.dtypes import Kind
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal
 from agclip._typing import Access, Array, Tree
+from agclip.distributed._ranks import Parts
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
 
@@ -36,11 +37,9 @@ class Leaves(NamedTuple):
     cuts: Sequence[Sequence[Any]] | None = None
     """For each array over which links or axes it is cut; None where types do not speak of it."""
     wholes: Sequence[Any] | None = None
-    """What the arrays are parts of, with `rejoin`; None if they are what the tree holds."""
-    measured: Sequence[Array] | None = None
-    """What norms are taken of, where that is not the arrays: sums that had to be formed."""
-    rejoin: Callable[[Any, Array], Any] | None = None
-    """`(whole, array)` → a new part as what the tree holds; None where nothing is a part."""
+    """What the arrays are parts of; None if they are what the tree holds."""
+    parts: Parts | None = None
+    """What else types have told; None likewise."""
     stand_in: bool = False
     """Whether the one array is none of the tree's: see `_trees.stand_in`."""
 
@@ -51,6 +50,11 @@ class Leaves(NamedTuple):
             f"`{self.name}` holds {self.misplaced.found} at {self.path(self.misplaced.position)}, "
             f"which is clipped, not its gradient. {self.misplaced.instead}"
         )
+
+    @property
+    def measured(self) -> Sequence[Array] | None:
+        """What norms are taken of, where that is not the arrays: sums that had to be formed."""
+        return None if self.parts is None else self.parts.measured
 
     @property
     def held(self) -> Sequence[Any]:
@@ -67,9 +71,11 @@ class Leaves(NamedTuple):
         pairs = zip(self.arrays, self.arrays if self.stand_in else arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
-        elif self.wholes is not None and self.rejoin is not None:
+        elif self.wholes is not None:
+            assert self.parts is not None, "they have been found"
+            rejoin = self.parts.rejoin or restore
             new = [
-                whole if one is other else self.rejoin(whole, other)
+                whole if one is other else rejoin(whole, other)
                 for whole, (one, other) in zip(self.wholes, pairs, strict=True)
             ]
         else:

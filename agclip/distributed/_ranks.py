@@ -80,6 +80,10 @@ class Parts(NamedTuple):
     """The position of a leaf that cannot be clipped by its parts, and what it is."""
     rejoin: Callable[[Any, Array], Any] | None = None
     """`(leaf, new)` → a new part as the kind of object that the leaf is; None if parts are that."""
+    axes: tuple[str, ...] = ()
+    """The axes of a mesh that types may speak of."""
+    unsure: tuple[int, str] | None = None
+    """The position of a leaf whose cuts cannot be trusted, and what it is."""
 
 
 class FindParts(Protocol):

@@ -74,7 +74,9 @@ def global_norm(
     """
     try:
         leaves = gather(t_list, "t_list", listed=True)
-        options = arguments.options(leaves, 1.0, ord, strict=False, reproducible=reproducible)
+        options = arguments.options(
+            leaves, 1.0, ord, strict=False, reproducible=reproducible, linked=comm is None
+        )
         plan = Plan(True, options.order, reproducible=options.reproducible, ranks=options.ranks)
         loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
         if comm is not None or replicas is not None:
@@ -164,7 +166,7 @@ def clip_by_global_norm(
     try:
         leaves = gather(t_list, "t_list", listed=True)
         options = ord, nonfinite, strict, reproducible
-        plan = arguments.options(leaves, clip_norm, *options, joint=True)
+        plan = arguments.options(leaves, clip_norm, *options, joint=True, linked=comm is None)
         if comm is not None or replicas is not None:
             plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
     except Exception:
@@ -233,7 +235,7 @@ def clip_by_global_norm_(
     try:
         leaves = gather(t_list, "t_list", listed=True, inplace=True)
         options = ord, nonfinite, strict, reproducible
-        plan = arguments.options(leaves, clip_norm, *options, joint=True)
+        plan = arguments.options(leaves, clip_norm, *options, joint=True, linked=comm is None)
         if comm is not None or replicas is not None:
             plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
     except Exception:

@@ -194,8 +194,9 @@ class Options(Steps):
     def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
         options = self.nonfinite, self.strict, self.reproducible
-        plan = arguments.options(leaves, bound, order, *options, record=True, **form)
-        if self.comm is None:
+        linked = self.comm is None
+        plan = arguments.options(leaves, bound, order, *options, record=True, linked=linked, **form)
+        if linked:
             return plan
         return plan._replace(ranks=ranks_of(leaves, self.comm, self.replicas, self._facts()))
 

@@ -19,6 +19,7 @@ import array_api_compat.numpy as xnp
 import numpy as np
 
 import agclip
+import agclip.distributed
 from agclip._backends import entry_points  # noqa: F401
 from agclip._trees import default_backend  # noqa: F401
 from agclip.cli import main
@@ -135,6 +136,28 @@ def recorded(torch, torch_groups):
     with mock.patch("torch.distributed.all_reduce"):
         group = SimpleNamespace(_device_types=[torch.device("cpu")])
         return torch_groups.all_reduce(group, torch.ones(2, requires_grad=True), "sum")
+
+
+def by_shards(jax, function):
+    """Return what a function of the shards of a vector gives, on a mesh of one device."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+    return jax.shard_map(function, mesh=mesh, in_specs=(spec,), out_specs=spec)(np.ones((1, 2)))
+
+
+def with_partial(torch, op, function):
+    """Return what a function of a DTensor gives that is a part of a sum or a maximum."""
+    from torch import distributed
+    from torch.distributed.tensor import DTensor, Partial, Replicate, init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        whole = DTensor.from_local(torch.ones(2), mesh, [Replicate()])
+        with mock.patch("agclip_backends.torch.dtensors._summed", lambda _: whole):
+            return function(DTensor.from_local(torch.ones(2), mesh, [Partial(op)]))
+    finally:
+        distributed.destroy_process_group()
 
 
 def engine_of(registry, source):
