@@ -74,7 +74,8 @@ def _plain(way: Way) -> Found:
     """Add up squares or magnitudes: one vector."""
     call, order = way.call, int(way.call.plan.order)
     name = kind_of(call.acc_dtype).name
-    widths, head = widths_of(way), list[Scalar]()
+    widths = widths_of(way)
+    head: list[Scalar] = []
     if way.digest is not None:
         head += _messages.sum_head(way.kinds, way.digest, way.exchange.ranks.held)
     try:
@@ -94,7 +95,8 @@ def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
     NaN goes as a mark and an infinity: whether a maximum keeps it depends on who takes it.
     """
     m, width = way.m, 2 if way.call.plan.order == math.inf else 1
-    head, marked = list[Scalar](), list[Scalar]()
+    head: list[Scalar] = []
+    marked: list[Scalar] = []
     if way.digest is not None:
         head += _messages.max_head(way.kinds, way.digest)
     try:

@@ -99,7 +99,7 @@ def way_of(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Way:
     )
     m = host_scalars if outside else call.m
     digest = None if ranks.inside else _digest(call, inputs)
-    kinds = batch.kinds(arrays) if held else frozenset[Kind]()
+    kinds = batch.kinds(arrays) if held else frozenset()
     exchange = Exchange(call, ranks, arrays[0], m)
     inner = call._replace(plan=call.plan._replace(ranks=None, limits=None))
     return Way(inner, _parts(call), exchange, arrays, kinds, digest)
