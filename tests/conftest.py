@@ -11,6 +11,7 @@ import pytest
 from agclip.config import KEYS, _environment, _now
 from agclip.testing._required import required, unusable
 from agclip_backends._host.loader import loader
+from thinned import mark_programs
 
 OPTIONAL = {
     "array_api_strict": "array-api-strict",
@@ -72,6 +73,12 @@ def need_backend(why_not: Callable[[str], str]) -> Callable[[str], None]:
             pytest.skip(f"{name} cannot be used here: {reason}")
 
     return need
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks choose what is run
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most cells of what takes long to `make test-all`."""
+    mark_programs(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -174,7 +174,7 @@ class HostDriver:
 
 
 class HostEntries:
-    """What `cupy.entries` does, on NumPy arrays."""
+    """What `cupy.elementwise` does, on NumPy arrays."""
 
     def __init__(self, library):
         self._library = library

@@ -43,6 +43,21 @@ MUTATIONS = {
         "owner.restore(original, new)",
         "tests/config/test_config_foreign.py",
     ),
+    "memory: numbers that floats do not hold are computed with as floats": Mutation(
+        "        if exact is None or value.ndim:\n            return None\n",
+        "        exact = exact or float\n",
+        "tests/rules/test_rules_floats.py",
+    ),
+    "memory: the norm enters unrounded": Mutation(
+        "return value if batch.double(arrays) else host_scalars.float32(value)",
+        "return value",
+        "tests/rules/test_rules_floats.py",
+    ),
+    "PyTorch: a name leads to one parameter alone": Mutation(
+        "        if len(set(keys)) < len(grads):\n            keys = range(len(grads))\n",
+        "",
+        "tests/integrations/torch/test_parameters.py",
+    ),
     "loss scale: not divided by within the bound": Mutation(
         "applies = exceeds if loss_scale is None else exceeds | m.logical_not(exceeds)",
         "applies = exceeds",
@@ -329,6 +344,26 @@ MUTATIONS = {
         "        return sums.whole(y)\n",
         "        return tf.reduce_sum(y)\n",
         "tests/backends/test_tensorflow_canaries.py -k 'row or unknown_length'",
+    ),
+    "TensorFlow: halves of squares": Mutation(
+        "tf.unstack(2.0 * tf.stack(list(halves.values()))",
+        "tf.unstack(1.0 * tf.stack(list(halves.values()))",
+        "tests/backends/test_tensorflow_clip_ops.py -k 'documents and function'",
+    ),
+    "TensorFlow: some scalars of a vector are all of it": Mutation(
+        "    return source.inputs[0] if same else None\n",
+        "    return source.inputs[0] if same or True else None\n",
+        "tests/backends/test_tensorflow_graphs.py -k scalars",
+    ),
+    "TensorFlow: a branch that is a constant": Mutation(
+        'set() if op.type.endswith("If") else {',
+        'set() if op.type.endswith("Or") else {',
+        "tests/backends/test_tensorflow_canaries.py -k coefficient",
+    ),
+    "TensorFlow: a zero has the sign of another": Mutation(
+        "            return memory.tensor(made)\n",
+        "            return tf.constant(made.tolist(), made.dtype)\n",
+        "tests/backends/test_tensorflow_canaries.py -k zeros",
     ),
     "TensorFlow: a variable is no array": Mutation(
         "    if not any(map(_is_variable, types)):\n        return objects\n",

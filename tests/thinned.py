@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
@@ -54,3 +56,22 @@ def with_libraries(
         tuples=True,
     )
     return pytest.mark.parametrize(("lib", argument), cells, indirect=True)
+
+
+PROGRAMS = {"jax": 10, "dask": 3}
+"""Libraries that build a program for each call, and on how many cells of a test `make test` runs
+them: the conformance suite, which chooses its checks, aside."""
+
+
+def mark_programs(items: Iterable[pytest.Item]) -> None:
+    """Mark the cells on such libraries as `whole`, but for a few that are drawn by their names."""
+    cells: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        cell = getattr(item, "callspec", None)
+        name = None if cell is None else cell.params.get("lib")
+        if isinstance(name, str) and name in PROGRAMS and not item.get_closest_marker("whole"):
+            cells[item.nodeid.partition("[")[0], name].append(item)
+    for (_, name), found in cells.items():
+        drawn = sorted(found, key=lambda item: zlib.crc32(item.nodeid.encode()))
+        for item in drawn[PROGRAMS[name] :]:
+            item.add_marker("whole")

@@ -49,6 +49,11 @@ def maximum(x1: float, x2: float, /) -> float:
     return x1 if x1 != x1 or x1 >= x2 else x2
 
 
+def minimum(x1: float, x2: float, /) -> float:
+    """Return the smaller of two floats, NaN if one of them is."""
+    return x1 if x1 != x1 or x1 <= x2 else x2
+
+
 def float32(x: float) -> float:
     """Return the nearest float32; infinite beyond its range."""
     return ctypes.c_float(x).value

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
+from itertools import repeat
 
 from agclip._backends import batch, devices, host_scalars, powers
 from agclip._backends.backend import Backend
@@ -23,6 +25,8 @@ from agclip._numerics.ranges import RANGES, Norm
 from agclip._numerics.rounding import error_along, error_of, relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
 
+_norm = partial(tuple.__new__, Norm)
+"""Makes a norm of its fields, without the frame of `Norm(...)`."""
 _STEEP = 64
 """The order up to which powers of numbers from a half to one are far from the end of the range."""
 
@@ -84,17 +88,30 @@ def _plain_norms(
     sums: Sequence[float],
 ) -> list[Norm]:
     """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
-    counts, chain = batch.counts(leaves), backend.chain or backend.block
-    found, make = [], tuple.__new__  # without the frame of Norm(...), a third of the loop's time
-    for group in groups:
-        if len(group) == 1:
-            square, count = float(sums[group[0]]), counts[group[0]]
-        else:
-            square, count = host_scalars.total(sums), batch.elements(leaves)
-        finite = square < math.inf
-        error = error_of(chain, count) if finite else 0.0
-        found.append(make(Norm, (math.sqrt(square), 1.0, finite, error)))
-    return found
+    chain = backend.chain or backend.block
+    if len(groups) == 1:
+        return [_plain_norm(host_scalars.total(sums), chain, batch.elements(leaves))]
+    each = _plain_norms_of_leaves(sums, chain, batch.counts(leaves))
+    if len(groups) == len(leaves):
+        return each
+    whole = _plain_norm(host_scalars.total(sums), chain, batch.elements(leaves))
+    return [whole, *each] if len(groups[0]) > 1 else [*each, whole]
+
+
+def _plain_norm(square: float, chain: int | None, count: int) -> Norm:
+    finite = square < math.inf
+    return Norm(math.sqrt(square), 1.0, finite, error_of(chain, count) if finite else 0.0)
+
+
+def _plain_norms_of_leaves(
+    sums: Sequence[float], chain: int | None, counts: Sequence[int]
+) -> list[Norm]:
+    if not sum(sums) < math.inf:
+        return [_plain_norm(float(x), chain, n) for x, n in zip(sums, counts, strict=True)]
+    # Nothing here is interpreted a leaf, which takes a third of the time.
+    errors = map(error_of, repeat(chain), counts)
+    fields = zip(map(math.sqrt, sums), repeat(1.0), repeat(True), errors, strict=False)
+    return list(map(_norm, fields))
 
 
 def sums_of_squares(

@@ -43,6 +43,11 @@ class Leaves(NamedTuple):
     stand_in: bool = False
     """Whether the one array is none of the tree's: see `_trees.stand_in`."""
 
+    @property
+    def distinct(self) -> bool:
+        """Whether it is known that no two arrays share memory."""
+        return getattr(self.arrays, "distinct", False)
+
     def warn_of_parameters(self) -> None:
         """Warn that parameters are about to be scaled by one norm: it is seldom meant."""
         assert self.misplaced is not None, "some have been found"

@@ -149,10 +149,11 @@ def scalar(leaves: Leaves, value: Scalar) -> Array:
     """Return a number as a 0-d array in the widest real dtype of the first leaf's device."""
     backend, first = leaves.backend, leaves.arrays[0]
     acc_dtype = backend.acc_dtype(backend.xp, first)
+    # Not `hasattr`: a compiler's symbol of a number cannot be asked.
+    plain = isinstance(value, (float, int))
+    if plain and leaves.access == "free":
+        return backend.scalar_like(backend.xp, value, acc_dtype, first)
     with backend.context():
-        # Not `hasattr`: a compiler's symbol of a number cannot be asked.
-        if isinstance(value, (float, int)):
-            if leaves.access == "free":
-                return kernels.number(backend.xp, value, acc_dtype, backend.device(first))
+        if plain:
             return devices.constant(backend, value, acc_dtype, first)
         return kernels.cast(backend.xp, value, acc_dtype)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from agclip._backends import devices, kernels
+from agclip._backends import devices, host_scalars, kernels
 from agclip._backends.backend import Backend
+from agclip._backends.dtypes import kind_of
 from agclip._backends.registry import resolve
 from agclip._checks import describe
 from agclip._clipping import pipeline
-from agclip._clipping.measure import settle, value_of, widened
+from agclip._clipping.measure import float_of, settle, value_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
@@ -26,8 +27,17 @@ from agclip.rules import _paths
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
 from agclip.rules._rule import Options, State, Step, Steps, begun, taken
 
-Advance = Callable[..., tuple[Scalar, Scalar, dict[str, Any]]]
-"""`(xp, …)` → the bound, the threshold to report, and the new state."""
+Advance = Callable[
+    [Backend, Namespace, tuple[float, ...], dict[str, Any], Scalar],
+    tuple[Scalar, Scalar, dict[str, Any]],
+]
+"""`(backend, m, numbers, state, norm)` → the bound, the threshold to report, and the new state.
+
+`m` is the namespace of the arrays, or `host_scalars` where the state and the norm are floats."""
+
+
+_EXACT: dict[str, type[int] | type[float]] = {"int32": int, "float64": float}
+"""What Python numbers hold exactly, by dtype."""
 
 
 class Remembers(Steps):
@@ -94,7 +104,8 @@ def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
             f"Clipper into a new one, which goes on in any library."
         )
         raise TypeError(msg)
-    return devices.to_device(backend, value, backend.device(leaves.arrays[place]))
+    device = backend.device(leaves.arrays[place])
+    return value if device is None else devices.to_device(backend, value, device)
 
 
 def joined(
@@ -143,19 +154,31 @@ def array(leaves: Leaves, numbers: Numbers, values: Any = None) -> Array:
         return kernels.number(xp, begin if values is None else values, dtype, backend.device(first))
 
 
-def times(xp: Namespace, a: Scalar, b: Scalar) -> Array:
+def root(backend: Backend, m: Namespace, x: Scalar) -> Scalar:
+    """Return the correctly rounded square root."""
+    return m.sqrt(x) if m is host_scalars else backend.sqrt(m, x)
+
+
+def real(m: Namespace, count: Scalar, like: Scalar) -> Scalar:
+    """Return a count in the dtype of another number."""
+    return float(count) if m is host_scalars else m.astype(count, like.dtype)
+
+
+def times(m: Namespace, a: Scalar, b: Scalar) -> Scalar:
     """Return the product of two numbers >= 0, rounded.
 
     A compiler may merge a product with the sum it goes into, and round once where others round
     twice. It cannot do so through a maximum.
     """
     product = a * b
-    return xp.maximum(product, xp.zeros_like(product))
+    if m is host_scalars:
+        return product
+    return m.maximum(product, m.full_like(product, 0.0))
 
 
-def average(xp: Namespace, old: Scalar, new: Scalar, decay: float) -> Array:
+def average(m: Namespace, old: Scalar, new: Scalar, decay: float) -> Scalar:
     """Return decay·old + (1 - decay)·new of numbers >= 0."""
-    return times(xp, old, decay) + times(xp, new, 1.0 - decay)
+    return times(m, old, decay) + times(m, new, 1.0 - decay)
 
 
 def settled(state: Any) -> Any:
@@ -193,7 +216,7 @@ class OfGlobalNorm(Remembers, Options):
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )
         threshold, new = outcome.extra
-        return taken(outcome, plan.nonfinite, settled(new), inplace=inplace, threshold=threshold)
+        return taken(outcome, plan.nonfinite, new, inplace=inplace, threshold=threshold)
 
 
 class FromNorm(NamedTuple):
@@ -207,13 +230,42 @@ class FromNorm(NamedTuple):
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
     ) -> tuple[list[Scalar], tuple[Scalar, State]]:
         """Return the limit; and what is reported as the threshold, with the new state."""
-        backend, arrays = call.backend, inputs.arrays
+        backend, arrays, state = call.backend, inputs.arrays, inputs.extra
         loss_scale = widened(call, arrays, inputs.loss_scale)
         whole = settle(call, arrays, norms[0], loss_scale)
+        held = _read(backend, state) if call.host else None
+        if held is not None:
+            size = float_of(call, arrays, whole, loss_scale)
+            bound, threshold, new = self.program(backend, host_scalars, self.numbers, held, size)
+            return [bound], (threshold, _written(backend, state, new))
         value = value_of(call, arrays, whole, loss_scale)
         norm = kernels.cast(backend.xp, value, call.acc_dtype)
-        bound, threshold, new = self.program(backend, self.numbers, inputs.extra, norm)
-        return [widened(call, arrays, known(backend, bound))], (threshold, new)
+        bound, threshold, new = self.program(backend, backend.xp, self.numbers, state, norm)
+        return [widened(call, arrays, known(backend, bound))], (threshold, settled(new))
+
+
+def _read(backend: Backend, state: State) -> dict[str, Any] | None:
+    """Return a state of scalars as Python numbers; None if they cannot be read for nothing."""
+    numbers = {}
+    seen: set[type] = set()
+    for key, value in state.items():
+        exact = _EXACT.get(kind_of(value.dtype).name)
+        if exact is None or value.ndim:
+            return None
+        # They are on the device of the leaves, which can be read: one of each type tells.
+        if type(value) not in seen and backend.access(value) != "free":
+            return None
+        seen.add(type(value))
+        numbers[key] = exact(value)
+    return numbers
+
+
+def _written(backend: Backend, state: State, new: dict[str, Any]) -> State:
+    """Return Python numbers as the arrays of a state."""
+    return {
+        key: backend.scalar_like(backend.xp, new[key], value.dtype, value)
+        for key, value in state.items()
+    }
 
 
 def known(backend: Backend, bound: Array) -> Scalar:

@@ -91,9 +91,8 @@ class AutoClip(_memory.OfGlobalNorm):
 
 
 def _advance(
-    backend: Backend, numbers: tuple[float, ...], state: State, norm: Array
+    backend: Backend, xp: Namespace, numbers: tuple[float, ...], state: State, norm: Array
 ) -> tuple[Array, Array, dict[str, Any]]:
-    xp = backend.xp
     share, warmup = numbers
     key = "norms" if "norms" in state else GROWING
     norms, seen = state[key], state["seen"]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agclip._backends.backend import Backend
-from agclip._typing import Array
+from agclip._typing import Namespace, Scalar
 from agclip.rules import _checks, _memory
 from agclip.rules._layout import BOUND, Parts
-from agclip.rules._rule import State
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,12 +54,11 @@ class QuantileClip(_memory.OfGlobalNorm):
 
 
 def _advance(
-    backend: Backend, numbers: tuple[float, float], state: State, norm: Array
-) -> tuple[Array, Array, dict[str, Any]]:
-    xp = backend.xp
+    _: Backend, m: Namespace, numbers: tuple[float, ...], state: dict[str, Any], norm: Scalar
+) -> tuple[Scalar, Scalar, dict[str, Any]]:
     down, up = numbers
     threshold = state["threshold"]
-    moved = xp.where(norm <= threshold, threshold * down, threshold * up)
+    moved = m.where(norm <= threshold, threshold * down, threshold * up)
     # A bound that had become zero or infinite could never move again.
-    counts = xp.isfinite(norm) & (norm > 0) & xp.isfinite(moved) & (moved > 0)
-    return threshold, threshold, {"threshold": xp.where(counts, moved, threshold)}
+    counts = m.isfinite(norm) & (norm > 0) & m.isfinite(moved) & (moved > 0)
+    return threshold, threshold, {"threshold": m.where(counts, moved, threshold)}

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agclip._backends.backend import Backend
-from agclip._typing import Array, Namespace
+from agclip._typing import Namespace, Scalar
 from agclip.rules import _checks, _memory
 from agclip.rules._layout import COUNT, SIZE, Parts
 from agclip.rules._memory import average, times
-from agclip.rules._rule import State
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,51 +70,54 @@ class ZClip(_memory.OfGlobalNorm):
 
 
 def _advance(
-    backend: Backend, numbers: tuple[float, ...], state: State, norm: Array
-) -> tuple[Array, Array, dict[str, Any]]:
-    xp = backend.xp
+    backend: Backend,
+    m: Namespace,
+    numbers: tuple[float, ...],
+    state: dict[str, Any],
+    norm: Scalar,
+) -> tuple[Scalar, Scalar, dict[str, Any]]:
     z_threshold, reach, alpha, warmup, most, eps = numbers
-    mean, variance, seen = state["mean"], state["variance"], state["seen"]
-    sigma = backend.sqrt(xp, variance)
+    count, seen, mean, variance = (state[key] for key in ("count", "seen", "mean", "variance"))
+    sigma = _memory.root(backend, m, variance)
     # A norm of zero would pull the mean to zero, and with it the bound on all that comes after.
-    usual = xp.isfinite(norm) & (norm > 0)
+    usual = m.isfinite(norm) & (norm > 0)
     known = mean > 0
-    warming = (state["count"] < int(warmup)) | xp.logical_not(known)
+    warming = (count < int(warmup)) | m.logical_not(known)
     z = (norm - mean) / (sigma + eps)
-    spike = usual & xp.logical_not(warming) & (z > z_threshold)
-    target = mean + (sigma * reach) / xp.where(spike, z, xp.ones_like(z))
-    taken = xp.where(spike, target, xp.where(usual, norm, mean))
-    number = xp.where(known, seen, xp.zeros_like(seen)) + 1
-    sample = _of_sample(xp, mean, variance, taken, xp.astype(number, mean.dtype))
-    moving = _moving(xp, mean, variance, taken, alpha)
-    new_mean, new_variance = (xp.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
+    spike = usual & m.logical_not(warming) & (z > z_threshold)
+    target = mean + (sigma * reach) / m.where(spike, z, m.full_like(z, 1.0))
+    taken = m.where(spike, target, m.where(usual, norm, mean))
+    number = m.where(known, seen, m.full_like(seen, 0)) + 1
+    sample = _of_sample(m, mean, variance, taken, _memory.real(m, number, mean))
+    moving = _moving(m, mean, variance, taken, alpha)
+    new_mean, new_variance = (m.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
     # A norm whose square leaves the range would make σ infinite for ever.
-    enters = usual & xp.isfinite(new_variance)
-    cap = xp.full_like(mean, most)
-    level = mean + times(xp, sigma + eps, z_threshold)
+    enters = usual & m.isfinite(new_variance)
+    cap = m.full_like(mean, most)
+    level = mean + times(m, sigma + eps, z_threshold)
     new = {
-        "count": state["count"] + 1,
-        "seen": seen + xp.astype(enters, seen.dtype),
-        "mean": xp.where(enters, new_mean, mean),
-        "variance": xp.where(enters, new_variance, variance),
+        "count": count + 1,
+        "seen": m.where(enters, seen + 1, seen),
+        "mean": m.where(enters, new_mean, mean),
+        "variance": m.where(enters, new_variance, variance),
     }
-    bound = xp.where(spike, xp.minimum(target, cap), cap)
-    return bound, xp.where(warming, cap, xp.minimum(level, cap)), new
+    bound = m.where(spike, m.minimum(target, cap), cap)
+    return bound, m.where(warming, cap, m.minimum(level, cap)), new
 
 
 def _moving(
-    xp: Namespace, mean: Array, variance: Array, taken: Array, alpha: float
-) -> tuple[Array, Array]:
+    m: Namespace, mean: Scalar, variance: Scalar, taken: Scalar, alpha: float
+) -> tuple[Scalar, Scalar]:
     """Return the moving averages after one norm more."""
-    new = average(xp, mean, taken, alpha)
+    new = average(m, mean, taken, alpha)
     off = taken - new
-    return new, average(xp, variance, times(xp, off, off), alpha)
+    return new, average(m, variance, times(m, off, off), alpha)
 
 
 def _of_sample(
-    xp: Namespace, mean: Array, variance: Array, taken: Array, number: Array
-) -> tuple[Array, Array]:
+    m: Namespace, mean: Scalar, variance: Scalar, taken: Scalar, number: Scalar
+) -> tuple[Scalar, Scalar]:
     """Return mean and variance of a sample after one norm more (Welford, 1962)."""
     off = taken - mean
     new = mean + off / number
-    return new, variance + (times(xp, off, taken - new) - variance) / number
+    return new, variance + (times(m, off, taken - new) - variance) / number

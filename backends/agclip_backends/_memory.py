@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """The places of all entries, whatever their order: equal where two arrays hold the same."""
+    """The places of all elements, whatever their order: equal where two arrays hold the same."""
 
     low: int
     high: int

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import fake_cuda  # noqa: E402 - PyTorch is optional
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-QUICK = ("bfloat16", "float64", "complex64")
+QUICK = ("bfloat16", "complex64")
 KINDS = ("nan, zero", "inf, skip", "an empty leaf")
 CLIPS = [name for name in agclip.__all__ if name.startswith(("clip_", "adaptive_grad"))]
 TIMES = {"new": False, "in-place": True}

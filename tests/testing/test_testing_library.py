@@ -30,7 +30,7 @@ def test_an_expectation_that_fails_says_what():
     [
         ([1.0, 0.0], [1.0, -0.0], r"^it, entry 1, must be -0\.0; got 0\.0$"),
         ([complex(0.0, 1.0)], [complex(-0.0, 1.0)], r"^it, entry 0, must be \(-0\+1j\); got 1j$"),
-        ([1.0], [1.0, 2.0], r"^it must have 2 entries; got 1$"),
+        ([1.0], [1.0, 2.0], r"^it must have 2 elements; got 1$"),
         ([float("nan")], [1.0], r"^it, entry 0, must be 1\.0; got nan$"),
     ],
 )

@@ -33,7 +33,7 @@ class Outcome:
     """What clipping a file did.
 
     Attributes:
-        before: Norm and non-finite entries of the arrays that were read.
+        before: Norm and non-finite elements of the arrays that were read.
         after: The same of what was written.
         arrays: Number of arrays that the rule applies to.
         changed: Number of those that changed.
@@ -78,7 +78,7 @@ class Job:
         return {name: self.moved(name, self.file.read(place)) for place, name in names.items()}
 
     def beside(self) -> list[Array]:
-        """Return an array without entries in each dtype that a rule applies to."""
+        """Return an array without elements in each dtype that a rule applies to."""
         dtypes = dict.fromkeys(self.file.leaves[place].dtype for place in self.floats())
         return [self.moved(dtype, without_entries(dtype)) for dtype in dtypes]
 

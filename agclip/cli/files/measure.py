@@ -1,4 +1,4 @@
-"""Norms and non-finite entries of an array from a file, in pieces of a fixed size."""
+"""Norms and non-finite elements of an array from a file, in pieces of a fixed size."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from agclip.cli.files.readers import (
 )
 
 _SCALES_AND_BITS = ("float4", "float6", "float8_e8m0fnu")
-"""Dtypes of quantised weights, whose entries are no numbers by themselves: none are gradients."""
+"""Dtypes of quantised weights, whose elements are no numbers by themselves: none are gradients."""
 
 _NO_GRADIENTS = ("bool", "bytes", "datetime64", "int", "str", "timedelta64", "uint")
 """How dtypes begin of arrays that nobody takes for gradients; "str" is not "structured"."""

@@ -27,7 +27,7 @@ class Call:
         args: The arguments of the command line.
         norm: The global norm of the file, of order `args.ord`; NaN if that is not finite. None if
             all arrays are given at once.
-        beside: Arrays without entries in each dtype of the file: how far a strict bound shrinks
+        beside: Arrays without elements in each dtype of the file: how far a strict bound shrinks
             depends on the dtypes of all.
         param: The array of `--params` of the same name, where the rule asks for it.
     """

@@ -23,7 +23,7 @@ MOST = 1000
 """Steps that are replayed at most: a step takes half a millisecond, and the log may be long."""
 LEFT_OUT = {
     "AdaGC, ClipByNorm, ClipByAverageNorm": "they look at each array, and the log has one norm",
-    "ClipByValue, ClipByRMS, SpikeClip": "they look at single entries, which the log does not have",
+    "ClipByValue, ClipByRMS, SpikeClip": "they look at each element, and the log has one norm",
     "AdaptiveGradClip": "it compares with the parameters, which the log does not have",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -21,11 +21,19 @@ def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     return found
 
 
+def unlike(name: str, taken: Set[str]) -> str:
+    """Return a name, with marks behind it if others have it: a `ParameterList` counts its own."""
+    while name in taken:
+        name += "'"
+    return name
+
+
 def named(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return the parameters of an optimizer by the names that they have in a module."""
     names = {p: name for name, p in module.named_parameters()}
     found = [p for group in optimizer.param_groups for p in group["params"]]
-    return {names.get(p, str(i)): p for i, p in enumerate(found)}
+    taken = set(names.values())
+    return {names.get(p) or unlike(str(i), taken): p for i, p in enumerate(found)}
 
 
 def is_scaled(optimizer: torch.optim.Optimizer, scaler: Any) -> bool:

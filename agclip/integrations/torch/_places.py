@@ -10,6 +10,7 @@ import torch
 
 from agclip._checks import describe
 from agclip._typing import Tree
+from agclip.integrations.torch._named import unlike
 
 Optimizer = torch.optim.Optimizer
 
@@ -100,7 +101,7 @@ class Places:
                 found: list[str]
                 found = [*_named(mine, names, i)] if names else list(group.get("param_names") or ())
                 if len({*found} - taken) < len(mine):
-                    found = [str(j) for j in range(first, first + len(mine))]
+                    found = [unlike(str(j), taken) for j in range(first, first + len(mine))]
                 self._paths.append(found)
                 taken.update(() if self.grouped else found)
             first += 0 if self.grouped else len(mine)

@@ -8,9 +8,8 @@ import torch
 
 from agclip._checks import flag
 from agclip._clipping import arguments, by_value
-from agclip._trees.gather import gather
 from agclip.integrations.torch import _total_norm
-from agclip.integrations.torch._parameters import number, order, parameters_of
+from agclip.integrations.torch._parameters import gradients_of, number, order, parameters_of
 
 
 def clip_grad_norm_(
@@ -67,10 +66,10 @@ def clip_grad_norm_(
     """
     p = order(norm_type)
     flag("error_if_nonfinite", error_if_nonfinite)
-    grads = parameters_of(parameters).gradients()
-    if not grads:
-        return torch.tensor(0.0)
-    return _total_norm.clip(grads, number(max_norm), p, error=error_if_nonfinite)
+    norm = _total_norm.clip(
+        parameters_of(parameters), number(max_norm), p, error=error_if_nonfinite
+    )
+    return torch.tensor(0.0) if norm is None else norm
 
 
 def clip_grads_with_norm_(
@@ -106,9 +105,7 @@ def clip_grads_with_norm_(
 
     Source: PyTorch's `torch.nn.utils.clip_grads_with_norm_`.
     """
-    grads = parameters_of(parameters).gradients()
-    if grads:
-        _total_norm.clip(grads, number(max_norm), given=number(total_norm))
+    _total_norm.clip(parameters_of(parameters), number(max_norm), given=number(total_norm))
 
 
 def get_total_norm(
@@ -151,7 +148,7 @@ def get_total_norm(
     """
     p = order(norm_type)
     flag("error_if_nonfinite", error_if_nonfinite)
-    found = parameters_of(tensors, "tensors").given
+    found = parameters_of(tensors, "tensors").once().given
     return _total_norm.measure(found, p, error=error_if_nonfinite) if found else torch.tensor(0.0)
 
 
@@ -182,12 +179,9 @@ def clip_grad_value_(parameters: Any, clip_value: Any, foreach: bool | None = No
 
     Source: PyTorch's `torch.nn.utils.clip_grad_value_`.
     """
-    grads = parameters_of(parameters).gradients()
-    if not grads:
-        return
     with torch.no_grad():
-        leaves = gather(
-            grads, "parameters", families=("real", "integer"), listed=True, inplace=True
-        )
+        leaves = gradients_of(parameters_of(parameters), ("real", "integer"))
+        if leaves is None:
+            return
         bound = arguments.threshold("clip_value", number(clip_value), leaves)
         by_value.clip(leaves, None if bound is None else -bound, bound, None, inplace=True)

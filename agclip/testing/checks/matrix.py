@@ -89,7 +89,7 @@ def rules_in_place_equal_new(library: Library, cell: Cell) -> None:
 
 
 def _ran(library: Library, cell: Cell, *, inplace: bool) -> list[list[Any]]:
-    """Return for each step the entries of all leaves, the numbers of the state, and the record."""
+    """Return for each step the elements of all leaves, the numbers of the state, and the record."""
     rule, make = cell.case.rule, KINDS[cell.kind]
     state, found = rule.init(make(library, 1.0)), []
     for scale in STEPS:

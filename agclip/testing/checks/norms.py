@@ -1,4 +1,4 @@
-"""What norms and coefficients promise beyond the vectors: their kind, and sums of many entries."""
+"""What norms and coefficients promise beyond the vectors: their kind, and sums of many elements."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mixed_dtypes_share_a_coefficient(library: Library) -> None:
 
 
 def norm_of_many_entries(library: Library, dtype: str) -> None:
-    """A million equal entries have the right norm: sums do not stagnate."""
+    """A million equal elements have the right norm: sums do not stagnate."""
     (entry,) = library.numbers(library.array([0.1], dtype))
     leaf = library.array([entry] * MANY, dtype, (MANY // 8, 8))
     (got,) = library.numbers(library.call(agclip.global_norm, [leaf]))

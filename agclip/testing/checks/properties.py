@@ -72,8 +72,8 @@ def _expect_within(library: Library, clipped: Tree, drawn: Draw) -> None:
     wide = all(FORMATS[leaf.dtype].precision == 53 for leaf in drawn.leaves)
     # Below, the rounding of subnormal results outweighs what the coefficient is shrunk by.
     if drawn.bound >= math.ldexp(1.0, -900 if wide else -100):
-        entries = (Fraction(p) for v in all_numbers(library, clipped) for p in parts(v))
-        squares = sum((entry**2 for entry in entries), Fraction(0))
+        elements = (Fraction(p) for v in all_numbers(library, clipped) for p in parts(v))
+        squares = sum((element**2 for element in elements), Fraction(0))
         within = squares <= Fraction(drawn.bound) ** 2
         expect(within, f"the norm must be <= {drawn.bound}; got {float_root(squares)} of {drawn}")
 
@@ -90,10 +90,10 @@ def strict_is_idempotent(library: Library, source: Source) -> None:
 
 
 def _subnormal(tree: Tree, library: Library, drawn: Draw) -> bool:
-    """Tell whether an entry was rounded to fewer bits than the strict margin provides for."""
+    """Tell whether an element was rounded to fewer bits than the strict margin provides for."""
     floors = (FORMATS[leaf.dtype].smallest_normal for leaf in drawn.leaves)
-    entries = zip(map(library.numbers, leaves(tree)), floors, strict=True)
-    return any(0 < abs(part) < floor for leaf, floor in entries for v in leaf for part in parts(v))
+    elements = zip(map(library.numbers, leaves(tree)), floors, strict=True)
+    return any(0 < abs(part) < floor for leaf, floor in elements for v in leaf for part in parts(v))
 
 
 def within_the_bound_is_identity(library: Library, source: Source) -> None:
@@ -109,7 +109,7 @@ def within_the_bound_is_identity(library: Library, source: Source) -> None:
 
 
 def norm_and_entries_are_right(library: Library, source: Source) -> None:
-    """Norm and clipped entries are within a few units in the last place of the exact ones."""
+    """Norm and clipped elements are within a few units in the last place of the exact ones."""
     drawn = draw(source, library, DTYPES)
     clipped, norm = call(library, plain, drawn.on(library), drawn.bound)
     squares, (got,) = drawn.squares(), library.numbers(norm)
@@ -172,7 +172,7 @@ def scales_by_powers_of_two(library: Library, source: Source) -> None:
 
 
 def order_does_not_matter(library: Library, source: Source) -> None:
-    """Leaves and entries in another order give the same result in that order."""
+    """Leaves and elements in another order give the same result in that order."""
     drawn = draw(source, library, FULL)
     one = call(library, plain, drawn.on(library), drawn.bound)[0]
     two = call(library, plain, drawn.turned().on(library), drawn.bound)[0]
@@ -186,7 +186,7 @@ def order_does_not_matter(library: Library, source: Source) -> None:
 
 
 def reproducible_norm_has_no_order(library: Library, source: Source) -> None:
-    """With reproducible=True no bit depends on the order or the shapes of leaves and entries."""
+    """With reproducible=True no bit depends on the order or the shapes of leaves and elements."""
     library.require(library.sums_in_float64, "has no float64 to sum in")
     flushes = library.flushes_subnormals("float32")
     drawn = draw(source, library, DTYPES, span=40 if flushes else None)
@@ -218,7 +218,7 @@ def in_place_gives_the_same_bits(library: Library, source: Source) -> None:
 
 
 def value_clip_is_a_projection(library: Library, source: Source) -> None:
-    """clip_by_value moves an entry outside the bounds onto the nearer one, and no other."""
+    """clip_by_value moves an element outside the bounds onto the nearer one, and no other."""
     drawn = draw(source, library, ("float32",))
     sizes = sorted(abs(v) for leaf in drawn.leaves for v in leaf.values)
     low, high = -source.choice(sizes), source.choice(sizes)

@@ -119,5 +119,5 @@ def outline(tree: Tree) -> Any:
 
 
 def all_numbers(library: Library, tree: Tree) -> list[Any]:
-    """Return the entries of all leaves."""
+    """Return the elements of all leaves."""
     return [number for leaf in leaves(tree) for number in library.numbers(leaf)]

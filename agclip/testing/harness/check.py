@@ -35,7 +35,7 @@ def expect(holds: object, failure: str) -> None:
 
 def expect_same(got: Sequence[Any], wanted: Sequence[Any], what: str) -> None:
     """Compare numbers bit by bit, but for the payload of NaN, and name the first that differs."""
-    expect(len(got) == len(wanted), f"{what} must have {len(wanted)} entries; got {len(got)}")
+    expect(len(got) == len(wanted), f"{what} must have {len(wanted)} elements; got {len(got)}")
     for i, (one, other) in enumerate(zip(got, wanted, strict=True)):
         expect(repr(one) == repr(other), f"{what}, entry {i}, must be {other!r}; got {one!r}")
 

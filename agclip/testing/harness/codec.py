@@ -24,7 +24,7 @@ MARGIN_WITHOUT_FLOAT64 = 4
 """Units in the last place that a float32 result may be off besides if sums are formed in float32.
 
 Every square, sum and root is rounded to float32 then. Measured in array-api-strict without float64:
-at most 0.95 for norms and 1.5 for entries, but 3.7 for entries with ord=0.5, which doubles errors.
+at most 0.95 for norms and 1.5 for elements, but 3.7 for these with ord=0.5, which doubles errors.
 """
 
 

@@ -62,7 +62,7 @@ class Draw(NamedTuple):
         return sum((leaf.squares() for leaf in self.leaves), Fraction(0))
 
     def turned(self) -> Draw:
-        """Return the leaves and their entries in reverse order, each leaf with one axis."""
+        """Return the leaves and their elements in reverse order, each leaf with one axis."""
         leaves = [Leaf(x.dtype, (len(x.values),), x.values[::-1]) for x in self.leaves[::-1]]
         return Draw(leaves, self.bound)
 

@@ -94,7 +94,7 @@ class Library:
         return self.xp.asarray(nested, dtype=dtype, **where)
 
     def numbers(self, array: Array) -> list[Any]:
-        """Return the entries as Python numbers in row-major order."""
+        """Return the elements as Python numbers in row-major order."""
         kind = kind_of(array.dtype)
         convert = {"real": float, "complex": complex, "integer": int, "other": bool}[kind.family]
         return [convert(value) for value in _flat(self._read(array))]

@@ -16,7 +16,7 @@ from agclip_backends._cuda import calls
 from agclip_backends._cuda.arithmetic import OPTIONS
 from agclip_backends._cuda.source import SOURCE, THREADS
 from agclip_backends._probe import kept
-from agclip_backends.cupy import entries
+from agclip_backends.cupy import elementwise
 from agclip_backends.cupy import namespace as xp
 from agclip_backends.cupy.devices import at, on, run, to_device
 from agclip_backends.cupy.fused import seam, survey
@@ -155,7 +155,7 @@ def _multiply(namespace: Any, source: Any, target: Any, factor: Factor) -> None:
         # By parts: a complex product would turn an infinite element into NaN.
         pairs = [(source.real, target.real), (source.imag, target.imag)]
     for here, there in pairs:
-        entries.multiply(here, there, *numbers)
+        elementwise.multiply(here, there, *numbers)
 
 
 def _unwritable(x: Any) -> str | None:

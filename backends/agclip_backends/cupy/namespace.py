@@ -10,7 +10,7 @@ from typing import Any
 import array_api_compat.cupy
 import cupy
 
-from agclip_backends.cupy import entries
+from agclip_backends.cupy import elementwise
 from agclip_backends.cupy.devices import at, first, following, to_device
 
 xp: Any = array_api_compat.cupy
@@ -54,9 +54,9 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
 def _cast(x: Any, dtype: Any, *, copy: bool, device: Any) -> Any:
     before, after = x.dtype, cupy.dtype(dtype)
     if device is None and after == cupy.float64 and _is_float32(before):
-        return entries.widen(x.astype(cupy.float32, copy=False))
+        return elementwise.widen(x.astype(cupy.float32, copy=False))
     if device is None and before == cupy.float64 and after == cupy.float32:
-        return entries.narrow(x)
+        return elementwise.narrow(x)
     if device is None and before == cupy.complex64 and after == cupy.complex128:
         return _complex(x)
     return xp.astype(x, dtype, copy=copy, device=device)
@@ -64,7 +64,7 @@ def _cast(x: Any, dtype: Any, *, copy: bool, device: Any) -> Any:
 
 def _complex(x: Any) -> Any:
     made = cupy.empty(x.shape, cupy.complex128)
-    made.real, made.imag = entries.widen(x.real), entries.widen(x.imag)
+    made.real, made.imag = elementwise.widen(x.real), elementwise.widen(x.imag)
     return made
 
 
@@ -75,7 +75,7 @@ def less_equal(x1: Any, x2: Any, /) -> Any:
 
 def _less_equal(x1: Any, x2: Any) -> Any:
     if _is_float32(x1.dtype) and _is_float32(x2.dtype):
-        return entries.less_equal(*(x.astype(cupy.float32, copy=False) for x in (x1, x2)))
+        return elementwise.less_equal(*(x.astype(cupy.float32, copy=False) for x in (x1, x2)))
     return cupy.less_equal(x1, x2)
 
 

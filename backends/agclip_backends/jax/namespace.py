@@ -1,6 +1,6 @@
 """`jax.numpy`, with a maximum that keeps NaN.
 
-On the CPU jaxlib 0.10 loses a NaN among a few thousand entries, at times with all others: the
+On the CPU jaxlib 0.10 loses a NaN among a few thousand elements, at times with all others: the
 maximum of 9999 ones and a NaN is -inf.
 """
 

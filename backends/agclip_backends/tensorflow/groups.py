@@ -7,6 +7,8 @@ from typing import Any
 
 SMALL = 1 << 10
 """Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
+LARGE = 1 << 15
+"""Elements from which on a leaf costs more than an operation: worth a branch, or a compiler."""
 
 
 def alike(leaves: Sequence[Any]) -> list[list[int]]:
@@ -22,3 +24,9 @@ def is_small(leaf: Any) -> bool:
     """Tell whether a leaf is known to be small."""
     count = leaf.shape.num_elements()
     return count is not None and count <= SMALL
+
+
+def is_large(leaf: Any) -> bool:
+    """Tell whether a leaf is large, or may be."""
+    count = leaf.shape.num_elements()
+    return count is None or count >= LARGE

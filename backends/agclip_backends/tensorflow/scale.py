@@ -18,7 +18,7 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
 
     Large leaves are multiplied once where the power of two is one, as it nearly always is.
     """
-    fitted = {real: _fitted(xp, factor, real, leaves[0]) for real in set(map(_real, leaves))}
+    fitted = {real: _fitted(xp, factor, real, leaves) for real in set(map(_real, leaves))}
     single = all(rest.shape.rank == 0 for _, rest in fitted.values())
     places = groups.alike(leaves) if single else [[i] for i in range(len(leaves))]
     new: list[Any] = [None] * len(leaves)
@@ -30,7 +30,7 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
             stacked = _multiplied(tf.stack([leaves[i] for i in group]), inverse, rest)
             for i, one in zip(group, tf.unstack(stacked, len(group)), strict=True):
                 new[i] = one
-        elif inverse is None or not single or groups.is_small(leaf):
+        elif inverse is None or not single or not groups.is_large(leaf):
             new[group[0]] = _multiplied(leaf, inverse, rest)
         else:
             large.append(group[0])
@@ -59,7 +59,7 @@ def _real(leaf: Any) -> Any:
     return tf.float64 if kind_of(leaf.dtype).precision == 53 else tf.float32
 
 
-def _fitted(xp: Any, factor: Factor, real: Any, leaf: Any) -> tuple[Any, Any]:
+def _fitted(xp: Any, factor: Factor, real: Any, leaves: Sequence[Any]) -> tuple[Any, Any]:
     """Return the reciprocal of the power of two, None for one, and the coefficient.
 
     A quotient by a power of two is exact. Of two products Grappler makes one, whose factor may
@@ -69,8 +69,26 @@ def _fitted(xp: Any, factor: Factor, real: Any, leaf: Any) -> tuple[Any, Any]:
     inverse = None
     if pre is not None:
         inverse = 1.0 / _in_dtype(xp, pre, real)
-        inverse = inverse if tf.executing_eagerly() else _at_run_time(inverse, leaf)
+        if not tf.executing_eagerly() and not _follows(pre, leaves):
+            inverse = _at_run_time(inverse, leaves[0])
     return inverse, _in_dtype(xp, rest, real)
+
+
+def _follows(x: Any, leaves: Sequence[Any]) -> bool:
+    """Tell whether a scalar is computed from every leaf: it is no constant, then, if they are not.
+
+    Saves nine operations between a coefficient and the products.
+    """
+    if any(isinstance(one, float) or hasattr(one, "numpy") for one in (x, *leaves)):
+        return False
+    before, found = [x.op], {x.op}
+    while before:
+        op = before.pop()
+        # Which branch is taken may be a constant.
+        new = set() if op.type.endswith("If") else {source.op for source in op.inputs} - found
+        found |= new
+        before += new
+    return all(leaf.op in found for leaf in leaves)
 
 
 def _at_run_time(x: Any, leaf: Any) -> Any:

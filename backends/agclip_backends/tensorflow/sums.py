@@ -16,8 +16,6 @@ from agclip import adapters
 from agclip_backends.tensorflow import groups
 
 _ROW = 128
-_LARGE = 1 << 15
-"""Elements from which on a leaf is worth compiling for."""
 _SHARED = 1 << 20
 """Elements from which on a leaf is worth sharing between threads."""
 _PARTS = 4
@@ -55,12 +53,28 @@ def _folded(y: Any) -> Any:
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
-    return values[0] if len(values) == 1 else whole(tf.stack(values))
+    if len(values) == 1:
+        return values[0]
+    vector = _unstacked_from(values)
+    return whole(tf.stack(values) if vector is None else vector)
+
+
+def _unstacked_from(values: Sequence[Any]) -> Any:
+    """Return the vector that scalars of a graph are all the elements of, in order."""
+    if tf.executing_eagerly():
+        return None
+    source = values[0].op
+    if source.type != "Unpack" or len(source.outputs) != len(values):
+        return None
+    same = all(one is other for one, other in zip(source.outputs, values, strict=True))
+    return source.inputs[0] if same else None
 
 
 def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> Sequence[Any]:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
     sums: list[Any] = [None] * len(leaves)
+    in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
+    halves: dict[int, Any] = {}
     for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
@@ -69,9 +83,19 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
         elif adapters.is_one(scale) and _streams(members[0]):
             found = [_in_parts(members[0])]
+        elif not in_rows:
+            # One operation on what it reads, where a product and its sum in rows are eight.
+            y = adapters.scaled(adapters.cast(xp, members[0], acc_dtype), scale)
+            halves[places[0]] = tf.nn.l2_loss(y)
+            continue
         else:
             found = [whole(_squares(xp, members[0], acc_dtype, scale))]
         for i, one in zip(places, found, strict=True):
+            sums[i] = one
+    if halves:
+        # One product and not one for each.
+        doubled = tf.unstack(2.0 * tf.stack(list(halves.values())), len(halves))
+        for i, one in zip(halves, doubled, strict=True):
             sums[i] = one
     return sums
 
@@ -87,11 +111,10 @@ def _streams(x: Any) -> bool:
 
     TensorFlow's own operations write two copies in float64 first. XLA compiles for each length.
     """
-    count = x.shape.num_elements()
     return (
         x.dtype == tf.float32
-        and count is not None
-        and count >= _LARGE
+        and x.shape.num_elements() is not None
+        and groups.is_large(x)
         and not tf.executing_eagerly()
         and not tf.config.list_physical_devices("GPU")
     )

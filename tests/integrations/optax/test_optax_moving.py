@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from agclip.integrations import optax as ours
+from thinned import thinned
 
 LIBRARIES = {"optax": optax, "agclip": ours}
 WHOLE = ("clip_by_global_norm", "clip_by_block_rms")
@@ -96,7 +97,7 @@ SHAPES = [(), (3,), (1, 3), (2, 3), (2, 3, 2), (2, 1, 3, 2), (2, 1, 2, 3, 2), (1
 
 
 @pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), ()], ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", thinned(SHAPES, keep=((3,), (2, 1, 3, 2)), ids=str))
 def test_the_same_units(shape, axis):
     size = max(math.prod(shape), 1)
     params = jnp.linspace(0.5, 2.0, size).reshape(shape)

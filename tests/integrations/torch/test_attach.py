@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import agclip  # noqa: E402 - PyTorch is optional, here and below
 from agclip.integrations.torch import attach  # noqa: E402
+from agclip.integrations.torch._named import named  # noqa: E402
 from integrations.torch import training  # noqa: E402
 
 ANY_RULES = {
@@ -158,6 +159,20 @@ def test_names_that_are_not_unique_are_positions():
     optimizer.step()
     assert list(attached.last.leaf_norms) == ["weight", "bias", "2", "3"]
     assert float(attached.last.norm) == pytest.approx(math.sqrt(6))
+
+
+def test_a_position_is_marked_where_a_name_is_a_position_of_another():
+    own = torch.nn.ParameterDict({"1": torch.ones(2)})
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+    attached = attach(optimizer, agclip.ClipByGlobalNorm(1.0), model=own)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3))]})
+    assert list(named(own, optimizer)) == ["1", "1'"]
+    del own
+    for group in optimizer.param_groups:
+        group["params"][0].grad = torch.ones_like(group["params"][0])
+    optimizer.step()
+    assert list(attached.last.leaf_norms) == ["1", "1'"]
+    assert float(attached.last.norm) == pytest.approx(math.sqrt(5))
 
 
 # --- groups ------------------------------------------------------------------------------------

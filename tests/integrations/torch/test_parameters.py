@@ -42,6 +42,14 @@ WAYS = {
     "named groups": lambda model: [{"params": model.named_parameters()}],
     "ParameterList": lambda model: torch.nn.ParameterList(model.parameters()),
     "twice": lambda model: [*model.parameters(), *model.parameters()],
+    "one name": lambda model: [("p", p) for p in model.parameters()],
+    "groups of the same names": lambda model: [
+        {"params": model[0].named_parameters()},
+        {"params": model[2].named_parameters()},
+    ],
+    "optimizer of the same names": lambda model: torch.optim.SGD(
+        [*model[0].named_parameters(), *model[2].named_parameters()], lr=0.1
+    ),
     "named twice": lambda model: [*model.named_parameters(), *model.named_parameters("again")],
 }
 FUNCTIONS = {

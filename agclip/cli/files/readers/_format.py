@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -154,7 +154,7 @@ def dtype_of(name: str) -> Any:
 
 
 def require_bytes(leaf: Leaf, itemsize: int, available: int) -> None:
-    """Refuse a leaf that claims more entries than the file has room for, before one is read.
+    """Refuse a leaf that claims more elements than the file has room for, before one is read.
 
     Args:
         leaf: The leaf.
@@ -167,10 +167,10 @@ def require_bytes(leaf: Leaf, itemsize: int, available: int) -> None:
     if min(leaf.shape, default=0) < 0:
         msg = f"the array {leaf.name!r} claims the shape {leaf.shape}"
         raise FileError(msg)
-    # Entries without width would let a header of a few bytes claim any number of them.
+    # Elements without width would let a header of a few bytes claim any number of them.
     if leaf.size * max(itemsize, 1) > available:
         msg = (
-            f"the array {leaf.name!r} claims {leaf.size} entries of {itemsize} bytes, and the file "
-            f"has {available} bytes for them"
+            f"the array {leaf.name!r} claims {leaf.size} elements of {itemsize} bytes, and the "
+            f"file has {available} bytes for them"
         )
         raise FileError(msg)
