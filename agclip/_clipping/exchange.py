@@ -113,8 +113,12 @@ class Exchange(NamedTuple):
                 vector = make(list(values), "float64")
             return [float(x) for x in listed(link.all_reduce(link.comm, vector, op))]
         ones = [self.array(value) for value in values]
-        vector = link.all_reduce(link.comm, xp.stack(ones), op)
-        return [vector[i, ...] for i in range(len(ones))]
+        vector = xp.stack(ones)
+        came = link.all_reduce(link.comm, vector, op)
+        if type(came) is not type(vector):  # of another library, or a list
+            values = [float(x) for x in listed(came)]
+            came = kernels.number(xp, values, vector.dtype, backend.device(self.first))
+        return [came[i, ...] for i in range(len(ones))]
 
     def array(self, value: Scalar) -> Array:
         """Return a scalar as an array of the first leaf's device."""
