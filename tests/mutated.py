@@ -21,7 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
-RANKS = "tests/distributed/test_protocol.py"
+RANKS = "tests/ranks/test_protocol.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
@@ -454,12 +454,12 @@ MUTATIONS = {
     "ranks: the state of a rank without leaves stands still": Mutation(
         "self._run(standing_in(leaves, grads), state, params, inplace=inplace)",
         "Step(leaves.rebuild([]), state, empty_info(leaves, None))",
-        "tests/distributed/test_rules.py -k 'ZClip'",
+        "tests/ranks/test_rules.py -k 'ZClip'",
     ),
     "ranks: sums that are not formed are measured by their parts": Mutation(
         "_summed(leaf).to_local() if layout.unsummed else here[-1]",
         "here[-1]",
-        "tests/distributed/test_dtensors.py -k sums",
+        "tests/ranks/test_dtensors.py -k sums",
     ),
     "ranks: the norm of a batch is that of all shards": Mutation(
         'if found and type(leaf).__name__ == "BatchTracer" and unsure is None:',

@@ -3,7 +3,7 @@
 import pytest
 
 import agclip
-from distributed.thread_ranks import together
+from ranks.thread_ranks import together
 
 LIBRARIES = ["numpy", "torch", "jax", "tensorflow", "array_api_strict"]
 OPTIONS = [{}, {"reproducible": True}, {"ord": 3}, {"ord": "inf"}, {"nonfinite": "error"}]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import agclip
-from distributed.thread_ranks import together
+from ranks.thread_ranks import together
 
 STEPS = 10
 HELD = {1: [["a", "b", "c"]], 2: [["a", "b", "c"], []], 3: [["b"], ["a", "c"], []]}

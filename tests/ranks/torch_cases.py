@@ -11,7 +11,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 
 import agclip
 from agclip.integrations.torch import clip_grad_norm_, get_total_norm
-from distributed.cases import outcome, plain
+from ranks.cases import outcome, plain
 
 S, R = Shard, Replicate()
 

@@ -23,7 +23,7 @@ SECONDS = 60
 
 def found_by(rank, groups, pairs, make):
     """Return the results of all cases for which there is a group of as many ranks."""
-    from distributed.cases import CASES, Rank, outcome
+    from ranks.cases import CASES, Rank, outcome
 
     results = {}
     for name, case in CASES.items():
@@ -60,7 +60,7 @@ def gloo(file):
     """Fork the ranks of a process group, on PyTorch's tensors."""
     import torch.distributed  # noqa: F401 - once for all
 
-    from distributed import torch_cases  # noqa: F401
+    from ranks import torch_cases  # noqa: F401
 
     children = []
     for rank in range(RANKS):
@@ -87,7 +87,7 @@ def _gloo_rank(rank, file):
     import torch
     import torch.distributed as dist
 
-    from distributed import torch_cases
+    from ranks import torch_cases
 
     torch.set_num_threads(1)
     limit = dt.timedelta(seconds=SECONDS)

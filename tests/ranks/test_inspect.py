@@ -5,7 +5,7 @@ import pytest
 
 import agclip
 from agclip import distributed
-from distributed.thread_ranks import together
+from ranks.thread_ranks import together
 
 TREES = [{"a": 1.0, "R": 2.0}, {"b": 2.0, "R": 2.0}, {"c": 4.0, "R": 2.0}, {}]
 

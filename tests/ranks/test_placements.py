@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import agclip
-from distributed.thread_ranks import together
+from ranks.thread_ranks import together
 
 DTYPES = ("float16", "float32", "float64")
 SIZES = (1.0, 1e-6, 300.0)

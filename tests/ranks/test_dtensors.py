@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch.distributed.tensor", reason="PyTorch has no DTensors here")
 
-from distributed import torch_cases  # noqa: E402
+from ranks import torch_cases  # noqa: E402
 
 PAIRS = ("norm", "new", "in place", "measured", "right")
 

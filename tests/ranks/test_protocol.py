@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import agclip
-from distributed.cases import CASES, Rank, outcome
-from distributed.thread_ranks import Together, together
+from ranks.cases import CASES, Rank, outcome
+from ranks.thread_ranks import Together, together
 
 
 def make(numbers, dtype):
