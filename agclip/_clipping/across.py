@@ -23,9 +23,14 @@ from agclip._numerics.ranges import RANGES, Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
+from agclip.distributed._ranks import Link
 
 Found = tuple[list[Norm], frozenset[Kind] | None]
 """The norm of each group, and the kinds of dtype that any rank holds, where they are known."""
+
+_told: dict[Any, frozenset[Kind]] = {}
+"""What the first vectors of calls have told, where reading them costs a synchronisation."""
+_MOST = 1024
 
 
 def failed(leaves: Leaves, plan: Plan) -> None:
@@ -181,12 +186,28 @@ def _exact(way: Way) -> Found:
 def _judged(
     way: Way, head: Sequence[Scalar], judge: Callable[[Sequence[float]], frozenset[Kind]]
 ) -> frozenset[Kind] | None:
-    """Return the kinds of dtype that any rank holds; None where the head is not read.
+    """Return the kinds of dtype that any rank holds; None where nothing can be read.
+
+    Where reading costs a synchronisation it is done once for each communicator and plan.
 
     Raises:
         RuntimeError: If a rank has failed or makes another call, or `replicas` is wrong.
     """
-    return judge(head) if way.readable else None
+    if way.readable:
+        return judge(head)
+    cost = "never" if way.digest is None else way.call.backend.access(head[0])
+    if cost == "never":
+        return None
+    links = tuple(id(link.comm) for link in way.exchange.ranks.links if isinstance(link, Link))
+    key = links, way.digest, way.kinds, len(head)
+    if cost == "sync" and key in _told:
+        return _told[key]
+    with way.call.backend.context():
+        kinds = judge([float(value) for value in head])
+    if len(_told) >= _MOST:
+        _told.clear()
+    _told[key] = kinds
+    return kinds
 
 
 def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:

@@ -51,3 +51,21 @@ def test_every_library_has_the_same_thresholds(xp):
     first, second, third = together(3, program)
     assert isinstance(first, tuple), first
     assert first == second == third
+
+
+def test_where_reading_costs_a_synchronisation_it_is_done_once():
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+
+    def program(rank, met):
+        comm = met.communicator(rank)
+        tree = [strict.asarray([3.0 + rank], dtype=strict.float64 if rank else strict.float32)]
+        norms = [agclip.global_norm(tree, comm=comm) for _ in range(2)]
+        try:
+            agclip.clip_by_global_norm(tree, 2.0 + rank, comm=comm)  # not seen before: read
+        except RuntimeError as error:
+            return [(float(norm), norm.dtype == strict.float64) for norm in norms], str(error)
+        return None
+
+    for norms, error in together(2, program):
+        assert norms == [(5.0, True)] * 2  # the dtype of the other rank is known in both calls
+        assert error.startswith("every rank must make the same call; got another bound, order")
