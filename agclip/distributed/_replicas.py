@@ -41,7 +41,7 @@ def of_leaves(leaves: Leaves, replicas: Any) -> tuple[int, ...] | None:
         raise TypeError(msg)
     found = []
     for name, leaf in zip(names, leaves.arrays, strict=True):
-        number = replicas(name, leaf)
+        number: Any = replicas(name, leaf)
         count(f"replicas({name!r}, leaf)", number)
         found.append(int(number))
     return tuple(found)
