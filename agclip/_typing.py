@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, SupportsFloat, TypeAlias, TypedDict, TypeVar
 
 Array: TypeAlias = Any
@@ -42,6 +42,10 @@ Axes: TypeAlias = tuple[int, ...] | None
 
 UnitAxes: TypeAlias = Literal["out_in", "in_out"] | int | Sequence[int] | Callable[[str, Any], Any]
 """Which axes make a unit of adaptive clipping: a layout, axes, or a function of (path, leaf)."""
+
+
+Replicas: TypeAlias = int | Mapping[str, int] | Callable[[str, Any], int] | Literal["auto"] | None
+"""On how many ranks leaves are held: a number, numbers by pattern, a function of (path, leaf)."""
 
 
 class ScalarArray(Protocol):

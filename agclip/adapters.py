@@ -52,11 +52,13 @@ from agclip._backends.shapes import overlaps_itself, pieces
 from agclip._backends.sparse import FindSparse, Merged, Sparse
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
+from agclip.distributed._ranks import AllReduceAxes, Engine, FindParts, Link, Op, Parts
 from agclip_backends._memory import Memory
 
 __all__ = [
     "AbsMax",
     "Access",
+    "AllReduceAxes",
     "Array",
     "At",
     "Backend",
@@ -66,18 +68,23 @@ __all__ = [
     "Decided",
     "Details",
     "Device",
+    "Engine",
     "ExactSum",
     "Factor",
     "FindMisplaced",
+    "FindParts",
     "FindSparse",
     "Fused",
     "Grid",
     "Kind",
     "LeafBatch",
+    "Link",
     "Memory",
     "Merged",
     "Misplaced",
     "Namespace",
+    "Op",
+    "Parts",
     "Places",
     "PowerSums",
     "Run",

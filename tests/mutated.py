@@ -22,6 +22,7 @@ CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
 KERAS = "tests/integrations/keras/test_keras.py"
+RANKS = "tests/ranks/test_protocol.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 SPARSE = "tests/functions/test_sparse.py"
 MUTATIONS = {
@@ -561,5 +562,65 @@ MUTATIONS = {
         "            return real + imaginary * 1j\n",
         "            return real + imaginary * 0j\n",
         "tests/backends/test_mlx_numbers.py::test_complex_examples_are_summed",
+    ),
+    "ranks: a NaN goes to the maximum as it is": Mutation(
+        "        mark = m.where(value != value, one, mark)\n",
+        "        mark = m.where(value != value, none, mark)\n",
+        f"{RANKS} -k 'threads and NaN and order'",
+    ),
+    "ranks: a failure is not said": Mutation(
+        "            head[0] += _messages.A_FAILURE\n",
+        "            head[0] += 0.0\n",
+        f"{RANKS} -k 'threads and bad'",
+    ),
+    "ranks: another call is not seen": Mutation(
+        "    if members * int(head[3]) != int(head[2]) ** 2:\n",
+        "    if members < 0:\n",
+        f"{RANKS} -k 'threads and another'",
+    ),
+    "ranks: replicas count once each": Mutation(
+        "result += values if part.often == 1 else [value / part.often for value in values]",
+        "result += values",
+        f"{RANKS} -k 'threads and held'",
+    ),
+    "ranks: who holds what is not compared": Mutation(
+        "    if not whole(head[4]):\n",
+        "    if head[4] < 0:\n",
+        f"{RANKS} -k 'threads and wrong'",
+    ),
+    "ranks: what a division leaves over is lost": Mutation(
+        "for k in range(6)), left / often]",
+        "for k in range(6)), 0.0]",
+        f"{RANKS} -k 'threads and differ'",
+    ),
+    "ranks: sums that leave the range are sent": Mutation(
+        "    big, small = plain >= _HIGH[name], plain < limits.low\n",
+        "    big, small = plain > math.inf, plain < 0.0\n",
+        f"{RANKS} -k 'threads and beyond or threads and subnormal'",
+    ),
+    "ranks: a rank without leaves stays away": Mutation(
+        "    return standing_in(leaves)\n\n\ndef _after_others(",
+        "    return leaves\n\n\ndef _after_others(",
+        f"{RANKS} -k 'test_what_is_sent'",
+    ),
+    "ranks: the dtype of the norm is that of this rank": Mutation(
+        "    return call._replace(plan=plan, kinds=kinds if plan.joint else None), norms\n",
+        "    return call._replace(plan=plan), norms\n",
+        f"{RANKS} -k 'threads and dtypes'",
+    ),
+    "ranks: the state of a rank without leaves stands still": Mutation(
+        "self._run(standing_in(leaves, grads), state, params, inplace=inplace)",
+        "Step(leaves.rebuild([]), state, empty_info(leaves, None))",
+        "tests/ranks/test_rules.py -k 'ZClip'",
+    ),
+    "ranks: sums that are not formed are measured by their parts": Mutation(
+        "_summed(leaf).to_local() if layout.unsummed else here[-1]",
+        "here[-1]",
+        "tests/ranks/test_dtensors.py -k sums",
+    ),
+    "ranks: the norm of a batch is that of all shards": Mutation(
+        'if found and type(leaf).__name__ == "BatchTracer" and unsure is None:',
+        "if found and unsure == 0:",
+        "tests/backends/test_jax_shards.py -k axes_that_cannot_be_known",
     ),
 }

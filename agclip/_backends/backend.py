@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agclip._backends import contract, kernels, powers
+from agclip._backends import answers, contract, kernels, powers
 from agclip._backends.exact_sums import exact_sum
 from agclip._backends.fused import Fused
 from agclip._backends.sparse import FindSparse
 from agclip._typing import Access, Array, Device, DType, Namespace
+from agclip.distributed._ranks import AllReduceAxes, FindParts
 from agclip_backends import _memory
 
 
@@ -82,6 +83,11 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             not known, and for all if no two share memory.
         partial: `(leaves)` → the position of a leaf that is a part of an array alone, so that the
             norm of the whole cannot be told, and what it is; None if there is none.
+        parts: `(leaves, types)` → of leaves, of these types, that are cut over processes what is
+            here, and the links or the axes over which the rest of each is, as `Parts`; None if
+            there are none, or the types do not tell.
+        all_reduce: `(xp, values, axes, op)` → 0-d arrays, reduced over named axes of a mesh in the
+            program that is being traced.
         usable: `()` → why the library cannot be used here, or None.
         device: `(x)` → the device of x, or None where a library moves data by itself.
         named_device: `(xp, name)` → the device of that name, or None if there is none here.
@@ -117,22 +123,24 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     survey: contract.Survey = kernels.nothing
     fused: Fused = kernels.nothing
     access: Callable[[Array], Access] = kernels.access
-    replays: Callable[[], bool] = kernels.replays
-    keeps_bits: Callable[[Array], bool] = kernels.keeps_bits
+    replays: Callable[[], bool] = answers.replays
+    keeps_bits: Callable[[Array], bool] = answers.keeps_bits
     read: Callable[[Sequence[Any], set[type]], Sequence[Any]] = kernels.read
     sparse: FindSparse = kernels.nothing
-    refuse: Callable[[Any], str | None] = kernels.refuse
+    refuse: Callable[[Any], str | None] = answers.refuse
     misplaced: contract.FindMisplaced = kernels.nothing
-    unwritable: Callable[[Array], str | None] = kernels.unwritable
+    unwritable: Callable[[Array], str | None] = answers.unwritable
     memory: contract.Places = _memory.of
     partial: Callable[[Sequence[Array]], tuple[int, str] | None] = kernels.nothing
-    usable: Callable[[], str | None] = kernels.usable
+    parts: FindParts = kernels.nothing
+    all_reduce: AllReduceAxes = answers.no_axes
+    usable: Callable[[], str | None] = answers.usable
     device: Callable[[Array], Device] = kernels.device
-    named_device: Callable[[Namespace, str], Device] = kernels.named_device
+    named_device: Callable[[Namespace, str], Device] = answers.named_device
     acc_dtype: Callable[[Namespace, Array], DType] = kernels.accumulation_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
-    export: Callable[[Array], Array] = kernels.export
-    at: contract.At = kernels.anywhere
+    export: Callable[[Array], Array] = answers.export
+    at: contract.At = answers.anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     block: int | None = None
     chain: int | None = None

@@ -95,7 +95,8 @@ def _narrow(kinds: frozenset[Kind], acc_dtype: str) -> bool:
 
 
 @functools.cache
-def _double(kinds: frozenset[Kind]) -> bool:
+def some_double(kinds: frozenset[Kind]) -> bool:
+    """Tell whether one of some kinds has the precision of float64."""
     return any(kind.precision == 53 for kind in kinds)
 
 
@@ -114,7 +115,7 @@ def all_real(leaves: Sequence[Array]) -> bool:
 def double(leaves: Sequence[Array]) -> bool:
     """Tell whether a leaf has the precision of float64."""
     if isinstance(leaves, LeafBatch):
-        return _double(leaves.kinds)
+        return some_double(leaves.kinds)
     return any(kind_of(leaf.dtype).precision == 53 for leaf in leaves)
 
 

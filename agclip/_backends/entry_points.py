@@ -142,7 +142,7 @@ def installed(name: str) -> bool:
 
 def load(entry: EntryPoint) -> Backend:
     """Load an adapter; an ImportError that names its distribution if it breaks."""
-    backend = _loaded(entry, "backend")
+    backend = loaded(entry, "backend")
     if not isinstance(backend, Backend):
         msg = (
             f"the entry point {entry.name!r} of {source(entry)} must name an agclip.Backend; got "
@@ -159,7 +159,8 @@ def load(entry: EntryPoint) -> Backend:
     return guarded(backend)
 
 
-def _loaded(entry: EntryPoint, kind: str) -> Any:
+def loaded(entry: EntryPoint, kind: str) -> Any:
+    """Return what an entry point names; an ImportError that names its distribution if it breaks."""
     try:
         return entry.load()
     except Exception as error:
@@ -176,7 +177,7 @@ Flattener = Callable[[Any], tuple[list[Any], list[str], Callable[[list[Any]], An
 def flatteners() -> list[Flattener]:
     """Return the container functions of the libraries that are imported already."""
     ready = [entry for name, entry in advertised(CONTAINERS).items() if name in sys.modules]
-    return [_loaded(entry, "containers") for entry in ready]
+    return [loaded(entry, "containers") for entry in ready]
 
 
 def forget() -> None:

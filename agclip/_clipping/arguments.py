@@ -17,6 +17,7 @@ from agclip._clipping.plan import Plan
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, NonFinite, Scalar
+from agclip.distributed._joined import ranks_of
 
 _DOUBLE = 53
 _NUMERIC = ("real", "integer")
@@ -116,8 +117,11 @@ def options(
     axes: tuple[Axes, ...] | None = None,
     weights: tuple[Scalar, ...] | None = None,
     record: bool = False,
+    linked: bool = True,
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
+
+    Where types tell that leaves are cut over processes, the plan says so.
 
     Args:
         leaves: The leaves of the call, which decide what can be kept.
@@ -131,6 +135,7 @@ def options(
         axes: As in the plan, and so are the others.
         weights: Likewise.
         record: Likewise.
+        linked: Whether types tell over which processes leaves are cut; else the caller does.
 
     Raises:
         TypeError: If `order` is no number, or `strict` or `reproducible` no flag.
@@ -155,7 +160,10 @@ def options(
     same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    return Plan(joint, order, axes, weights, keep, policy, same, record)
+    made = Plan(joint, order, axes, weights, keep, policy, same, record)
+    if leaves.cuts is None or axes is not None or not linked:
+        return made
+    return made._replace(ranks=ranks_of(leaves, None, None))
 
 
 def flag(name: str, value: Any) -> bool:

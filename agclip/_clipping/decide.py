@@ -48,11 +48,12 @@ def on_host(
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Do the same with floats: what is asked of the leaves is asked once, if they are alike."""
-    plan, acc_dtype, kinds = call.plan, kind_of(call.acc_dtype).name, batch.kinds(arrays)
+    plan, acc_dtype = call.plan, kind_of(call.acc_dtype).name
+    kinds = batch.kinds(arrays) if call.kinds is None else call.kinds
     terms = _known_terms(kinds, acc_dtype, plan.strict, plan.nonfinite)
     made, settled = [], []
     for group, norm, limit in zip(call.groups, norms, limits, strict=True):
-        if len(kinds) > 1 and len(call.groups) > 1:
+        if len(kinds) > 1 and len(call.groups) > 1:  # never with those of other ranks
             mine = frozenset([kind_of(arrays[i].dtype) for i in group])
             terms = _known_terms(mine, acc_dtype, plan.strict, plan.nonfinite)
         final, decision = norm, decide_floats(norm, limit, loss_scale, terms)
@@ -77,7 +78,7 @@ def _decision(
     """Decide on a group, whose first leaf is given by its position."""
     plan = call.plan
     settings = (
-        batch.kinds(members),
+        batch.kinds(members) if call.kinds is None else call.kinds,
         kind_of(call.backend.acc_dtype(call.backend.xp, members[0])).name,
         plan.strict,
         plan.nonfinite,

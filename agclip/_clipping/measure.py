@@ -8,6 +8,7 @@ from typing import Any
 
 from agclip._backends import batch, devices, host_scalars, kernels
 from agclip._backends.dtypes import kind_of
+from agclip._clipping import across
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
@@ -34,6 +35,8 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
     plan, count = call.plan, len(arrays)
     if plan.per_example:
         return [_of_examples(call, arrays)]
+    if plan.ranks is not None and plan.ranks.links:
+        return across.measured(call, Inputs(arrays))[0]
     if plan.axes is None:
         groups = [*call.groups, *plan.others(count)] if plan.record else call.groups
         return group_norms(
@@ -159,7 +162,8 @@ def value_of(
     A 0-d array of the leaves' library; infinite where the value leaves the range of the dtype.
     """
     backend, xp = call.backend, call.backend.xp
-    dtype = xp.float64 if batch.double(arrays) else xp.float32
+    double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
+    dtype = xp.float64 if double else xp.float32
     if call.host:
         return backend.scalar_like(xp, _in_range(call, arrays, norm, loss_scale), dtype, arrays[0])
     loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
@@ -171,7 +175,8 @@ def float_of(
 ) -> float:
     """Return what `value_of` does, of a call on the host, as a Python float."""
     value = _in_range(call, arrays, norm, loss_scale)
-    return value if batch.double(arrays) else host_scalars.float32(value)
+    double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
+    return value if double else host_scalars.float32(value)
 
 
 def _in_range(
@@ -179,8 +184,10 @@ def _in_range(
 ) -> float:
     plain = loss_scale is None and norm.scale == 1.0
     value = norm.root if plain else unscaled_value(call, norm, loss_scale)
-    narrow = value >= _FLOAT32_OVERFLOW and not batch.double(arrays)
-    return math.inf if narrow else float(value)
+    if not value >= _FLOAT32_OVERFLOW:  # a NaN too
+        return float(value)
+    double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
+    return float(value) if double else math.inf
 
 
 def values_of(
@@ -194,9 +201,10 @@ def values_of(
 
     On the host they are views of one array: to make an array takes longer than all the rest.
     """
-    if not call.host or (len(single) > 1 and len(batch.kinds(arrays)) > 1):
-        pairs = zip(arrays, single, strict=bool(single))
-        values = [value_of(call, [leaf], norm, loss_scale) for leaf, norm in pairs]
+    several = call.kinds is not None or (len(single) > 1 and len(batch.kinds(arrays)) > 1)
+    if not call.host or several:
+        pairs, alone = zip(arrays, single, strict=bool(single)), call._replace(kinds=None)
+        values = [value_of(alone, [leaf], norm, loss_scale) for leaf, norm in pairs]
         return value_of(call, arrays, whole, loss_scale), values
     if len(single) < 2:  # the one leaf is all
         norm = value_of(call, arrays, whole, loss_scale)

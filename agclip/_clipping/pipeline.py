@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agclip._backends import kernels
 from agclip._backends.fused import Details
-from agclip._clipping import arguments, fused, merging
+from agclip._clipping import across, arguments, fused, merging
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import on_device, on_host
 from agclip._clipping.measure import measure, measured, value_of, widened
@@ -19,6 +19,7 @@ from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Scalar, Tree
 
 _NAMED = 10
@@ -85,23 +86,62 @@ def run(
             traced.
         FloatingPointError: With `nonfinite="error"`, if a leaf holds a NaN or an infinity.
     """
-    bound = arguments.threshold(name, bound, leaves)
-    if loss_scale is not None:
-        loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
-    if use_norm is not None:
-        use_norm = arguments.given_norm(plan.given or "use_norm", use_norm, leaves)
-    if not leaves.arrays:
-        warn_empty(leaves.name, empty)
-        return Outcome(leaves, None, bound)
-    limit = float("inf") if bound is None else bound
-    merged = None if leaves.sparse is None else merging.wide(leaves)
-    inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra, merged)
-    call = static_args(leaves, plan, inputs, inplace=inplace)
+    ranks = None if use_norm is not None else plan.ranks
+    if ranks is not None:
+        leaves = taking_part(leaves, plan)
+    try:
+        if ranks is not None:
+            leaves.require_dense("for a norm over several ranks")
+        bound = arguments.threshold(name, bound, leaves)
+        if loss_scale is not None:
+            loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+        if use_norm is not None:
+            use_norm = arguments.given_norm(plan.given or "use_norm", use_norm, leaves)
+        if not leaves.arrays:
+            warn_empty(leaves.name, empty)
+            return Outcome(leaves, None, bound)
+        limit = float("inf") if bound is None else bound
+        merged = None if leaves.sparse is None else merging.wide(leaves)
+        inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra, merged)
+        call = static_args(leaves, plan, inputs, inplace=inplace)
+    except Exception:
+        if ranks is not None and ranks.links:
+            across.failed(leaves, plan)
+        raise
+    if ranks is not None and (ranks.links or leaves.measured is not None) and not ranks.inside:
+        return _after_others(leaves, call, inputs, bound)
     if plan.nonfinite != "error":
         return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
     norms = leaves.backend.run(measure, (call,), (inputs,))
     _require_finite(leaves, inputs, norms, plan.given or "use_norm")
     return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
+
+
+def taking_part(leaves: Leaves, plan: Plan) -> Leaves:
+    """Return leaves that can take part in the norms of a plan, in which others may be waiting."""
+    if leaves.arrays or plan.ranks is None or not plan.ranks.links:
+        return leaves
+    return standing_in(leaves)
+
+
+def _after_others(
+    leaves: Leaves, call: StaticArgs, inputs: Inputs, bound: Scalar | None
+) -> Outcome:
+    """Return the outcome of a call whose norms are those of other processes too."""
+    call, norms = _reduced(leaves, call, inputs)
+    return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
+
+
+def _reduced(leaves: Leaves, call: StaticArgs, inputs: Inputs) -> tuple[StaticArgs, Sequence[Norm]]:
+    """Return the norms over all ranks, and the call with what is known of the dtypes there."""
+    if leaves.measured is not None:
+        inputs = inputs._replace(arrays=leaves.measured)
+    norms, kinds = across.measured(call, inputs, held=not leaves.stand_in)
+    if call.plan.nonfinite == "error":
+        _require_finite(leaves, inputs, norms)
+    # What follows is a program of this process, which a compiler may keep.
+    plan = call.plan._replace(ranks=None)
+    return call._replace(plan=plan, kinds=kinds if plan.joint else None), norms
 
 
 def program(
@@ -154,6 +194,10 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
     merged = None if leaves.sparse is None else merging.wide(leaves)
     inputs = Inputs(leaves.arrays, loss_scale=loss_scale, merged=merged)
     call = static_args(leaves, plan, inputs, inplace=False)
+    ranks, parted = plan.ranks, leaves.measured is not None
+    if ranks is not None and (ranks.links or parted) and not ranks.inside:
+        call, found = _reduced(leaves, call, inputs)
+        return leaves.backend.run(reported, (call,), (found, inputs))
     if plan.nonfinite != "error":
         return leaves.backend.run(_norms, (call,), (inputs,))
     found = leaves.backend.run(measure, (call,), (inputs,))
@@ -202,8 +246,9 @@ def _require_finite(leaves: Leaves, inputs: Inputs, norms: Sequence[Norm], given
             for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
             if bool(xp.any(test(kernels.computable(xp, leaf))))
         ]
+    listed = _listed(leaves, found) if found else "a NaN or an infinity on another rank"
     msg = (
-        f"`{leaves.name}` must be finite; got {_listed(leaves, found)}. "
+        f"`{leaves.name}` must be finite; got {listed}. "
         "Skip the step, or choose another policy for `nonfinite`."
     )
     raise FloatingPointError(msg)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 from agclip._backends import batch, host_scalars, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.dtypes import kind_of
+from agclip._backends.dtypes import Kind, kind_of
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar
+from agclip.distributed._ranks import Ranks
 
 
 class Limits(Protocol):
@@ -46,10 +47,12 @@ class Plan(NamedTuple):
     given: str | None = None
     """The argument of a norm that the caller gives of more than the leaves; None for `use_norm`,
     which is of them and measured again where it is infinite."""
+    ranks: Ranks | None = None
+    """Where the other parts of the leaves are; None if they are whole."""
 
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
-        if self.axes is not None or count == 1:
+        if self.axes is not None or (count == 1 and self.ranks is None):
             return []
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 
@@ -75,6 +78,8 @@ class StaticArgs(NamedTuple):
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
     simple: bool = False
     """Whether `Backend.fused` may be asked: see there."""
+    kinds: frozenset[Kind] | None = None
+    """The kinds of dtype that any rank holds, where that is known; None for those of the leaves."""
 
 
 class Inputs(NamedTuple):
@@ -109,12 +114,14 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     )
     along, count = plan.axes is not None, len(inputs.arrays)
     host = free and not along and not plan.per_example
-    sharded = use_norm is not None and plan.given is not None
+    sharded = use_norm is not None and (plan.given is not None or plan.ranks is not None)
     if backend.partial is not kernels.nothing:
-        if use_norm is None:
+        if use_norm is None and plan.ranks is None:
             leaves.require_whole()
         else:
             sharded = sharded or backend.partial(inputs.arrays) is not None
+    if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
+        leaves.require_uncut()
     return StaticArgs(
         backend,
         plan,
@@ -150,6 +157,7 @@ def _simple(plan: Plan) -> bool:
         plan.axes is None
         and not plan.per_example
         and plan.limits is None
+        and plan.ranks is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)
         # The largest of all elements is the same in whatever order they are looked at.

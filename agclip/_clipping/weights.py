@@ -51,8 +51,10 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
     Raises:
         ValueError: If the size of a leaf is not known.
     """
-    parts = leaves.sparse or [None] * len(leaves.arrays)
-    for i, (leaf, part) in enumerate(zip(leaves.arrays, parts, strict=True)):
+    if leaves.cuts is not None and leaves.wholes is None:
+        leaves.require_uncut()  # how many elements a whole leaf has is not known
+    parts = leaves.sparse or [None] * len(leaves.held)
+    for i, (leaf, part) in enumerate(zip(leaves.held, parts, strict=True)):
         lengths = shapes.known_shape(leaf) or ()
         # Not `isnan`: a compiler's symbol of a size is no number yet.
         if any(length != length for length in lengths) or (part is not None and part.size is None):
@@ -65,5 +67,5 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
     backend = leaves.backend
     return tuple(
         weight(_count(backend, leaf) if part is None else part.size)
-        for leaf, part in zip(leaves.arrays, parts, strict=True)
+        for leaf, part in zip(leaves.held, parts, strict=True)
     )

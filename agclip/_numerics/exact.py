@@ -67,18 +67,28 @@ def _of_floats(backend: Backend, leaves: Sequence[Array], order: int, bits: int)
     peak = host_scalars.largest(backend.abs_max(xp, leaves, acc_dtype))
     if peak == 0 or not math.isfinite(peak):
         return Norm(peak, 1.0, math.isfinite(peak))
+    grid = grid_of(peak, order, bits)
+    value = rounded_integer(backend.exact_sum(xp, leaves, acc_dtype, grid), grid)
+    return Norm(math.sqrt(value) if order == 2 else value, grid.scale, True)
+
+
+def grid_of(peak: float, order: int, bits: int) -> Grid:
+    """Return what elements are measured with, from the largest, which is finite and not 0."""
     scale = _scale(host_scalars, peak, bits)
     scaled = peak * scale
     power = math.ldexp(0.5, math.frexp(scaled)[1])
     unit = (power if power == scaled else 2.0 * power) ** order
-    grid = Grid(scale, unit, order, bits)
-    integer = backend.exact_sum(xp, leaves, acc_dtype, grid)
+    return Grid(scale, unit, order, bits)
+
+
+def rounded_integer(integer: int, grid: Grid) -> float:
+    """Return a multiple of the grid as a float64."""
     limbs = (integer >> 104, integer >> 52 & 2**52 - 1, integer & 2**52 - 1)
-    value = _rounded(limbs, unit, bits)
-    return Norm(math.sqrt(value) if order == 2 else value, scale, True)
+    value: float = rounded(limbs, grid.unit, grid.bits)
+    return value
 
 
-def _rounded(limbs: Sequence[Scalar], unit: Scalar, bits: int) -> Scalar:
+def rounded(limbs: Sequence[Scalar], unit: Scalar, bits: int) -> Scalar:
     """Return limbs of 52 bits, the highest first, as a float64 multiple of the grid."""
     quantum = unit * 2.0**-bits
     high, middle, low = (limb * quantum for limb in limbs)
@@ -110,23 +120,28 @@ def _of_arrays(
     finite = xp.isfinite(peak)
     ordinary = finite & (peak > 0)
     one = xp.full_like(peak, 1.0)
-    peak_or_one = xp.where(ordinary, peak, one)
-    scale = _scale(xp, peak_or_one, bits)
-    power = powers.next_power(xp, peak_or_one * scale, 53)
-    grid = Grid(scale, power * power if order == 2 else power, order, bits)
+    grid = grid_of_array(xp, xp.where(ordinary, peak, one), order, bits)
     if axes is None:
-        sums = _sums_of_all(backend, leaves, acc_dtype, grid)
+        sums = sums_of_all(backend, leaves, acc_dtype, grid)
     else:
         sums = _sums_along(backend, leaves, axes, acc_dtype, grid)
     value = _carried(xp, sums, grid)
     if order == 2:
         value = backend.sqrt(xp, xp.where(value > 0, value, one))
-    return Norm(xp.where(ordinary, value, peak), scale, finite)
+    return Norm(xp.where(ordinary, value, peak), grid.scale, finite)
 
 
-def _sums_of_all(
+def grid_of_array(xp: Namespace, peak: Array, order: int, bits: int) -> Grid:
+    """Return the same as `grid_of` in arrays."""
+    scale = _scale(xp, peak, bits)
+    power = powers.next_power(xp, peak * scale, 53)
+    return Grid(scale, power * power if order == 2 else power, order, bits)
+
+
+def sums_of_all(
     backend: Backend, leaves: Sequence[Array], acc_dtype: DType, grid: Grid
 ) -> list[Array]:
+    """Return the sums of the parts of all elements, the highest first."""
     xp = backend.xp
 
     def on_device(members: Sequence[Array], moved: Sequence[Scalar]) -> Sequence[Array]:
@@ -163,7 +178,12 @@ def _sums_along(
 
 
 def _carried(xp: Namespace, sums: Sequence[Array], grid: Grid) -> Array:
-    """Return Σ of the parts as one float64, rounded as `_rounded` does, without integers.
+    """Return Σ of the parts as one float64, rounded as `rounded` does, without integers."""
+    return rounded(limbs_of(xp, sums, grid)[::-1], grid.unit, grid.bits)
+
+
+def limbs_of(xp: Namespace, sums: Sequence[Array], grid: Grid) -> list[Array]:
+    """Return Σ of the parts in limbs of 52 bits, the lowest first, without integers.
 
     From the lowest part upwards each keeps as many bits as it is wide, and carries the others on.
     A part and what is carried to it stay within 2**53, so all is exact. Few operations: a compiler
@@ -177,17 +197,17 @@ def _carried(xp: Namespace, sums: Sequence[Array], grid: Grid) -> Array:
             digit = digit + carry
         top = place + width
         if top < grid.bits:
-            carry, digit = _split(xp, digit, width)
+            carry, digit = split(xp, digit, width)
         limb, start = divmod(place, 52)
         if top == grid.bits or start + width > 52:
-            high, digit = _split(xp, digit, 52 - start)
+            high, digit = split(xp, digit, 52 - start)
             limbs[limb + 1] = limbs[limb + 1] + high
         limbs[limb] = limbs[limb] + digit * 2.0**start
         place = top
-    return _rounded(limbs[::-1], grid.unit, grid.bits)
+    return limbs
 
 
-def _split(xp: Namespace, x: Array, bits: int) -> tuple[Array, Array]:
+def split(xp: Namespace, x: Array, bits: int) -> tuple[Array, Array]:
     """Return floor(x / 2**bits) and the rest, which is not negative."""
     high = xp.floor(x * 2.0**-bits)
     return high, x - high * 2.0**bits

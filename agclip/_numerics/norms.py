@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from functools import partial
 from itertools import repeat
 
-from agclip._backends import batch, devices, host_scalars, powers
+from agclip._backends import batch, devices, host_scalars
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
-from agclip._backends.kernels import scaled
 from agclip._numerics import axis_sums
 from agclip._numerics.exact import exact_norm
+from agclip._numerics.power_norms import power_root, power_scale, unit_of
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._numerics.rounding import error_along, error_of, relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
 
 _norm = partial(tuple.__new__, Norm)
 """Makes a norm of its fields, without the frame of `Norm(...)`."""
-_STEEP = 64
-"""The order up to which powers of numbers from a half to one are far from the end of the range."""
 
 
 def group_norms(
@@ -60,7 +57,7 @@ def group_norms(
         ]
     if order != 2:
         return [
-            backend.at(members[0], _power_norm, backend, m, members, order) for members in chosen
+            backend.at(members[0], power_norm, backend, m, members, order) for members in chosen
         ]
     found = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
     sums = devices.scalars(backend, m, leaves, found)
@@ -68,7 +65,7 @@ def group_norms(
     for group, members in zip(groups, chosen, strict=True):
 
         def squares(scale: Scalar, members: Sequence[Array] = members) -> Scalar:
-            return total(backend, m, _sums_of_squares(backend, members, acc_dtype, scale))
+            return total(backend, m, sums_of_squares(backend, members, acc_dtype, scale))
 
         plain = total(backend, m, batch.chosen(sums, group))
         narrow = safe or batch.narrow(members, name)
@@ -114,7 +111,7 @@ def _plain_norms_of_leaves(
     return list(map(_norm, fields))
 
 
-def _sums_of_squares(
+def sums_of_squares(
     backend: Backend, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar
 ) -> Sequence[Scalar]:
     """Return the sums of scaled squares, the scale moved to the device of each leaf."""
@@ -179,7 +176,7 @@ def ranged_root(
         safe: Whether the plain sum cannot leave the range.
     """
     if safe:
-        return Norm(_root(m, plain), 1.0, plain < math.inf)
+        return Norm(root_of_sum(m, plain), 1.0, plain < math.inf)
     limits = RANGES[kind_of(acc_dtype).name]
     small, big = plain < limits.low, plain == math.inf
     ones = m.full_like(plain, 1.0)
@@ -194,16 +191,16 @@ def ranged_root(
     else:
         anywhere = out if plain.ndim == 0 else m.any(out)
         total_, scale = backend.branch(m, anywhere, rescued, lambda: [plain, ones])
-    return Norm(_root(m, total_), scale, total_ < math.inf)
+    return Norm(root_of_sum(m, total_), scale, total_ < math.inf)
 
 
-def _root(m: Namespace, x: Scalar) -> Scalar:
+def root_of_sum(m: Namespace, x: Scalar) -> Scalar:
     """Return sqrt(x) with derivative 0, not NaN, at x = 0."""
     positive = x > 0
     return m.where(positive, m.sqrt(m.where(positive, x, 1.0)), x)
 
 
-def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
+def power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: float) -> Norm:
     """Return (Σ|x|^p)^(1/p) with every |x| measured in units of the largest."""
     xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
     if order == 1 and batch.narrow(leaves, kind_of(acc_dtype).name):
@@ -211,11 +208,12 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
         norm = total(backend, m, devices.scalars(backend, m, leaves, found))
         return Norm(norm, 1.0, norm < math.inf)
     peaks = devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, acc_dtype))
-    peak = _maximum(backend, m, peaks)
+    peak = maximum(backend, m, peaks)
     if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
-    scale = _power_scale(m, peak, leaves, acc_dtype)
-    unit = _unit(m, peak, scale, order, acc_dtype)
+    closely = not batch.narrow(leaves, kind_of(acc_dtype).name)
+    scale = power_scale(m, peak, acc_dtype) if closely else 1.0
+    unit = unit_of(m, peak, scale, order, acc_dtype)
 
     def on_device(here: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Scalar]:
         return backend.power_sums(xp, here, acc_dtype, order, *scalars)
@@ -225,10 +223,9 @@ def _power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: 
         if m is host_scalars
         else devices.map_devices(backend, leaves, (scale, unit), on_device)
     )
-    combine = _maximum if order == math.inf else total
-    closely = not batch.narrow(leaves, kind_of(acc_dtype).name)
+    combine = maximum if order == math.inf else total
     sum_ = combine(backend, m, sums)
-    return _power_root(m, sum_, peak, unit, scale, order, closely=closely)
+    return power_root(m, sum_, peak, unit, scale, order, closely=closely)
 
 
 def _axis_power_norm(
@@ -242,66 +239,13 @@ def _axis_power_norm(
     peak = axis_sums.abs_max(backend, leaves, axes, acc_dtype)
     if order == math.inf and batch.all_real(leaves):
         return Norm(peak, 1.0, peak < math.inf)
-    scale = _power_scale(xp, peak, leaves, acc_dtype)
-    unit = _unit(xp, peak, scale, order, acc_dtype)
     closely = not batch.narrow(leaves, kind_of(acc_dtype).name)
+    scale = power_scale(xp, peak, acc_dtype) if closely else 1.0
+    unit = unit_of(xp, peak, scale, order, acc_dtype)
     total_ = axis_sums.power_sums(
         backend, leaves, axes, acc_dtype, order, scale, unit, closely=closely
     )
-    return _power_root(xp, total_, peak, unit, scale, order, closely=closely)
-
-
-def _power_scale(m: Namespace, peak: Scalar, leaves: Sequence[Array], acc_dtype: DType) -> Scalar:
-    """Return the power of two that brings the largest element to the middle of the range."""
-    if batch.narrow(leaves, kind_of(acc_dtype).name):
-        return 1.0
-    limits = RANGES[kind_of(acc_dtype).name]
-    small = m.where(peak < limits.up**-0.5, limits.up, m.full_like(peak, 1.0))
-    return m.where(peak > limits.down**-0.5, limits.down, small)
-
-
-def _unit(m: Namespace, peak: Scalar, scale: Scalar, order: float, acc_dtype: DType) -> Scalar:
-    """Return what elements are divided by, so that their powers stay in the range.
-
-    A power of two, with which nothing is rounded, or the largest element where the powers of
-    numbers between a half and one could vanish. Magnitudes themselves need none.
-    """
-    if order == 1:
-        return 1.0
-    ordinary = (peak < math.inf) & (peak > 0)
-    largest = scaled(m.where(ordinary, peak, 1.0), scale)
-    if order > _STEEP:
-        return largest
-    return powers.next_power(m, largest, kind_of(acc_dtype).precision)
-
-
-def _power_root(
-    m: Namespace,
-    total_: Scalar,
-    peak: Scalar,
-    unit: Scalar,
-    scale: Scalar,
-    order: float,
-    *,
-    closely: bool,
-) -> Norm:
-    positive = total_ > 0
-    base = m.where(positive, total_, 1.0)
-    root = base if order in (1, math.inf) else _root_of(m, base, order, closely=closely)
-    finite = peak < math.inf
-    root = m.where(finite, m.where(positive, root * unit, total_), peak)
-    return Norm(root, scale, finite)
-
-
-def _root_of(m: Namespace, base: Scalar, order: float, *, closely: bool) -> Scalar:
-    """Return base^(1/order), with what rounding 1/order does to it taken back."""
-    exponent = 1.0 / order
-    if m is host_scalars:
-        return host_scalars.root(base, order) if closely else host_scalars.power(base, exponent)
-    rest = 1 / Fraction(order) - Fraction(exponent)
-    lost = rest.numerator / rest.denominator  # what `float` gives: Dynamo has it not (PyTorch 2.11)
-    root = base**exponent
-    return root + m.where(root < math.inf, root, 0.0) * (lost * m.log(base))
+    return power_root(xp, total_, peak, unit, scale, order, closely=closely)
 
 
 def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
@@ -311,7 +255,7 @@ def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     return devices.total(backend, values)
 
 
-def _maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
+def maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     if m is host_scalars:
         return host_scalars.largest(values)
     return devices.reduce(backend, values, m.maximum)

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from agclip import config
 from agclip._backends import kernels, registry
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Misplaced
-from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.registry import backend_for
-from agclip._backends.sparse import Sparse
 from agclip._trees import advice, aside, default_backend, distinct, foreign
 from agclip._trees import tree as trees
+from agclip._trees.leaf_checks import allowed, misplaced, one_by_one
 from agclip._trees.leaves import Leaves, dearest, path_of
 from agclip._trees.literals import Literal, materialise
 from agclip._trees.paired import flatten_like
 from agclip._typing import Array, Device, Tree
-
-_EXPECTED = {
-    ("real", "complex"): "real or complex floating-point arrays",
-    ("real", "integer"): "real floating-point or integer arrays",
-}
+from agclip.distributed._ranks import Parts
 
 
 def gather(
@@ -194,29 +186,33 @@ def _checked(
     *,
     inplace: bool,
     sparse: bool = False,
+    uncut: bool = False,
 ) -> Leaves:
-    given, parts = found, None
+    given = found
     if backend.read is not kernels.read:
         found = list(backend.read(given, types))
         types = set(map(type, found))
     batch = backend.survey(found, types, inplace)
-    said = None
+    cut = None if batch is not None or uncut else backend.parts(found, types)
+    if cut is not None:
+        return _cut(name, backend, found, cut, structure, families, inplace=inplace)
+    said, parts = None, None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right
-        said = _misplaced(name, backend, found if batch is None else batch, types, structure)
+        said = misplaced(name, backend, found if batch is None else batch, types, structure)
     if batch is None and sparse and backend.sparse is not kernels.nothing:
         parts = backend.sparse(found, types)
         if parts is not None:
             found = [x if p is None else p.values for x, p in zip(found, parts, strict=True)]
             if not inplace or all(part is None or part.unwritable is None for part in parts):
                 batch = backend.survey(found, set(map(type, found)), inplace)
-    if batch is not None and _allowed(batch.kinds, families):
+    if batch is not None and allowed(batch.kinds, families):
         if inplace and not batch.distinct:
             distinct.marked(backend, batch, name, partial(path_of, structure, name))
         return Leaves(
             name, backend, batch, batch.column, structure, None, said, batch.access, parts
         )
     leaves = Leaves(name, backend, found, [], structure, None, said, sparse=parts)
-    leaves = _one_by_one(leaves, given, families, inplace=inplace)
+    leaves = one_by_one(leaves, given, families, inplace=inplace)
     if any(kind.family == "none" for kind in leaves.kinds):
         found, structure = aside.without(given, structure)
         return _gathered(found, structure, name, families, inplace=inplace, sparse=sparse)
@@ -224,72 +220,28 @@ def _checked(
     return leaves._replace(arrays=arrays, access=dearest(backend, found))
 
 
-def _one_by_one(
-    leaves: Leaves, given: Sequence[Any], families: tuple[str, str], *, inplace: bool
-) -> Leaves:
-    """Return leaves with their kinds, each checked by itself, up to one that holds nothing."""
-    kinds: list[Kind] = []
-    for i, leaf in enumerate(leaves.arrays):
-        kinds.append(_kind(leaves, i))
-        if kinds[-1].family == "none":
-            break
-        if kinds[-1].family not in families:
-            msg = (
-                f"`{leaves.name}` must hold {_EXPECTED[families]}; got {kinds[-1].name} at "
-                f"{leaves.path(i)}. Convert it with astype, or take it out of the tree."
-            )
-            raise TypeError(msg)
-        part = leaves.sparse[i] if leaves.sparse else None
-        reason = _unwritable(leaves.backend, given[i], leaf, part) if inplace else None
-        if reason is not None:
-            msg = (
-                f"`{leaves.name}` must hold arrays that can be written in place; got one that "
-                f"{reason} at {leaves.path(i)}. Use the function without the underscore, which "
-                f"returns new arrays."
-            )
-            raise TypeError(msg)
-    return leaves._replace(kinds=kinds)
-
-
-def _kind(leaves: Leaves, i: int) -> Kind:
-    """Return the kind of a leaf; a TypeError if it is no dense array."""
-    leaf = leaves.arrays[i]
-    reason = leaves.backend.refuse(leaf)
-    if reason is not None:
-        msg = (
-            f"`{leaves.name}` must hold dense arrays; got one that {reason} at {leaves.path(i)}. "
-            f"Convert it first."
-        )
-        raise TypeError(msg)
-    return kind_of(leaf.dtype)
-
-
-def _unwritable(backend: Backend, given: Any, leaf: Array, part: Sparse | None) -> str | None:
-    if part is None:
-        return backend.unwritable(given)
-    return part.unwritable or backend.unwritable(leaf)
-
-
-@functools.cache
-def _allowed(kinds: frozenset[Kind], families: tuple[str, str]) -> bool:
-    return all(kind.family in families for kind in kinds)
-
-
-def _misplaced(
+def _cut(
     name: str,
     backend: Backend,
-    found: Sequence[Array],
-    types: set[type],
+    found: list[Array],
+    parts: Parts,
     structure: trees.Structure,
-) -> Misplaced | None:
-    """Return what may be a parameter in the place of a gradient.
-
-    Raises:
-        TypeError: If nothing else can be meant.
-    """
-    said = backend.misplaced(found, types)
-    if said is not None and said.wrong:
-        path = path_of(structure, name, said.position)
-        msg = f"`{name}` must hold gradients; got {said.found} at {path}. {said.instead}"
+    families: tuple[str, str],
+    *,
+    inplace: bool,
+) -> Leaves:
+    """Gather what is here of leaves that may be cut over processes."""
+    if parts.refused is not None:
+        position, reason = parts.refused
+        path = path_of(structure, name, position)
+        msg = f"`{name}` must hold dense arrays; got one that {reason} at {path}. Convert it first."
         raise TypeError(msg)
-    return said
+    types = set(map(type, parts.here))
+    leaves = _checked(
+        name, backend, parts.here, types, structure, families, inplace=inplace, uncut=True
+    )
+    wholes = None if parts.rejoin is None else found
+    leaves = leaves._replace(cuts=parts.cuts, wholes=wholes, parts=parts)
+    if "integer" in families:  # their elements are clipped
+        leaves.require_summed()
+    return leaves

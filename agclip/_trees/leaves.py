@@ -16,6 +16,7 @@ from agclip._backends.sparse import Sparse
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal
 from agclip._typing import Access, Array, Tree
+from agclip.distributed._ranks import Parts
 
 _DEAREST_FIRST: tuple[Access, ...] = ("never", "sync", "graph", "free")
 
@@ -36,6 +37,14 @@ class Leaves(NamedTuple):
     """What reading the values costs, the dearest leaf deciding."""
     sparse: Sequence[Sparse | None] | None = None
     """Of each leaf that is an array of stored values what they belong to; None if none is."""
+    cuts: Sequence[Sequence[Any]] | None = None
+    """For each array over which links or axes it is cut; None where types do not speak of it."""
+    wholes: Sequence[Any] | None = None
+    """What the arrays are parts of; None if they are what the tree holds."""
+    parts: Parts | None = None
+    """What else types have told; None likewise."""
+    stand_in: bool = False
+    """Whether the one array is none of the tree's: see `_trees.stand_in`."""
 
     @property
     def distinct(self) -> bool:
@@ -50,6 +59,16 @@ class Leaves(NamedTuple):
             f"which is clipped, not its gradient. {self.misplaced.instead}"
         )
 
+    @property
+    def measured(self) -> Sequence[Array] | None:
+        """What norms are taken of, where that is not the arrays: sums that had to be formed."""
+        return None if self.parts is None else self.parts.measured
+
+    @property
+    def held(self) -> Sequence[Any]:
+        """What the tree holds: the arrays, or what they are parts of."""
+        return self.arrays if self.wholes is None else self.wholes
+
     def path(self, index: int) -> str:
         """Return the path of a leaf, such as `t['w'][0]`."""
         return path_of(self.structure, self.name, index)
@@ -57,11 +76,18 @@ class Leaves(NamedTuple):
     def rebuild(self, arrays: Sequence[Array]) -> Tree:
         """Return the tree with other arrays in the places of its leaves."""
         restore = self.backend.restore
-        pairs = zip(self.arrays, arrays, strict=True)
+        pairs = zip(self.arrays, self.arrays if self.stand_in else arrays, strict=True)
         if self.originals is not None:
             new = [self._given_back(i, one, other) for i, (one, other) in enumerate(pairs)]
+        elif self.wholes is not None:
+            assert self.parts is not None, "they have been found"
+            rejoin = self.parts.rejoin or restore
+            new = [
+                whole if one is other else rejoin(whole, other)
+                for whole, (one, other) in zip(self.wholes, pairs, strict=True)
+            ]
         else:
-            new = list(arrays)
+            new = [] if self.stand_in else list(arrays)
             for i, (one, other) in enumerate(() if restore is kernels.restore else pairs):
                 if one is not other:
                     new[i] = restore(one, other)
@@ -104,6 +130,29 @@ class Leaves(NamedTuple):
             return x
         arrays = [leaf for leaf in self.originals if not isinstance(leaf, Literal)]
         return foreign.give_back(x, self.backend, arrays[0], leaf=False) if arrays else x
+
+    def require_uncut(self) -> None:
+        """Raise a ValueError if a leaf is cut over processes: for clips that need all of it."""
+        for i, cut in enumerate(self.cuts or ()):
+            if cut:
+                msg = (
+                    f"`{self.name}` must hold whole arrays for this clip; got one that is cut over "
+                    f"processes at {self.path(i)}. Clip by the norms of leaves or by the global "
+                    f"norm, or gather it first."
+                )
+                raise ValueError(msg)
+
+    def require_summed(self) -> None:
+        """Raise a ValueError if a leaf is a sum over processes that has not been formed yet."""
+        if self.measured is None:
+            return
+        for i, (here, whole) in enumerate(zip(self.arrays, self.measured, strict=True)):
+            if here is not whole:
+                msg = (
+                    f"`{self.name}` must hold elements that can be clipped; got one part of a sum "
+                    f"over processes at {self.path(i)}. Form the sum first."
+                )
+                raise ValueError(msg)
 
     def require_whole(self) -> None:
         """Raise a ValueError if the norm of an array cannot be told from what is here of it."""

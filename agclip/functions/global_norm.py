@@ -11,13 +11,21 @@ from agclip._trees.default_backend import make
 from agclip._trees.gather import gather
 from agclip._trees.leaves import warn_empty
 from agclip._trees.tree import materialised
-from agclip._typing import Array, Bound, NonFinite, Number, Order, T, Tree
+from agclip._typing import Array, Bound, NonFinite, Number, Order, Replicas, T, Tree
+from agclip.distributed import _telling
+from agclip.distributed._joined import ranks_of
 
 _EMPTY = "nothing is clipped, and the norm is 0"
 
 
 def global_norm(
-    t_list: Tree, ord: Order = 2, *, reproducible: bool | None = None, loss_scale: Any = None
+    t_list: Tree,
+    ord: Order = 2,
+    *,
+    reproducible: bool | None = None,
+    loss_scale: Any = None,
+    comm: Any = None,
+    replicas: Replicas = None,
 ) -> Array:
     """Return the norm of all leaves taken together.
 
@@ -37,6 +45,14 @@ def global_norm(
             same bits from every library, order of leaves, chunking and thread count; None for what
             is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
+        comm: Who else holds leaves of the same tree: a communicator (a process group of
+            `torch.distributed`, one of mpi4py, the name of an axis of a JAX mesh, a function
+            `(vector, op)` that returns the sum or the maximum of the vectors of all ranks), or a
+            list of them in turn; `()` for this process alone; None for what the types of the leaves
+            tell, which is enough for DTensors and inside of `shard_map`.
+        replicas: On how many ranks of `comm` each leaf is held: an integer, a dict of patterns of
+            paths such as `{"embed*": 2}`, or a function `(path, leaf)`; 0 for a leaf that another
+            rank counts. None for one each.
 
     Returns:
         A 0-d array of the leaves' library, its dtype the widest of float32 and the leaves' real
@@ -45,8 +61,10 @@ def global_norm(
 
     Raises:
         TypeError: If a leaf is an integer, bool or no array, or if libraries are mixed.
-        ValueError: If `ord` is not positive, or not 1, 2 or inf with `reproducible`.
+        ValueError: If `ord` is not positive, or not 1, 2 or inf with `reproducible`; or `replicas`
+            is wrong.
         NotImplementedError: If `reproducible` is asked for on a device without float64.
+        RuntimeError: If a rank of `comm` has failed, or the ranks do not make the same call.
 
     Example:
         >>> float(agclip.global_norm([np.array([3.0]), np.array([4.0])]))
@@ -54,10 +72,20 @@ def global_norm(
 
     Source: TensorFlow's `tf.linalg.global_norm`.
     """
-    leaves = gather(t_list, "t_list", listed=True)
-    options = arguments.options(leaves, 1.0, ord, strict=False, reproducible=reproducible)
-    plan = Plan(joint=True, order=options.order, reproducible=options.reproducible)
-    loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+    try:
+        leaves = gather(t_list, "t_list", listed=True)
+        options = arguments.options(
+            leaves, 1.0, ord, strict=False, reproducible=reproducible, linked=comm is None
+        )
+        plan = Plan(True, options.order, reproducible=options.reproducible, ranks=options.ranks)
+        loss_scale = arguments.positive("loss_scale", loss_scale, leaves)
+        if comm is not None or replicas is not None:
+            plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
+            leaves = pipeline.taking_part(leaves, plan)
+    except Exception:
+        if comm is not None:
+            _telling.failed(comm, ord, reproducible)
+        raise
     if not leaves.arrays:
         warn_empty(leaves.name, "the norm is 0")
         return _zero()
@@ -74,6 +102,8 @@ def clip_by_global_norm(
     strict: bool | None = None,
     reproducible: bool | None = None,
     loss_scale: Number | None = None,
+    comm: Any = None,
+    replicas: Replicas = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, so that their global norm is within a bound.
 
@@ -104,6 +134,14 @@ def clip_by_global_norm(
             is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
             divided by it, and the norms are those of the divided leaves.
+        comm: Who else holds leaves of the same tree: a communicator (a process group of
+            `torch.distributed`, one of mpi4py, the name of an axis of a JAX mesh, a function
+            `(vector, op)` that returns the sum or the maximum of the vectors of all ranks), or a
+            list of them in turn; `()` for this process alone; None for what the types of the leaves
+            tell, which is enough for DTensors and inside of `shard_map`.
+        replicas: On how many ranks of `comm` each leaf is held: an integer, a dict of patterns of
+            paths such as `{"embed*": 2}`, or a function `(path, leaf)`; 0 for a leaf that another
+            rank counts. None for one each.
 
     Returns:
         The same tree with leaves of the same library, shape, dtype and device; and the norm before
@@ -115,6 +153,7 @@ def clip_by_global_norm(
         ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
+        RuntimeError: If a rank of `comm` has failed, or the ranks do not make the same call.
 
     Example:
         >>> clipped, norm = agclip.clip_by_global_norm([np.array([3.0]), np.array([4.0])], 2.5)
@@ -124,8 +163,16 @@ def clip_by_global_norm(
     Source: TensorFlow's `tf.clip_by_global_norm`; R. Pascanu, T. Mikolov, Y. Bengio, "On the
     difficulty of training recurrent neural networks", 2013, arXiv:1211.5063.
     """
-    leaves = gather(t_list, "t_list", listed=True)
-    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
+    try:
+        leaves = gather(t_list, "t_list", listed=True)
+        options = ord, nonfinite, strict, reproducible
+        plan = arguments.options(leaves, clip_norm, *options, joint=True, linked=comm is None)
+        if comm is not None or replicas is not None:
+            plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
+    except Exception:
+        if comm is not None and use_norm is None:
+            _telling.failed(comm, ord, reproducible)
+        raise
     outcome = pipeline.run(
         leaves, plan, "clip_norm", clip_norm, loss_scale, use_norm=use_norm, empty=_EMPTY
     )
@@ -142,6 +189,8 @@ def clip_by_global_norm_(
     strict: bool | None = None,
     reproducible: bool | None = None,
     loss_scale: Number | None = None,
+    comm: Any = None,
+    replicas: Replicas = None,
 ) -> tuple[T, Array]:
     """Clip all leaves by one coefficient, in place.
 
@@ -161,6 +210,9 @@ def clip_by_global_norm_(
             None for what is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; it goes out divided by
             it.
+        comm: Who else holds leaves of the same tree: a communicator, a list of them, or `()` for
+            this process alone; None for what the types of the leaves tell.
+        replicas: On how many ranks of `comm` each leaf is held; None for one each.
 
     Returns:
         `t_list` itself, and the norm before clipping.
@@ -171,6 +223,7 @@ def clip_by_global_norm_(
         ValueError: If `clip_norm` or `use_norm` is negative or not a scalar, or `clip_norm` is NaN.
         FloatingPointError: If a leaf is not finite and `nonfinite` is "error".
         NotImplementedError: If `reproducible` is asked for on a device without float64.
+        RuntimeError: If a rank of `comm` has failed, or the ranks do not make the same call.
 
     Example:
         >>> grads = [np.array([3.0]), np.array([4.0])]
@@ -179,8 +232,16 @@ def clip_by_global_norm_(
         ([[1.5], [2.0]], 5.0)
     """
     t_list = materialised(t_list)
-    leaves = gather(t_list, "t_list", listed=True, inplace=True)
-    plan = arguments.options(leaves, clip_norm, ord, nonfinite, strict, reproducible, joint=True)
+    try:
+        leaves = gather(t_list, "t_list", listed=True, inplace=True)
+        options = ord, nonfinite, strict, reproducible
+        plan = arguments.options(leaves, clip_norm, *options, joint=True, linked=comm is None)
+        if comm is not None or replicas is not None:
+            plan = plan._replace(ranks=ranks_of(leaves, comm, replicas))
+    except Exception:
+        if comm is not None and use_norm is None:
+            _telling.failed(comm, ord, reproducible)
+        raise
     outcome = pipeline.run(
         leaves,
         plan,

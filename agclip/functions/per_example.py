@@ -60,7 +60,7 @@ def clip_per_example(
     algorithm 1; optax's `per_example_global_norm_clip`.
     """
     leaves = gather(grads, "grads")
-    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible)
+    plan = arguments.options(leaves, clip_norm, 2, nonfinite, strict, reproducible, linked=False)
     axis_arguments.require_examples(leaves)
     plan = plan._replace(joint=True, per_example=True)
     outcome = pipeline.run(leaves, plan, "clip_norm", clip_norm, loss_scale)

@@ -10,7 +10,7 @@ from typing import Any
 from agclip.rules._layout import layout_of
 from agclip.rules._rule import Rule
 
-_SHARED = ("nonfinite", "strict", "reproducible", "loss_scale", "options")
+_SHARED = ("nonfinite", "strict", "reproducible", "loss_scale", "options", "comm", "replicas")
 """Options of all rules: no statistic depends on them."""
 
 _LEFT_OUT = object()

@@ -11,6 +11,8 @@ from typing import Any
 from agclip import _checks
 from agclip._backends.registry import resolve
 from agclip._clipping import arguments
+from agclip.distributed._links import links
+from agclip.distributed._replicas import unsaid
 
 choice, count, switch = _checks.choice, _checks.count, _checks.flag
 number = functools.partial(_checks.number, kind=_checks.NONNEGATIVE, none=_checks.UNBOUNDED)
@@ -52,3 +54,20 @@ def policy(value: Any) -> None:
     """Check the name of a policy for NaN and infinities; None is allowed."""
     if value is not None:
         _checks.choice("nonfinite", value, arguments.POLICIES)
+
+
+def ranks(comm: Any, replicas: Any, *, joint: bool) -> None:
+    """Check who else holds gradients, for a rule of a global norm or another one."""
+    if comm is not None and not joint:
+        msg = (
+            f"`comm` must be None for rules without a global norm, which clip leaves where they "
+            f"are; got {_checks.describe(comm)}."
+        )
+        raise ValueError(msg)
+    links(comm)
+    if comm is None and not unsaid(replicas):
+        msg = (
+            f"`replicas` must come with a `comm`, on whose ranks leaves are held; got "
+            f"{_checks.describe(replicas)} alone."
+        )
+        raise ValueError(msg)

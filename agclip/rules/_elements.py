@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.fused import Details
-from agclip._clipping import by_value, pipeline
+from agclip._clipping import across, by_value, pipeline
 from agclip._clipping.plan import Plan
 from agclip._trees.distinct import deduplicated
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar
+from agclip.distributed._joined import ranks_of
 from agclip.rules._info import ClipInfo, info_of
 from agclip.rules._rule import State, Step
 
@@ -29,10 +30,15 @@ def info(
 ) -> ClipInfo:
     """Return the record of a clip that takes `before`, without the loss scale, to `after`."""
     plan = Plan(joint=True, nonfinite=policy, record=True)
+    if leaves.cuts is not None:
+        plan = plan._replace(ranks=ranks_of(leaves, None, None))
     norm, norms = pipeline.norms(leaves, plan, loss_scale)
     scale, clipped, nonfinite, skip = leaves.backend.run(
         _compared, (leaves.backend,), (list(before), list(after))
     )
+    if plan.ranks is not None and plan.ranks.links:
+        least, *facts = across.largest(leaves, plan, [-scale, clipped, nonfinite, skip])
+        scale, (clipped, nonfinite, skip) = -least, (fact > 0 for fact in facts)
     made = info_of(leaves, Details(norm, norms, scale, clipped, nonfinite), threshold, "skip")
     return made._replace(skip=skip)
 

@@ -129,7 +129,7 @@ def info_of(leaves: Leaves, details: Details, threshold: Scalar | None, policy: 
         details.threshold if threshold is None else scalar(leaves, threshold),
         details.clipped,
         nonfinite,
-        dict(zip(_paths.paths(leaves), details.leaf_norms, strict=True)),
+        dict(zip(_paths.paths(leaves), details.leaf_norms, strict=not leaves.stand_in)),
         leaves.backend.xp.zeros_like(nonfinite) if policy == "zero" else nonfinite,
     )
 

@@ -10,9 +10,10 @@ from agclip._backends import kernels
 from agclip._trees.distinct import deduplicated
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
+from agclip._trees.stand_in import standing_in
 from agclip._trees.tree import flatten
 from agclip._typing import Tree
-from agclip.rules._rule import Rule, State, Step, Steps, begun
+from agclip.rules._rule import Rule, State, Step, Steps, begun, joins
 
 
 def decided(
@@ -32,6 +33,17 @@ def decided(
     if leaves is None:
         return Step(new, state, info)
     return Step(None, state, info, functools.partial(overwrite, leaves, new))
+
+
+def taking_part(rule: Rule, tree: Tree, name: str) -> Leaves:
+    """Return the leaves of a tree, or what stands in for them where other ranks wait for a rule."""
+    try:
+        leaves = gather(tree, name, listed=True)
+    except Exception:
+        if isinstance(rule, Steps):
+            rule._fail()
+        raise
+    return standing_in(leaves, tree) if joins(rule) and not leaves.arrays else leaves
 
 
 def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
@@ -62,6 +74,8 @@ def overwrite(leaves: Leaves, new: Tree) -> None:
         results, _ = flatten(new, leaves.name, listed=True)
     else:
         results = _stored(leaves, new)
+    if leaves.wholes is not None:  # the parts of what has been made of the whole ones
+        results = list(gather(new, leaves.name, listed=True).arrays)
     targets = leaves.arrays if leaves.originals is None else leaves.originals
     unwritten = deduplicated(leaves.backend, leaves.arrays)
     for leaf, target, one in zip(leaves.arrays, targets, results, strict=True):

@@ -22,6 +22,7 @@ from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
+from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Namespace, Scalar, Tree
 from agclip.rules import _paths
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
@@ -46,6 +47,8 @@ class Remembers(Steps):
     def init(self, params: Tree) -> State:
         """Return the state before the first step; `()`, none yet, of a tree without arrays."""
         leaves = gather(params, "params", listed=True)
+        if not leaves.arrays and self._joins():
+            leaves = standing_in(leaves, params)
         return self._fresh(leaves) if leaves.arrays else ()
 
     def _fresh(self, leaves: Leaves) -> dict[str, Any]:
@@ -199,8 +202,12 @@ def settled(state: Any) -> Any:
 class OfGlobalNorm(Remembers, Options):
     """A rule whose bound on the global norm follows from the norms of earlier steps."""
 
+    _joint: ClassVar[bool] = True
     _remembered: ClassVar[bool] = False
     """Whether the bound may be a norm as it is remembered, or be formed of such alone."""
+
+    def _facts(self) -> tuple[Any, ...]:
+        return (*super()._facts(), *self._advance()[1])
 
     def _advance(self) -> tuple[Advance, tuple[float, ...]]:
         """Return the program of one step, and the numbers it takes before its arrays."""
@@ -211,9 +218,13 @@ class OfGlobalNorm(Remembers, Options):
         return ready(self, leaves, state)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        state = self._checked(leaves, state)
-        limits = FromNorm(*self._advance(), self._remembered)
-        plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
+        try:
+            state = self._checked(leaves, state)
+            limits = FromNorm(*self._advance(), self._remembered)
+            plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
+        except Exception:
+            self._fail()
+            raise
         outcome = pipeline.run(
             leaves, plan, "bound", None, self.loss_scale, extra=state, inplace=inplace
         )

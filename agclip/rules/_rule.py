@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from agclip import config
 from agclip._checks import describe
@@ -15,8 +15,12 @@ from agclip._clipping.pipeline import Outcome
 from agclip._clipping.plan import Plan
 from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves, warn_empty
+from agclip._trees.stand_in import Nothing, standing_in
 from agclip._trees.tree import materialised
-from agclip._typing import NonFinite, Number, Scalar, T, Tree
+from agclip._typing import NonFinite, Number, Replicas, Scalar, T, Tree
+from agclip.distributed import _telling
+from agclip.distributed._joined import ranks_of
+from agclip.distributed._links import links
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo, empty_info, info_of
 
@@ -102,15 +106,37 @@ class Steps:
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         """Take the tree apart, and decide; a tree without arrays is done with."""
-        leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        try:
+            leaves = gather(grads, "grads", listed=True, inplace=inplace)
+        except Exception:
+            self._fail()
+            raise
         if leaves.arrays:
             return self._run(leaves, state, params, inplace=inplace)
-        warn_empty(leaves.name)
+        if self._joins():
+            return self._run(standing_in(leaves, grads), state, params, inplace=inplace)
+        if not isinstance(grads, Nothing):
+            warn_empty(leaves.name)
         return Step(leaves.rebuild([]), state, empty_info(leaves, self._limit_of_nothing(leaves)))
 
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
         """Return the bound to report of a tree without arrays; None for none."""
         return None
+
+    def _members(self) -> Sequence[Any]:
+        """Return the rules that this one is made of, in the order in which they act."""
+        return ()
+
+    def _joins(self) -> bool:
+        """Tell whether a step takes part in norms over ranks, whatever is held here."""
+        return any(isinstance(rule, Steps) and rule._joins() for rule in self._members())
+
+    def _fail(self) -> None:
+        """Say to the ranks that wait for this one, if any do, that it has failed."""
+        for rule in self._members():
+            if isinstance(rule, Steps) and rule._joins():
+                rule._fail()
+                return
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         """Decide on leaves, of which there is at least one."""
@@ -138,15 +164,24 @@ class Options(Steps):
         strict: The exact norm of what comes out is within the bound; None likewise.
         reproducible: The same bits from every library; None likewise.
         loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
+        comm: Who else holds gradients of the same tree, for rules of a global norm: as for
+            `clip_by_global_norm`; None for what the types of the gradients tell.
+        replicas: On how many ranks of `comm` each leaf is held, likewise; None for one each.
     """
 
     nonfinite: NonFinite | None = None
     strict: bool | None = None
     reproducible: bool | None = None
     loss_scale: Number | None = None
+    comm: Any = None
+    replicas: Replicas = None
+
+    _joint: ClassVar[bool] = False
+    """Whether the rule is one of a global norm."""
 
     def __post_init__(self) -> None:
         """Check the options as far as they can be read."""
+        _checks.ranks(self.comm, self.replicas, joint=self._joint)
         _checks.policy(self.nonfinite)
         _checks.flag("strict", self.strict)
         _checks.flag("reproducible", self.reproducible)
@@ -159,7 +194,22 @@ class Options(Steps):
     def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
         options = self.nonfinite, self.strict, self.reproducible
-        return arguments.options(leaves, bound, order, *options, record=True, **form)
+        linked = self.comm is None
+        plan = arguments.options(leaves, bound, order, *options, record=True, linked=linked, **form)
+        if linked:
+            return plan
+        return plan._replace(ranks=ranks_of(leaves, self.comm, self.replicas, self._facts()))
+
+    def _facts(self) -> tuple[Any, ...]:
+        """Return what has to be the same on every rank, besides the plan and its numbers."""
+        return (type(self).__name__,)
+
+    def _joins(self) -> bool:
+        return self.comm is not None and bool(links(self.comm))
+
+    def _fail(self) -> None:
+        if self.comm is not None:
+            _telling.failed(self.comm, getattr(self, "ord", 2), self.reproducible)
 
 
 def taken(
@@ -213,6 +263,11 @@ def configured(
         "strict": settings.strict if strict is None else strict,
         "reproducible": settings.reproducible if reproducible is None else reproducible,
     }
+
+
+def joins(rule: Rule | None) -> bool:
+    """Tell whether a rule takes part in norms over ranks, whatever is held here."""
+    return isinstance(rule, Steps) and rule._joins()
 
 
 def resolved(rule: Rule) -> Rule:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agclip._backends.registry import resolve
 from agclip._trees.leaves import Leaves
+from agclip._trees.stand_in import nothing
 from agclip._typing import Tree
 from agclip.rules import _members
 from agclip.rules._info import ClipInfo
@@ -53,6 +54,9 @@ class Chain(Steps):
         """Return the chain with the settings in the place of None."""
         return Chain([resolved(rule) for rule in self.rules])
 
+    def _members(self) -> Sequence[Rule]:
+        return self.rules
+
     def init(self, params: Tree) -> State:
         """Return the states of the rules, by position."""
         return {str(i): rule.init(params) for i, rule in enumerate(self.rules)}
@@ -61,14 +65,24 @@ class Chain(Steps):
         return {str(i): layout_of(rule) for i, rule in enumerate(self.rules)}
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        held = _members.states(state, list(map(str, range(len(self.rules)))))
+        try:
+            held = _members.states(state, list(map(str, range(len(self.rules)))))
+        except Exception:
+            self._fail()
+            raise
         new, infos = leaves.rebuild(leaves.arrays), []
+        if leaves.stand_in:
+            new = nothing(leaves.arrays[0])
         states = {}
         for i, rule in enumerate(self.rules):
             taken = _members.decided(rule, new, held.get(str(i), ()), params)
             new, states[str(i)] = taken.tree, taken.state
             infos.append(taken.info)
+            if leaves.stand_in:
+                new = nothing(leaves.arrays[0])
         info = _joined(infos)
+        if leaves.stand_in:
+            return Step(None if inplace else leaves.rebuild([]), states, info)
         if inplace:
             return Step(None, states, info, functools.partial(_members.overwrite, leaves, new))
         return Step(new, states, info)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from agclip._backends.registry import resolve
-from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.literals import Literal
 from agclip._trees.tree import flatten, materialised
@@ -21,6 +20,7 @@ from agclip.rules import _checks, _paths, from_table
 from agclip.rules._arguments import arguments, differences
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
+from agclip.rules._members import taking_part
 from agclip.rules._plain import checked, made, paths_in, plain, restored
 from agclip.rules._rule import Rule, State, check_rule, resolved, step
 
@@ -121,7 +121,7 @@ class Clipper:
 
     def _begun(self, tree: Tree, name: str) -> State | None:
         """Return the state to begin with, as loaded or new; None of a tree without arrays."""
-        leaves = gather(tree, name, listed=True)
+        leaves = taking_part(self.rule, tree, name)
         if not leaves.arrays:
             return None
         state = self.rule.init(tree)

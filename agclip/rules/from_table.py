@@ -48,6 +48,9 @@ _ELSEWHERE = {
 }
 """What is said of the other rules."""
 
+_IN_PROGRAMS = ("comm", "replicas")
+"""Arguments that no file can hold, or that go with one of those."""
+
 _ONE_OF = {"value": ("clip_value_min", "clip_value_max")}
 """Arguments of which one has to be given: None is what a table leaves out."""
 
@@ -81,7 +84,7 @@ def _rule(table: Mapping[str, Any], source: str, defaults: Mapping[str, Any]) ->
         advice = _ELSEWHERE.get(str(name)) or hint(name, _KNOWN)
         msg = f"`rule` must be one of {known}; got {name!r} ({source}).{advice}"
         raise ValueError(msg)
-    fields = {one.name: one for one in dataclasses.fields(RULES[name])}
+    fields = {f.name: f for f in dataclasses.fields(RULES[name]) if f.name not in _IN_PROGRAMS}
     _check_keys(name, given, fields, source)
     for key in _missing(name, given, fields, source):
         given[key] = None

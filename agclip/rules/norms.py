@@ -34,7 +34,11 @@ class OfNorm(Options):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         name, bound = self._name, getattr(self, self._name)
-        plan = self._plan(leaves, bound, getattr(self, "ord", 2), **self._form(leaves))
+        try:
+            plan = self._plan(leaves, bound, getattr(self, "ord", 2), **self._form(leaves))
+        except Exception:
+            self._fail()
+            raise
         outcome = pipeline.run(leaves, plan, name, bound, self.loss_scale, inplace=inplace)
         return taken(outcome, plan.nonfinite, state, inplace=inplace)
 
@@ -60,6 +64,8 @@ class ClipByGlobalNorm(OfNorm):
 
     clip_norm: Bound
     ord: Order = field(default=2, kw_only=True)
+
+    _joint: ClassVar[bool] = True
 
     def _form(self, leaves: Leaves) -> dict[str, Any]:
         return {"joint": True}

@@ -16,11 +16,12 @@ from agclip._clipping.record import of_values
 from agclip._trees.distinct import same_memory
 from agclip._trees.gather import gather, gather_like
 from agclip._trees.leaves import Leaves
+from agclip._trees.stand_in import nothing
 from agclip._typing import Array, Tree
 from agclip.rules import _members, _paths
 from agclip.rules._info import ClipInfo, empty_info
 from agclip.rules._layout import Layout, layout_of
-from agclip.rules._rule import Rule, State, Step, Steps, check_rule, resolved
+from agclip.rules._rule import Rule, State, Step, Steps, check_rule, joins, resolved
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,11 +82,17 @@ class PerGroup(Steps):
         """Return the state of each group, by pattern."""
         leaves = gather(params, "params", listed=True)
         groups = self._assigned(_paths.paths(leaves), _paths.absent(leaves), "params")
-        arrays = dict(zip(_paths.paths(leaves), leaves.objects().arrays, strict=True))
+        arrays = dict(zip(_paths.paths(leaves), leaves.objects().held, strict=True))
+        like = leaves.arrays[0] if leaves.arrays else None
         return {
-            pattern: rule.init({path: arrays[path] for path in group}) if rule and group else ()
+            pattern: rule.init({path: arrays[path] for path in group} or nothing(like))
+            if rule and (group or joins(rule))
+            else ()
             for (pattern, rule), group in zip(self._pairs, groups, strict=True)
         }
+
+    def _members(self) -> Sequence[Any]:
+        return [rule for _, rule in self._pairs]
 
     def _layout(self) -> Layout:
         return {pattern: layout_of(rule) for pattern, rule in self._pairs}
@@ -110,7 +117,8 @@ class PerGroup(Steps):
             for i in fits:
                 idle.pop(i, None)
         idle = {i: one for i, one in idle.items() if not any(map(one.match, absent))}
-        if idle and paths:
+        # Over ranks, the leaves that a pattern is for may all be elsewhere.
+        if idle and paths and not self._joins():
             pattern = self._pairs[min(idle)][0]
             close = difflib.get_close_matches(pattern, (*paths, *absent), n=1, cutoff=0.0)
             msg = (
@@ -121,24 +129,15 @@ class PerGroup(Steps):
         return groups
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
-        paths = _paths.paths(leaves)
-        objects = leaves.objects()
-        arrays = dict(zip(paths, objects.arrays, strict=True))
-        weights = None
-        if params is not None:
-            weights = dict(zip(paths, gather_like(leaves, params, "params").arrays, strict=True))
-        patterns = [pattern for pattern, _ in self._pairs]
-        states, infos, writes = dict(_members.states(state, patterns)), [], []
         # What came from another library is clipped in the configured one, and written back.
         here = inplace and leaves.originals is None
-        groups = self._assigned(paths, _paths.absent(leaves), "grads")
-        if here:
-            _refuse_shared(leaves, paths, groups)
-        for (pattern, rule), group in zip(self._pairs, groups, strict=True):
-            if rule is None or not group:
-                continue
-            mine = {path: arrays[path] for path in group}
-            theirs = None if weights is None else {path: weights[path] for path in group}
+        try:
+            tasks, arrays, states = self._tasks(leaves, state, params, inplace=here)
+        except Exception:
+            self._fail()
+            raise
+        infos, writes = [], []
+        for pattern, rule, mine, theirs in tasks:
             held = states.get(pattern, ())
             taken = _members.decided(rule, mine, held, theirs, inplace=here)
             states[pattern] = taken.state
@@ -147,10 +146,32 @@ class PerGroup(Steps):
             arrays.update(taken.tree or {})
         info, new = _joined(leaves, infos), list(arrays.values())
         if not inplace:
-            return Step(objects.rebuild(new), states, info)
+            return Step(leaves.objects().rebuild(new), states, info)
         if not here:
             writes = [functools.partial(leaves.overwrite, new)]
         return Step(None, states, info, lambda: _in_turn(writes))
+
+    def _tasks(
+        self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool
+    ) -> tuple[list[tuple[str, Rule, Any, Any]], dict[str, Any], dict[str, State]]:
+        """Return the rules that act, their leaves and parameters; all leaves; and all states."""
+        paths = _paths.paths(leaves)
+        arrays = {} if leaves.stand_in else dict(zip(paths, leaves.objects().held, strict=True))
+        weights = None
+        if params is not None and not leaves.stand_in:
+            weights = dict(zip(paths, gather_like(leaves, params, "params").held, strict=True))
+        states = dict(_members.states(state, [pattern for pattern, _ in self._pairs]))
+        groups = self._assigned(paths, _paths.absent(leaves), "grads")
+        if inplace and not leaves.stand_in:
+            _refuse_shared(leaves, paths, groups)
+        tasks = []
+        for (pattern, rule), group in zip(self._pairs, groups, strict=True):
+            if rule is None or not (group or joins(rule)):
+                continue
+            mine: Any = {path: arrays[path] for path in group} or nothing(leaves.arrays[0])
+            theirs = None if weights is None else {path: weights[path] for path in group}
+            tasks.append((pattern, rule, mine, theirs))
+        return tasks, arrays, states
 
 
 def _in_turn(writes: Sequence[Callable[[], None]]) -> None:

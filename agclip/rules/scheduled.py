@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agclip._backends import kernels
 from agclip._numerics.axis_sums import add
 from agclip._trees.gather import gather
+from agclip._trees.stand_in import nothing, standing_in
 from agclip._typing import Array, Tree
 from agclip.rules import _memory
 from agclip.rules._layout import COUNT, Parts
@@ -90,14 +91,25 @@ class Scheduled(_memory.Remembers):
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         # The rule within checks that the leaves can be overwritten.
-        leaves = gather(grads, "grads", listed=True)
-        if not leaves.arrays:
-            return super()._step(grads, state, params, inplace=inplace)
-        step = _memory.ready(self, leaves, state)["step"]
-        grads = leaves.rebuild(leaves.arrays)
+        try:
+            leaves = gather(grads, "grads", listed=True)
+            if not leaves.arrays and not self._joins():
+                return super()._step(grads, state, params, inplace=inplace)
+            if not leaves.arrays:
+                leaves = standing_in(leaves, grads)
+            step = _memory.ready(self, leaves, state)["step"]
+        except Exception:
+            self._fail()
+            raise
+        grads = nothing(leaves.arrays[0]) if leaves.stand_in else leaves.rebuild(leaves.arrays)
         with leaves.backend.context():
             at, xp = leaves.backend.at, leaves.backend.xp
             at_step = kernels.cast(xp, step, leaves.backend.acc_dtype(xp, leaves.arrays[0]))
             rule = self._made(at(step, self.schedule, at_step))
             taken: Step = rule._step(grads, (), params, inplace=inplace)
+        if leaves.stand_in and not inplace:
+            taken = taken._replace(tree=leaves.rebuild([]))
         return taken._replace(state={"step": at(step, add, step, 1)})
+
+    def _members(self) -> Sequence[Any]:
+        return (self._made(None),)

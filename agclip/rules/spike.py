@@ -81,6 +81,7 @@ class SpikeClip(_memory.Remembers):
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves.require_dense("where every element has a bound of its own")
+        leaves.require_uncut()
         policy = configured(self.nonfinite)["nonfinite"]
         paths = _paths.paths(leaves)
 

@@ -17,6 +17,7 @@ import arrays
 from agclip import adapters
 from agclip._backends import contract, fused, sparse
 from agclip._backends.backend import Backend
+from agclip.distributed import _ranks
 
 SOURCES = sorted(Path(agclip_backends.__file__).parent.rglob("*.py"))
 DOCUMENT = Path(agclip.__file__).parents[1] / "docs" / "backends.md"
@@ -137,11 +138,11 @@ def test_a_kernel_takes_the_arguments_of_its_type(backend, name):
 def test_only_accelerations_and_questions_have_no_program_as_a_default():
     default = Backend(name="default", xp=np)
     nothing = [name for name in FIELDS if getattr(default, name) is default.survey]
-    assert set(nothing) == OPTIONAL | {"misplaced", "partial", "sparse"}
+    assert set(nothing) == OPTIONAL | {"misplaced", "partial", "parts", "sparse"}
 
 
 def test_protocols_are_what_the_record_is_made_of():
-    names = vars(contract) | vars(fused) | vars(sparse)
+    names = vars(contract) | vars(fused) | vars(sparse) | vars(_ranks)
     made = {n for n, kind in names.items() if getattr(kind, "_is_protocol", False)}
     assert made - {"Protocol"} == {kind.__name__ for kind in TYPES.values()}
 

@@ -19,6 +19,7 @@ import array_api_compat.numpy as xnp
 import numpy as np
 
 import agclip
+import agclip.distributed
 from agclip._backends import entry_points  # noqa: F401
 from agclip._trees import default_backend  # noqa: F401
 from agclip.cli import main
@@ -128,6 +129,65 @@ def in_inference_mode(torch):
 def single(strict):
     """Return an array on a device without float64."""
     return strict.ones(2, dtype=strict.float32, device=strict.Device("no_x64"))
+
+
+# --- ranks --------------------------------------------------------------------------------------
+
+
+def one_rank(vector, op):
+    """The communicator of a group of one rank."""
+    return vector
+
+
+def with_more(numbers):
+    """Return a communicator that another rank has added numbers to, by position."""
+
+    def all_reduce(vector, op):
+        return [x + numbers.get(i, 0.0) for i, x in enumerate(vector)]
+
+    return all_reduce
+
+
+def lost(vector, op):
+    """The communicator of a group in which another rank fails between two vectors."""
+    return vector if op == "max" else [NAN] * len(vector)
+
+
+def recorded(torch, torch_groups):
+    """Reduce a vector of which autograd wants the derivative."""
+    with mock.patch("torch.distributed.all_reduce"):
+        group = SimpleNamespace(_device_types=[torch.device("cpu")])
+        return torch_groups.all_reduce(group, torch.ones(2, requires_grad=True), "sum")
+
+
+def by_shards(jax, function):
+    """Return what a function of the shards of a vector gives, on a mesh of one device."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+    return jax.shard_map(function, mesh=mesh, in_specs=(spec,), out_specs=spec)(np.ones((1, 2)))
+
+
+def with_partial(torch, op, function):
+    """Return what a function of a DTensor gives that is a part of a sum or a maximum."""
+    from torch import distributed
+    from torch.distributed.tensor import DTensor, Partial, Replicate, init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        whole = DTensor.from_local(torch.ones(2), mesh, [Replicate()])
+        with mock.patch("agclip_backends.torch.dtensors._summed", return_value=whole):
+            return function(DTensor.from_local(torch.ones(2), mesh, [Partial(op)]))
+    finally:
+        distributed.destroy_process_group()
+
+
+def engine_of(registry, source):
+    modules = {"toylib": "class Group: pass", "toy_engine": source}
+    at = {"toylib": "toy_engine:engine"}
+    registry.install("agclip-toy", at, modules, group="agclip.communicators")
+    group = importlib.import_module("toylib").Group()
+    return agclip.global_norm([X], comm=group)
 
 
 # --- libraries ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import NamedTuple
 FOLDER = Path(__file__).parent
 MODULES = {
     "torch": "torch",
+    "torch_groups": "agclip_backends.torch.groups",
     "torch_clip": "agclip.integrations.torch",
     "in_accelerate": "agclip.integrations.accelerate",
     "in_keras": "agclip.integrations.keras",

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 _NOTE = (
     "This is agclip's function, which agclip.integrations.torch has put in the place of PyTorch's. "
-    "Where it must be PyTorch's, as with DTensors, call agclip.integrations.torch.uninstall()."
+    "Where it must be PyTorch's, call agclip.integrations.torch.uninstall()."
 )
 
 

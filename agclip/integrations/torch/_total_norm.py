@@ -59,7 +59,7 @@ def clip(
 def _clip(leaves: Leaves, max_norm: Any, order: float, given: Any, *, error: bool) -> torch.Tensor:
     if given is None and order <= 0:
         leaves.require_dense("for an order <= 0")
-        given, error = _quasi_norm(leaves.arrays, order, error=error), False
+        given, error = _quasi_norm(_whole(leaves), order, error=error), False
     plan = _plan(leaves, max_norm, order if given is None else 2.0, error=error)
     plan = plan._replace(joint=True, limits=_WITH_EPS, given="total_norm")
 
@@ -68,8 +68,7 @@ def _clip(leaves: Leaves, max_norm: Any, order: float, given: Any, *, error: boo
 
     outcome = _raising(run, order)
     outcome.write()
-    norm: torch.Tensor = outcome.norms[0]
-    return norm
+    return _as_given(leaves, outcome.norms[0])
 
 
 @torch.no_grad()
@@ -78,10 +77,26 @@ def measure(tensors: list[torch.Tensor], order: float, *, error: bool) -> torch.
     leaves = gather(tensors, "tensors", listed=True)
     if order <= 0:
         leaves.require_dense("for an order <= 0")
-        return _quasi_norm(leaves.arrays, order, error=error)
+        return _as_given(leaves, _quasi_norm(_whole(leaves), order, error=error))
     plan = _plan(leaves, math.inf, order, error=error)._replace(joint=True)
-    norm: torch.Tensor = _raising(lambda: pipeline.norms(leaves, plan, None)[0], order)
-    return norm
+    return _as_given(leaves, _raising(lambda: pipeline.norms(leaves, plan, None)[0], order))
+
+
+def _as_given(leaves: Leaves, norm: torch.Tensor) -> torch.Tensor:
+    """Return a norm as a DTensor, the same on every rank, where the first gradient is one."""
+    first: Any = leaves.held[0]
+    if leaves.wholes is None or not hasattr(first, "device_mesh"):
+        return norm
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = first.device_mesh
+    return DTensor.from_local(norm, mesh, [Replicate()] * mesh.ndim, run_check=False)
+
+
+def _whole(leaves: Leaves) -> Sequence[torch.Tensor]:
+    """Return the gradients with what other ranks hold of them."""
+    found: list[Any] = list(leaves.held)
+    return [x.full_tensor() if hasattr(x, "full_tensor") else x for x in found]
 
 
 def _plan(leaves: Leaves, bound: Any, order: float, *, error: bool) -> Plan:

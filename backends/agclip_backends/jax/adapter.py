@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from agclip import adapters
-from agclip.adapters import Access, Backend
+from agclip.adapters import Access, Backend, Link, Op, Parts
 from agclip_backends._probe import kept
 from agclip_backends.jax import namespace, sparse, xla
 
@@ -63,12 +63,53 @@ def _refuse(x: Any) -> str | None:
     return None if known else sparse.refuse(x) or "is no jax.Array"
 
 
+def _axes() -> tuple[str, ...]:
+    """Return the axes of the mesh over which one program runs by shards; none outside of that."""
+    axes: tuple[str, ...] = jax.sharding.get_abstract_mesh().manual_axes
+    return axes
+
+
+def _told(axes: tuple[str, ...]) -> bool:
+    """Tell whether types say along which axes shards differ: the place of a shard is one that does.
+
+    They do not under `check_vma=False`, and in `pmap`.
+    """
+    return bool(_varying(jax.lax.axis_index(axes[0])))
+
+
+def _parts(leaves: Sequence[Any], _: set[type]) -> Parts | None:
+    axes = _axes()
+    if not axes or not _told(axes):
+        return None
+    cuts: list[tuple[Link | str, ...]] = []
+    unsure = None
+    for i, leaf in enumerate(leaves):
+        found = _varying(leaf) if isinstance(leaf, Tracer) else frozenset[str]()
+        cuts.append(tuple(name for name in axes if name in found))
+        # By name: the class is not public (JAX 0.10).
+        if found and type(leaf).__name__ == "BatchTracer" and unsure is None:
+            # An axis of a batch: its examples may be whole, each in one of the shards.
+            unsure = i, "is mapped by vmap inside of shard_map"
+    return Parts(list(leaves), cuts, axes=axes, unsure=unsure)
+
+
+def _all_reduce(_: Any, values: Sequence[Any], axes: tuple[str, ...], op: Op) -> Sequence[Any]:
+    for name in axes:
+        try:
+            jax.lax.axis_index(name)
+        except NameError:
+            msg = f"`comm` must name axes that are bound here; got {name!r}."
+            raise ValueError(msg) from None
+    reduce: Any = jax.lax.psum if op == "sum" else jax.lax.pmax
+    found: Sequence[Any] = reduce(tuple(values), axes)
+    return found
+
+
 def _partial(leaves: Sequence[Any]) -> tuple[int, str] | None:
-    axes = jax.sharding.get_abstract_mesh().manual_axes
+    axes = _axes()
     if not axes:
         return None
-    # Where types tell along which axes shards differ, the place of a shard is one that does.
-    told = bool(_varying(jax.lax.axis_index(axes[0])))
+    told = _told(axes)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tracer):
             found = sorted(_varying(leaf)) if told else axes
@@ -119,6 +160,8 @@ backend = Backend(
     refuse=_refuse,
     unwritable=lambda _: "is immutable",
     partial=_partial,
+    parts=_parts,
+    all_reduce=_all_reduce,
     usable=_usable,
     device=lambda _: None,
     named_device=_named_device,

@@ -13,7 +13,7 @@ from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import complex, cuda, scale, sparse, sums, tensors
+from agclip_backends.torch import complex, cuda, dtensors, scale, sparse, sums, tensors
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
 from agclip_backends.torch.misplaced import misplaced
@@ -176,6 +176,7 @@ _plain = Backend(
     misplaced=misplaced,
     unwritable=_unwritable,
     memory=tensors.memory,
+    parts=dtensors.parts,
     usable=_usable,
     device=lambda x: x.device,
     named_device=_named_device,

@@ -172,6 +172,11 @@ def dispatches(x: torch.Tensor) -> bool:
     return type(x) not in _TYPES and getattr(type(x), _DISPATCH) is not _ORDINARY_DISPATCH
 
 
+def _distributed(x: torch.Tensor) -> bool:
+    """Tell whether a tensor is a DTensor."""
+    return hasattr(type(x), "full_tensor")
+
+
 def unserved(x: torch.Tensor) -> str | None:
     """Return why a tensor that carries operations out itself is not taken; None if it is."""
     if isinstance(x, FunctionalTensor):
@@ -179,7 +184,7 @@ def unserved(x: torch.Tensor) -> str | None:
     if isinstance(x, FakeTensor):
         active = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
         return None if active is x.fake_mode else "is a FakeTensor outside of its FakeTensorMode"
-    if hasattr(type(x), "full_tensor"):
+    if _distributed(x):
         return "is a DTensor, of which every process holds a part,"
     return f"is a {type(x).__qualname__}, which carries out operations itself,"
 
@@ -257,7 +262,8 @@ def access(x: torch.Tensor) -> Access:
     if x.device.type == "meta" or torch._C._get_tracing_state() is not None:
         return "never"
     if dispatches(x) or recorded_by_mode():
-        return "never"
+        # The values of a DTensor are on several processes: never free to read, but they are there.
+        return "sync" if _distributed(x) and not recorded_by_mode() else "never"
     if x.device.type != "cpu":
         return "sync"
     recorded = x.requires_grad and torch.is_grad_enabled()

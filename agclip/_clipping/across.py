@@ -1,0 +1,224 @@
+"""Norms over ranks: of what each of them has here, from one vector of a few numbers, or two.
+
+For a sum of squares or of magnitudes a rank sends three numbers, two of them nearly always 0: its
+sum, or in the place of that the sum of elements scaled down or up by a power of two where the plain
+one leaves the range. So one vector is enough, whatever the numbers are. Other orders measure in
+units of the largest element of all ranks, and need to know it first; so does the reproducible norm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agclip._backends import devices, host_scalars, kernels
+from agclip._backends.dtypes import Kind, kind_of
+from agclip._clipping import rank_sums
+from agclip._clipping.exchange import Exchange, Slot
+from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
+from agclip._clipping.way import Way, by_sum, way_of, widths_of
+from agclip._numerics import limbs, power_norms
+from agclip._numerics.ranges import RANGES, Norm
+from agclip._trees.leaves import Leaves
+from agclip._typing import Array, Scalar
+from agclip.distributed import _messages
+from agclip.distributed._ranks import Link
+
+Found = tuple[list[Norm], frozenset[Kind] | None]
+"""The norm of each group, and the kinds of dtype that any rank holds, where they are known."""
+
+_told: dict[Any, frozenset[Kind]] = {}
+"""What the first vectors of calls have told, where reading them costs a synchronisation."""
+_MOST = 1024
+
+
+def failed(leaves: Leaves, plan: Plan) -> None:
+    """Say to the other ranks that this one has failed before the reduction."""
+    inputs = Inputs(leaves.arrays)
+    way_of(static_args(leaves, plan, inputs, inplace=False), inputs).say_failed()
+
+
+def largest(leaves: Leaves, plan: Plan, values: Sequence[Array]) -> list[Array]:
+    """Return the largest of some 0-d arrays on any rank, in the dtype of sums: one vector."""
+    call, first = static_args(leaves, plan, Inputs(leaves.arrays), inplace=False), leaves.arrays[0]
+    assert plan.ranks is not None, "there are others"
+    links = frozenset(range(len(plan.ranks.links)))
+    exchange = Exchange(call, plan.ranks, first, call.m)
+    sent = [float(value) if call.host else exchange.array(value) for value in values]
+    found, _ = exchange.reduced([Slot(0, links, sent)], "max")
+    if not call.host:
+        return found[0]
+    xp, dtype = call.backend.xp, call.acc_dtype
+    return [call.backend.scalar_like(xp, value, dtype, first) for value in found[0]]
+
+
+def measured(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Found:
+    """Return the norms of all ranks, of what each holds.
+
+    Args:
+        call: The call; its plan says where the other parts are.
+        inputs: The arrays and numbers.
+        held: Whether this rank holds a leaf, not just a stand-in.
+
+    Raises:
+        RuntimeError: If another rank has failed or makes another call, or `replicas` is wrong.
+    """
+    way = way_of(call, inputs, held=held)
+    if by_sum(call.plan):
+        found = _plain(way)
+    else:
+        found = _exact(way) if call.plan.order in (1, 2) else _powers(way)
+    made, kinds = found
+    if way.m is host_scalars and not call.host:
+        made = [_as_arrays(call, inputs.arrays[0], norm) for norm in made]
+    return made, kinds
+
+
+def _plain(way: Way) -> Found:
+    """Add up squares or magnitudes: one vector."""
+    call, order = way.call, int(way.call.plan.order)
+    name = kind_of(call.acc_dtype).name
+    widths = widths_of(way)
+    head: list[Scalar] = []
+    if way.digest is not None:
+        head += _messages.sum_head(way.kinds, way.digest, way.exchange.ranks.held)
+    try:
+        found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths),))
+    except Exception:
+        way.say_failed()
+        raise
+    sums, head = way.exchange.reduced(way.slots(found, widths), "sum", head)
+    kinds = _judged(way, head, _messages.judged_sum)
+    limits = RANGES[name]
+    return [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)], kinds
+
+
+def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
+    """Return the peaks of each group, NaN if an element is on any rank: one vector.
+
+    NaN goes as a mark and an infinity: whether a maximum keeps it depends on who takes it.
+    """
+    m, width = way.m, 2 if way.call.plan.order == math.inf else 1
+    head: list[Scalar] = []
+    marked: list[Scalar] = []
+    if way.digest is not None:
+        head += _messages.max_head(way.kinds, way.digest)
+    try:
+        found = way.local(rank_sums.peaks, way.arrays)
+    except Exception:
+        way.say_failed()
+        raise
+    for start in range(0, len(found), width):
+        marked += _marked(m, found[start : start + width])
+    # The trouble of the head is the mark of all leaves.
+    tops, head = way.exchange.reduced(way.slots(marked, width + 1), "max", head)
+    trouble = tops[0][-1]
+    kinds = _judged(way, [trouble, *head], lambda read: _messages.judged_max(read[0], read[1:]))
+    made = []
+    for g in range(way.groups):
+        *values, mark = tops[g]
+        isnan = mark > 0
+        made.append([m.where(isnan & (v == math.inf), math.nan, v) for v in values])
+    return made, kinds
+
+
+def _marked(m: Any, values: Sequence[Scalar]) -> list[Scalar]:
+    """Return numbers with infinities for NaN, and after them a mark if there was one."""
+    first = values[0]
+    none, one = m.full_like(first, 0.0), m.full_like(first, 1.0)
+    mark = none
+    for value in values:
+        mark = m.where(value != value, one, mark)
+    return [*(m.where(value != value, math.inf, value) for value in values), mark]
+
+
+def _powers(way: Way) -> Found:
+    """Add up powers in units of the largest element of all: two vectors, one of order inf."""
+    call, m, order = way.call, way.m, way.call.plan.order
+    limits = RANGES[kind_of(call.acc_dtype).name]
+    tops, kinds = _tops(way)
+    if order == math.inf:
+        return [rank_sums.largest(m, plain, scaled, limits) for plain, scaled in tops], kinds
+    units = []
+    for (top,) in tops:
+        scale = power_norms.power_scale(m, top, call.acc_dtype)
+        units.append((scale, power_norms.unit_of(m, top, scale, order, call.acc_dtype)))
+    try:
+        sent = way.local(rank_sums.power_sums, way.arrays, units)
+    except Exception:
+        way.say_lost(1)
+        raise
+    sums, _ = way.exchange.reduced(way.slots(sent, 1), "sum")
+    if way.readable:
+        _messages.require_told([sums[g][0] for g in range(way.groups)], [top for (top,) in tops])
+    closely = any(kind.precision == 53 for kind in (way.kinds if kinds is None else kinds))
+    made = [
+        power_norms.power_root(m, sums[g][0], tops[g][0], unit, scale, order, closely=closely)
+        for g, (scale, unit) in enumerate(units)
+    ]
+    return made, kinds
+
+
+def _exact(way: Way) -> Found:
+    """Add up the integers of the reproducible norm: two vectors."""
+    call, m, order = way.call, way.m, int(way.call.plan.order)
+    pairs, kinds = _tops(way)
+    tops = [top for (top,) in pairs]
+    known = way.kinds if kinds is None else kinds
+    bits = 96 if any(kind.precision == 53 for kind in known) else 64
+    try:
+        sent = way.local(rank_sums.limb_sums, way.arrays, tops, static=(bits,))
+    except Exception:
+        way.say_lost(limbs.COUNT)
+        raise
+    sums, _ = way.exchange.reduced(way.slots(sent, limbs.COUNT), "sum")
+    if way.readable:
+        for g in range(way.groups):
+            _messages.require_whole(sums[g][-1])
+    made = []
+    for g, top in enumerate(tops):
+        grid = limbs.grid_from(m, top, order, bits)
+        made.append(limbs.norm(call.backend, m, sums[g], grid, top))
+    return made, kinds
+
+
+def _judged(
+    way: Way, head: Sequence[Scalar], judge: Callable[[Sequence[float]], frozenset[Kind]]
+) -> frozenset[Kind] | None:
+    """Return the kinds of dtype that any rank holds; None where nothing can be read.
+
+    Where reading costs a synchronisation it is done once for each communicator and plan.
+
+    Raises:
+        RuntimeError: If a rank has failed or makes another call, or `replicas` is wrong.
+    """
+    if way.readable:
+        return judge(head)
+    cost = "never" if way.digest is None else way.call.backend.access(head[0])
+    if cost == "never":
+        return None
+    links = tuple(id(link.comm) for link in way.exchange.ranks.links if isinstance(link, Link))
+    key = links, way.digest, way.kinds, len(head)
+    if cost == "sync" and key in _told:
+        return _told[key]
+    with way.call.backend.context():
+        kinds = judge([float(value) for value in head])
+    if len(_told) >= _MOST:
+        _told.clear()
+    _told[key] = kinds
+    return kinds
+
+
+def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:
+    """Return a norm of floats as one of arrays on the device of a leaf."""
+    backend = call.backend
+    with backend.context():
+        root, scale = (
+            devices.constant(backend, float(x), call.acc_dtype, first)
+            for x in (norm.root, norm.scale)
+        )
+        finite = kernels.number(
+            backend.xp, bool(norm.finite), backend.xp.bool, backend.device(first)
+        )
+    return Norm(root, scale, finite)
