@@ -23,7 +23,12 @@ from agclip._backends.requirements import guarded
 
 BACKENDS = "agclip.backends"
 CONTAINERS = "agclip.containers"
-_OWN = {BACKENDS: agclip_backends.BACKENDS, CONTAINERS: agclip_backends.CONTAINERS}
+COMMUNICATORS = "agclip.communicators"
+_OWN = {
+    BACKENDS: agclip_backends.BACKENDS,
+    CONTAINERS: agclip_backends.CONTAINERS,
+    COMMUNICATORS: agclip_backends.COMMUNICATORS,
+}
 _OURS = "agclip"
 BLOCK = "AGCLIP_BLOCK"
 """Names backends, separated by commas, that are not to be loaded."""

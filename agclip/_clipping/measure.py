@@ -165,7 +165,11 @@ def value_of(
     double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
     dtype = xp.float64 if double else xp.float32
     if call.host:
-        return backend.scalar_like(xp, _in_range(call, arrays, norm, loss_scale), dtype, arrays[0])
+        plain = loss_scale is None and norm.scale == 1.0
+        value = norm.root if plain else unscaled_value(call, norm, loss_scale)
+        if not double and value >= _FLOAT32_OVERFLOW:
+            value = math.inf
+        return backend.scalar_like(xp, value, dtype, arrays[0])
     loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
     return kernels.cast(xp, backend.at(arrays[0], unscaled_value, call, norm, loss_scale), dtype)
 
@@ -174,20 +178,10 @@ def float_of(
     call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
 ) -> float:
     """Return what `value_of` does, of a call on the host, as a Python float."""
-    value = _in_range(call, arrays, norm, loss_scale)
+    plain = loss_scale is None and norm.scale == 1.0
+    value: float = norm.root if plain else unscaled_value(call, norm, loss_scale)
     double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
     return value if double else host_scalars.float32(value)
-
-
-def _in_range(
-    call: StaticArgs, arrays: Sequence[Array], norm: Norm, loss_scale: Scalar | None
-) -> float:
-    plain = loss_scale is None and norm.scale == 1.0
-    value = norm.root if plain else unscaled_value(call, norm, loss_scale)
-    if not value >= _FLOAT32_OVERFLOW:  # a NaN too
-        return float(value)
-    double = batch.double(arrays) if call.kinds is None else batch.some_double(call.kinds)
-    return float(value) if double else math.inf
 
 
 def values_of(

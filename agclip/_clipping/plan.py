@@ -122,12 +122,16 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
             sharded = sharded or backend.partial(inputs.arrays) is not None
     if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
         leaves.require_uncut()
+    acc_dtype = backend.acc_dtype(backend.xp, inputs.arrays[0])
+    # Where a device has no float64, but shares memory with one that has, other leaves may be of it.
+    if acc_dtype != backend.xp.float64 and batch.double(inputs.arrays):
+        acc_dtype = backend.xp.float64
     return StaticArgs(
         backend,
         plan,
         (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
         host_scalars if host else backend.xp,
-        _acc_dtype(backend, inputs.arrays),
+        acc_dtype,
         host,
         # Limits that follow from other norms are not tested with the norm.
         tested=free and along and plan.reproducible and not plan.record and plan.limits is None,
@@ -139,16 +143,6 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         and inputs.merged is None
         and _simple(plan),
     )
-
-
-def _acc_dtype(backend: Backend, arrays: Sequence[Array]) -> DType:
-    """Return what sums over the first leaf are formed in.
-
-    Where a device has no float64, but shares memory with one that has, others may be of it.
-    """
-    found = backend.acc_dtype(backend.xp, arrays[0])
-    lacking = kind_of(found).precision < 53
-    return backend.xp.float64 if lacking and batch.double(arrays) else found
 
 
 def _simple(plan: Plan) -> bool:

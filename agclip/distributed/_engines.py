@@ -9,14 +9,15 @@ from __future__ import annotations
 from agclip._backends import entry_points
 from agclip.distributed._ranks import Engine
 
-COMMUNICATORS = "agclip.communicators"
 _PREFIX = "engine_"
 
 
 def __getattr__(attribute: str) -> Engine:
     entry = None
     if attribute.startswith(_PREFIX):
-        entry = entry_points.advertised(COMMUNICATORS).get(attribute.removeprefix(_PREFIX))
+        entry = entry_points.advertised(entry_points.COMMUNICATORS).get(
+            attribute.removeprefix(_PREFIX)
+        )
     if entry is None:
         raise AttributeError(attribute)
     found = entry_points.loaded(entry, "engine")

@@ -30,7 +30,7 @@ def links(comm: Any) -> tuple[Link | str, ...]:
             return (Link(engine.all_reduce, comm),)
     if callable(comm) and not isinstance(comm, type):
         return (Link(_called, comm),)
-    known = ", ".join(sorted(entry_points.advertised(_engines.COMMUNICATORS)))
+    known = ", ".join(sorted(entry_points.advertised(entry_points.COMMUNICATORS)))
     msg = (
         f"`comm` must be a communicator ({known}), the name of an axis of a mesh, a function "
         f"(vector, op) that returns a vector, a list of these, () for this process alone, or None; "

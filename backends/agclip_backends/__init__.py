@@ -28,6 +28,12 @@ CONTAINERS = {
 }
 """The functions that open containers, likewise."""
 
+COMMUNICATORS = {
+    "torch": "agclip_backends.torch.groups:engine",
+    "mpi4py": "agclip_backends.mpi:engine",
+}
+"""The engines that move vectors between processes, likewise."""
+
 EXTRAS = {"numpy": (), "cupy": ("cupy-cuda12x", "cupy-cuda13x")}
 """The extras that bring a library, where they are not one of its name."""
 

@@ -23,6 +23,7 @@ from thinned import thinned
 ROOT = Path(__file__).parents[2]
 TABLES = {
     "agclip.backends": agclip_backends.BACKENDS,
+    "agclip.communicators": agclip_backends.COMMUNICATORS,
     "agclip.containers": agclip_backends.CONTAINERS,
 }
 

@@ -31,8 +31,8 @@ CALLS = {
     "clip_by_global_norm, within": (lambda: agclip.clip_by_global_norm(ONE, 1e3), 54),
     "clip_by_global_norm_": (lambda: agclip.clip_by_global_norm_([ONE[0].copy()], 0.5), 64),
     "clip_by_norm": (lambda: agclip.clip_by_norm(ONE[0], 0.5), 57),
-    "clip_by_value": (lambda: agclip.clip_by_value(ONE[0], -1, 1), 52),
-    "clip_by_value_": (lambda: agclip.clip_by_value_(ONE[0].copy(), -1, 1), 56),
+    "clip_by_value": (lambda: agclip.clip_by_value(ONE[0], -1, 1), 53),
+    "clip_by_value_": (lambda: agclip.clip_by_value_(ONE[0].copy(), -1, 1), 57),
     "ClipByGlobalNorm": (lambda: RULE.update(ONE, ()), 78),
     "ZClip": (lambda: ZCLIP.update(ONE, STATE), 140),
 }
