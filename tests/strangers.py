@@ -1,6 +1,6 @@
 """Array libraries for which agclip has no kernels: how to make their arrays, and look into them.
 
-`make test-all` installs them, by the extra `strangers`.
+`make test-all` installs them, by the extra `test-all`.
 """
 
 from __future__ import annotations
