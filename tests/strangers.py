@@ -65,5 +65,6 @@ _MAKERS: dict[str, Callable[[], arrays.Library]] = {
 }
 NAMES = tuple(_MAKERS)
 STEPS = {"dpnp": 4, "ndonnx": 2, "cubed": 1}
+STEPS_IN_PLACE = {"dpnp": 4, "ndonnx": 1}
 """How many steps of a run are taken: some compile each call, or start a program for it."""
 WRITABLE = ("dpnp", "ndonnx")
