@@ -25,7 +25,7 @@ cupy     := $(if $(CUPY),$(VENV)/.cupy)
 timm     := $(if $(TORCH),$(VENV)/.timm)
 trainers := $(if $(TORCH),$(shell printf ,)trainers)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test$(trainers) $(timm)
-strangers := $(VENV)/.extras-strangers
+whole    := $(VENV)/.extras-test-all
 
 # The tests of a file, or of a class, stay in one process: they share what is compiled.
 pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
@@ -65,7 +65,7 @@ demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network wi
 test: lint ## Check the code, then run the tests
 	$(pytest) $(PYTEST_ARGS)
 
-test-all: lint $(strangers) ## Check the code, then run every test, the whole matrices included
+test-all: lint $(whole) ## Check the code, then run every test, with more libraries
 	$(pytest) -m 'whole or not whole' $(PYTEST_ARGS)
 
 mutations: $(test_env) ## Break lines one by one in a copy, and fail if the tests do not see it

@@ -443,6 +443,16 @@ MUTATIONS = {
         "if place is None and shapes.overlaps_itself(whole.shape",
         "tests/backends/test_own_arithmetic.py",
     ),
+    "devices: what a library cannot move is its own error": Mutation(
+        'if error.name != "to_device":',
+        'if error.name == "to_device":',
+        "tests/messages/test_messages.py -k 'two and moves'",
+    ),
+    "versions: a distribution of another name has none": Mutation(
+        "        for distribution in metadata.distributions():\n",
+        "        for distribution in ():\n",
+        "tests/backends/test_listed_versions.py -k another_name",
+    ),
     "DLPack: an object that only it reads is no array": Mutation(
         "        if error.found is not x or not foreign.exchanges(x):\n",
         "        if error.found is not x or foreign.exchanges(x):\n",

@@ -1,6 +1,6 @@
 """Array libraries for which agclip has no kernels: how to make their arrays, and look into them.
 
-`make test-all` installs them, by the extra `strangers`.
+`make test-all` installs them, by the extra `test-all`.
 """
 
 from __future__ import annotations
@@ -65,5 +65,6 @@ _MAKERS: dict[str, Callable[[], arrays.Library]] = {
 }
 NAMES = tuple(_MAKERS)
 STEPS = {"dpnp": 4, "ndonnx": 2, "cubed": 1}
+STEPS_IN_PLACE = {"dpnp": 4, "ndonnx": 1}
 """How many steps of a run are taken: some compile each call, or start a program for it."""
 WRITABLE = ("dpnp", "ndonnx")

@@ -112,10 +112,26 @@ def map_devices(
 
 
 def to_device(backend: Backend, scalar: Any, device: Device) -> Any:
-    """Return a scalar on a device; numbers, and scalars that are there already, as they are."""
+    """Return a scalar on a device; numbers, and scalars that are there already, as they are.
+
+    Raises:
+        TypeError: If the library moves nothing from one device to another.
+    """
     if device is None or scalar is None or isinstance(scalar, float):
         return scalar
-    if backend.device(scalar) == device:
+    here = backend.device(scalar)
+    if here == device:
         return scalar
     move = getattr(backend.xp, "to_device", array_api_compat.to_device)
-    return move(scalar, device)
+    try:
+        return move(scalar, device)
+    except AttributeError as error:
+        # The standard wants the method, and some libraries lack it (cubed 0.27).
+        if error.name != "to_device":
+            raise
+        msg = (
+            f"the arrays of a call must be on one device where {backend.name} moves none to "
+            f"another; got {here} and {device}. Make them on the same, or clip them in calls of "
+            f"their own."
+        )
+        raise TypeError(msg) from None

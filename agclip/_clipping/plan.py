@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from agclip._backends import batch, host_scalars, kernels
 from agclip._backends.backend import Backend
-from agclip._backends.dtypes import Kind, kind_of
+from agclip._backends.dtypes import Kind
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, DType, Namespace, NonFinite, Scalar

@@ -77,7 +77,7 @@ def stand_in(monkeypatch, kernels):
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_places", lambda _: [])
     monkeypatch.setattr(module, "on", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(module, "entries", cuda_host.HostEntries(kernels))
+    monkeypatch.setattr(module, "elementwise", cuda_host.HostEntries(kernels))
     monkeypatch.setattr(module, "_empty_like", np.empty_like)
     return module
 

@@ -40,7 +40,7 @@ def adapter(kernels):
         patch.setattr(module, "_DRIVER", cuda_host.HostDriver(kernels))
         patch.setattr(module, "_places", places)
         patch.setattr(module, "on", lambda _: contextlib.nullcontext())
-        patch.setattr(module, "entries", cuda_host.HostEntries(kernels))
+        patch.setattr(module, "elementwise", cuda_host.HostEntries(kernels))
         patch.setattr(module, "_empty_like", np.empty_like)
         patch.setattr(module, "BLOCK", 64)
         yield module

@@ -30,12 +30,6 @@ def cell(request):
     return strangers.stranger(name), matrix.KINDS[kind]
 
 
-@pytest.fixture(params=[cell for cell in CELLS if cell[0] in strangers.WRITABLE], ids="-".join)
-def writable_cell(request):
-    name, kind = request.param
-    return strangers.stranger(name), matrix.KINDS[kind]
-
-
 @pytest.fixture(params=matrix.SUBJECTS)
 def subject(request):
     return matrix.SUBJECTS[request.param]
@@ -46,19 +40,35 @@ def twin(request):
     return matrix.SUBJECTS[request.param]
 
 
+FORGETTING = ("clip", "adaptive")
+"""How the names of functions and of rules without a memory begin."""
+
+
+def home(x):
+    """The class of an array; and what cubed computes it by."""
+    return type(x), getattr(x, "spec", None)
+
+
 def entries(lib, tree):
     return [lib.entries(leaf).ravel().tolist() for leaf in matrix.leaves_of(tree)]
 
 
+def steps_of(subject, kind, lib, *, inplace):
+    """How many steps of a run are taken: what is bad comes second, and most remember nothing."""
+    least = 1 if kind.bad is None else 2
+    told = (strangers.STEPS_IN_PLACE if inplace else strangers.STEPS)[lib.name]
+    return least if subject.public.lower().startswith(FORGETTING) else max(least, told)
+
+
 def run(subject, kind, lib, *, inplace):
     trees, params = matrix.trees_of(kind, lib)
-    trees = trees[: max(strangers.STEPS[lib.name], 1 if kind.bad is None else 2)]
+    trees = trees[: steps_of(subject, kind, lib, inplace=inplace)]
     with matrix.setting(kind, lib):
         results, facts = subject.run(trees, params, kind.policy, inplace=inplace)
     return trees, results, facts
 
 
-def test_new_arrays_are_what_the_oracle_says(cell, subject):
+def test_results_are_what_the_oracle_says_and_belong_where_the_arrays_do(cell, subject):
     lib, kind = cell
     missing = WITHOUT.get(lib.name, {}).get(subject.name)
     if missing is not None:
@@ -66,20 +76,17 @@ def test_new_arrays_are_what_the_oracle_says(cell, subject):
             run(subject, kind, lib, inplace=False)
         return
     wanted = subject.oracle(matrix.run_of(kind), kind.policy)
-    trees, results, _ = run(subject, kind, lib, inplace=False)
-    for result, tree, step in zip(results, trees, wanted, strict=False):
-        assert list(map(type, matrix.leaves_of(result))) == list(map(type, matrix.leaves_of(tree)))
+    trees, new, facts = run(subject, kind, lib, inplace=False)
+    for result, tree, step in zip(new, trees, wanted, strict=False):
+        assert list(map(home, matrix.leaves_of(result))) == list(map(home, matrix.leaves_of(tree)))
         for got, right in zip(entries(lib, result), step, strict=True):
             assert got == pytest.approx(right, rel=3e-7, abs=1e-12, nan_ok=True)
-
-
-def test_in_place_is_new_to_the_bit_and_so_are_states_and_records(writable_cell, twin):
-    lib, kind = writable_cell
-    _, new, facts = run(twin, kind, lib, inplace=False)
-    trees, results, found = run(twin, kind, lib, inplace=True)
-    assert repr([entries(lib, tree) for tree in trees]) == repr([entries(lib, x) for x in new])
-    assert all(result is tree for result, tree in zip(results, trees, strict=True))
-    assert repr(found) == repr(facts)
+    if subject.inplace and lib.name in strangers.WRITABLE:
+        trees, results, found = run(subject, kind, lib, inplace=True)
+        same = [entries(lib, x) for x in new[: len(trees)]]
+        assert repr([entries(lib, tree) for tree in trees]) == repr(same)
+        assert all(result is tree for result, tree in zip(results, trees, strict=True))
+        assert repr(found) == repr(facts[: len(found)])
 
 
 def test_arrays_that_cannot_be_written_are_refused_and_kept(twin):
@@ -108,30 +115,57 @@ def test_nothing_is_written_when_the_last_leaf_is_wrong(name, twin, wrong):
     assert entries(lib, trees[0]) == before
 
 
-# Not ndonnx: onnxruntime does not keep the sign of a zero, and it takes minutes.
-@pytest.mark.parametrize("name", ["dpnp", "cubed"])
+KNOWN = {
+    # onnxruntime 1.32 selects +0.0 for -0.0: github.com/microsoft/onnxruntime/issues/32191.
+    "ndonnx": r"entry \d+,? must be (-0\.0 within .*; got 0\.0, 0 ulp off|0\.0; got -0\.0)",
+    "cubed": "got none called sort",
+}
+"""What is wrong with a library itself, where checks fail by it."""
+
+
+@pytest.mark.parametrize("name", strangers.NAMES)
 def test_the_quick_part_of_the_suite(name):
     lib = strangers.stranger(name)
     xp = agclip._backends.registry.resolve(lib.array([1.0])).xp
     with np.errstate(all="ignore"):
         report = report_on(Library(name, xp=xp, ignored_warnings=(RuntimeWarning,)), quick_checks())
-    failed = [one for one in report.outcomes if one.status == "failed"]
-    known = "got none called sort" if name == "cubed" else "\0"
-    assert [one for one in failed if known not in one.detail] == []
+    failed, known = [one.detail for one in report.of("failed")], KNOWN.get(name)
+    assert [text for text in failed if known is None or not re.search(known, text)] == []
+    assert bool(failed) == (known is not None)
 
 
 # --- cubed: an array belongs to a Spec ---------------------------------------------------------
 
 
-def test_what_comes_out_has_the_spec_of_what_came_in(subject):
-    lib = strangers.stranger("cubed")
-    if subject.name in WITHOUT["cubed"]:
-        pytest.skip("it needs a function of the standard that cubed lacks")
-    trees, params = matrix.trees_of(matrix.KINDS["plain"], lib)
-    (result,), _ = subject.run(trees[:1], params, "propagate", inplace=False)
-    found = [leaf.spec for leaf in matrix.leaves_of(result)]
-    assert found == [trees[0]["w"].spec] * 2
-    assert lib.array([1.0]).spec != strangers.module("cubed.array_api").asarray([1.0]).spec
+def test_the_arrays_here_have_a_spec_of_their_own():
+    x = strangers.stranger("cubed").array([1.0])
+    assert x.spec != strangers.module("cubed.array_api").asarray([1.0]).spec
+
+
+CALLS = {
+    "leaves": lambda a, b: agclip.clip_by_norm([a, b], 1.0),
+    "leaves of one norm": lambda a, b: agclip.clip_by_global_norm([a, b], 1.0),
+    "a bound": lambda a, b: agclip.clip_by_norm(a, b[0]),
+    "a bound of values": lambda a, b: agclip.clip_by_value(a, 0.0, b[0]),
+    "a norm": lambda a, b: agclip.clip_by_global_norm([a], 1.0, b[0]),
+    "a loss scale": lambda a, b: agclip.clip_by_rms(a, 1.0, loss_scale=b[0]),
+    "parameters": lambda a, b: agclip.adaptive_grad_clip(a, b, unit_axes="in_out"),
+    "a rule's leaves": lambda a, b: agclip.AdaGC().update([a, b], agclip.AdaGC().init([a, b])),
+    "a rule's state": lambda a, b: agclip.ZClip().update([a], agclip.ZClip().init([b])),
+    "a state of every entry": lambda a, b: agclip.SpikeClip().update(
+        [a], agclip.SpikeClip().init([b])
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_arrays_of_two_specs_in_a_call_are_refused(call):
+    lib, cubed = strangers.stranger("cubed"), strangers.module("cubed")
+    other = strangers.module("cubed.array_api").asarray(
+        [1.0, 2.0], spec=cubed.Spec(allowed_mem="400MB")
+    )
+    with pytest.raises(TypeError, match="must be on one device where cubed moves none to another"):
+        CALLS[call](lib.array([3.0, 4.0]), other)
 
 
 def test_a_spec_is_kept_on_the_way_through_another_library():

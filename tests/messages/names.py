@@ -20,7 +20,7 @@ import numpy as np
 
 import agclip
 import agclip.distributed
-from agclip._backends import entry_points  # noqa: F401
+from agclip._backends import devices, entry_points  # noqa: F401
 from agclip._trees import default_backend  # noqa: F401
 from agclip.cli import main
 from agclip.cli.files.readers import _pt, open_file, transfer  # noqa: F401

@@ -34,6 +34,7 @@ MODULES = {
     "mx": "mlx.core",
     "tf": "tensorflow",
     "da": "dask.array",
+    "cubed_api": "cubed.array_api",
     "strict": "array_api_strict",
     "ml_dtypes": "ml_dtypes",
     "safetensors": "safetensors",

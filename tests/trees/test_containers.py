@@ -189,7 +189,7 @@ def test_a_class_with_fields_is_no_container(found):
 
 
 def test_gradients_of_flax_nnx():
-    nnx = pytest.importorskip("flax.nnx", reason="flax is not installed")
+    nnx = pytest.importorskip("flax.nnx", reason="installed by `make test-all`")
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     grads = nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model)
@@ -203,7 +203,7 @@ def test_gradients_of_flax_nnx():
 
 
 def test_a_dataclass_of_flax():
-    struct = pytest.importorskip("flax.struct", reason="flax is not installed")
+    struct = pytest.importorskip("flax.struct", reason="installed by `make test-all`")
     cls = struct.dataclass(type("Params", (), {"__annotations__": {"w": "Any", "b": "Any"}}))
     clipped = agclip.clip_by_norm(cls(np.ones(4), None), 1.0)
     assert (type(clipped), clipped.w.tolist(), clipped.b) == (cls, HALVED, None)
@@ -223,7 +223,7 @@ def test_gradients_of_equinox():
 
 
 def test_a_dataclass_of_chex():
-    chex = pytest.importorskip("chex", reason="chex is not installed")
+    chex = pytest.importorskip("chex", reason="installed by `make test-all`")
     cls = chex.dataclass(dataclasses.make_dataclass("Params", ["w", "b"]))
     clipped = agclip.clip_by_norm(cls(w=np.ones(4), b=None), 1.0)
     assert (type(clipped), clipped.w.tolist()) == (cls, HALVED)

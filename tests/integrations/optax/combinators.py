@@ -118,7 +118,7 @@ def injected(dtype, tx, params, trees):
 
 def checkpointed(tx, params, trees, *, folder):
     """Save and restore the state after every step."""
-    ocp = pytest.importorskip("orbax.checkpoint", reason="Orbax is not installed")
+    ocp = pytest.importorskip("orbax.checkpoint", reason="installed by `make test-all`")
     number = iter(range(100))
     with ocp.StandardCheckpointer() as checkpointer:
 

@@ -24,7 +24,7 @@ def tx():
 
 
 def test_nnx(tx):
-    nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed")
+    nnx = pytest.importorskip("flax.nnx", reason="installed by `make test-all`")
     model = nnx.Sequential(nnx.Linear(1, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1)))
     optimizer, traces = nnx.Optimizer(model, tx, wrt=nnx.Param), []
 
@@ -44,7 +44,7 @@ def test_nnx(tx):
 
 
 def test_linen_with_partitioned_parameters(tx):
-    nn = pytest.importorskip("flax.linen", reason="Flax is not installed")
+    nn = pytest.importorskip("flax.linen", reason="installed by `make test-all`")
     spread = nn.with_partitioning(nn.initializers.ones, (None, "model"))
     model = nn.Dense(1, kernel_init=spread)
     params = model.init(jax.random.key(0), X)

@@ -33,7 +33,7 @@ def namespace(monkeypatch, entries):
 
     monkeypatch.setattr(module, "cupy", np)
     monkeypatch.setattr(module, "xp", agclip.get_backend("numpy").xp)
-    monkeypatch.setattr(module, "entries", entries)
+    monkeypatch.setattr(module, "elementwise", entries)
     return module
 
 
