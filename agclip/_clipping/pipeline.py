@@ -90,8 +90,6 @@ def run(
     if ranks is not None:
         leaves = taking_part(leaves, plan)
     try:
-        if ranks is not None:
-            leaves.require_dense("for a norm over several ranks")
         bound = arguments.threshold(name, bound, leaves)
         if loss_scale is not None:
             loss_scale = arguments.positive("loss_scale", loss_scale, leaves)

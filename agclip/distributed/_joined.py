@@ -22,7 +22,7 @@ def ranks_of(leaves: Leaves, comm: Any, replicas: Any, facts: tuple[Any, ...] = 
         facts: What has to be the same on every rank, besides the plan and its numbers.
 
     Raises:
-        TypeError: If `comm` or `replicas` is of a wrong kind, or the leaves are lazy.
+        TypeError: If `comm` or `replicas` is of a wrong kind, or leaves are lazy or sparse.
         ValueError: If `replicas` is wrong as far as this rank can tell.
     """
     found = _links.links(comm)
@@ -35,6 +35,8 @@ def ranks_of(leaves: Leaves, comm: Any, replicas: Any, facts: tuple[Any, ...] = 
             f"got {describe(comm)}."
         )
         raise TypeError(msg)
+    if found:
+        leaves.require_dense("for a norm over several ranks")
     if leaves.parts is not None:
         _require_sure(leaves, leaves.parts, comm, found)
         # Types tell along which axes leaves differ: over the others they are held more than once.
