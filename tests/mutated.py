@@ -344,8 +344,8 @@ MUTATIONS = {
         "tests/backends/test_tensorflow_canaries.py -k maximum",
     ),
     "TensorFlow: float64 in a row": Mutation(
-        "tf.cast(x, dtype)\n    if axis is None and not keepdims:\n        return sums.whole(y)\n",
-        "tf.cast(x, dtype)\n    if axis is None and not keepdims:\n        return tf.reduce_sum(y)\n",
+        "cast(x, dtype)\n    if axis is None and not keepdims:\n        return sums.whole(y)\n",
+        "cast(x, dtype)\n    if axis is None and not keepdims:\n        return tf.reduce_sum(y)\n",
         "tests/backends/test_tensorflow_canaries.py -k 'row or unknown_length'",
     ),
     "TensorFlow: halves of squares": Mutation(
