@@ -482,6 +482,21 @@ MUTATIONS = {
         "if seen == -1:",
         f"{KERAS.format('fit')} -m 'whole or not whole' -k no_steps",
     ),
+    "TensorFlow: a session compares objects": Mutation(
+        "xp.where(xp.less_equal(y, high) | xp.not_equal(y, y), y, high)",
+        "xp.where(xp.less_equal(y, high) | (y != y), y, high)",
+        "tests/backends/test_tensorflow_sessions.py",
+    ),
+    "mlx: a module is a dict": Mutation(
+        "if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:",
+        "if False:",
+        "tests/backends/test_mlx_misplaced.py",
+    ),
+    "mlx: a NaN in float64 is looked for where there is none": Mutation(
+        "    at=devices.at,\n",
+        "",
+        "tests/backends/test_mlx_misplaced.py",
+    ),
     "sparse: entries of one place are counted one by one": Mutation(
         "    return inputs.arrays if inputs.merged is None else inputs.merged\n",
         "    return inputs.arrays\n",

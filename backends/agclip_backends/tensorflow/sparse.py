@@ -48,7 +48,9 @@ def _merged(values: Any, indices: Any, dtype: Any) -> Merged:
     position = tf.range(count)
     order = tf.argsort(indices, stable=True)
     ordered = tf.gather(indices, order)
-    first = tf.concat([tf.ones_like(ordered[:1], tf.bool), tf.not_equal(ordered[1:], ordered[:-1])], 0)
+    # Functions, since `!=` and `==` compare objects where there are sessions.
+    new = tf.not_equal(ordered[1:], ordered[:-1])
+    first = tf.concat([tf.ones_like(ordered[:1], tf.bool), new], 0)
     if tf.executing_eagerly() and bool(tf.reduce_all(first)):
         return Merged(values, None)
     place = tf.cumsum(tf.cast(first, tf.int64)) - 1
