@@ -66,9 +66,9 @@ def test_compiled_code_breaks_its_graph_for_them(torch, make):
 def test_fake_ones_are_refused(torch, make):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    real = make(torch)
-    with FakeTensorMode() as mode:
-        x = mode.from_tensor(real)
+    mode = FakeTensorMode()
+    x = mode.from_tensor(make(torch))
+    with mode:
         with pytest.raises(TypeError) as caught:
             clip(x)
     assert str(caught.value) == (
