@@ -34,7 +34,7 @@ def next_power(m: Namespace, x: Scalar, precision: int) -> Scalar:
     """Return the smallest power of two >= x > 0, by additions alone (Rump et al., 2008)."""
     q = x * 2.0**precision
     power = abs((q + x) - q)
-    return m.where(power == 0, x, power)
+    return m.where(power <= 0, x, power)
 
 
 def anchor(m: Namespace, plain: Scalar, precision: int) -> tuple[Scalar, Scalar]:

@@ -55,10 +55,11 @@ def forget_types() -> None:
 
 
 def _looks_like_an_array(x: Any) -> bool:
-    if isinstance(x, type) or not (hasattr(x, "dtype") and hasattr(x, "shape")):
+    if isinstance(x, type) or not hasattr(x, "dtype"):
         return False
-    # Values with indices are an array too, whatever can be done with them.
-    return hasattr(x, "__mul__") or (hasattr(x, "values") and hasattr(x, "indices"))
+    # Values with indices are an array too, whatever can be done with them, and of unknown shape.
+    indexed = hasattr(x, "values") and hasattr(x, "indices")
+    return indexed or (hasattr(x, "shape") and hasattr(x, "__mul__"))
 
 
 def resolve(x: Any) -> Backend | None:

@@ -11,10 +11,10 @@ from agclip._typing import Namespace
 
 FUNCTIONS = (
     "__array_namespace_info__", "abs", "all", "any", "arange", "asarray", "astype",
-    "broadcast_to", "concat", "floor", "full", "full_like", "imag", "isfinite", "isinf",
-    "isnan", "less_equal", "logical_not", "max", "maximum", "min", "minimum", "ones",
-    "ones_like", "real", "remainder", "reshape", "sort", "sqrt", "stack", "sum", "where",
-    "zeros_like",
+    "broadcast_to", "concat", "equal", "floor", "full", "full_like", "imag", "isfinite",
+    "isinf", "isnan", "less_equal", "logical_not", "max", "maximum", "min", "minimum",
+    "not_equal", "ones", "ones_like", "real", "remainder", "reshape", "sort", "sqrt", "stack",
+    "sum", "where", "zeros_like",
 )  # fmt: skip
 
 

@@ -56,5 +56,5 @@ def _allowed(call: StaticArgs, norm: Norm, floor: Scalar, clipping: Scalar) -> S
     least, ratio = (devices.to_device(call.backend, x, device) for x in (floor, clipping))
     value = xp.where(value < least, least, value)
     # No bound is no bound, also on parameters of norm zero; and a bound of zero is zero.
-    given = (ratio == 0) | xp.isinf(ratio)
+    given = (ratio <= 0) | xp.isinf(ratio)
     return xp.where(given, ratio, ratio * value)

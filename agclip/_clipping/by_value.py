@@ -180,9 +180,9 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
     # An element that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:
-        y = xp.where(xp.less_equal(y, high) | (y != y), y, high)
+        y = xp.where(xp.less_equal(y, high) | xp.not_equal(y, y), y, high)
     if low is not None:
-        y = xp.where(xp.less_equal(low, y) | (y != y), y, low)
+        y = xp.where(xp.less_equal(low, y) | xp.not_equal(y, y), y, low)
     return y
 
 

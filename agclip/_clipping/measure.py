@@ -92,7 +92,7 @@ def _given(call: StaticArgs, inputs: Inputs) -> list[Norm]:
     loss_scale = widened(call, arrays, inputs.loss_scale)
     if loss_scale is not None:
         root = root * loss_scale
-    infinite = root == math.inf
+    infinite = root >= math.inf
     if call.sharded:
         return [Norm(root, 1.0, call.m.isfinite(root))]
     if call.host:

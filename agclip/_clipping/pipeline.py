@@ -6,7 +6,7 @@ the first leaf is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
@@ -237,12 +237,16 @@ def _require_finite(leaves: Leaves, inputs: Inputs, norms: Sequence[Norm], given
         raise ValueError(msg)
     if all(_known_finite(leaves, norm) for norm in norms):
         return
+
+    def holds(leaf: Array, test: Callable[[Array], Array]) -> bool:
+        return bool(xp.any(test(kernels.computable(xp, leaf))))
+
     with backend.context():
         found = [
             (i, name)
             for i, leaf in enumerate(leaves.arrays if inputs.merged is None else inputs.merged)
             for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
-            if bool(xp.any(test(kernels.computable(xp, leaf))))
+            if backend.at(leaf, holds, leaf, test)
         ]
     listed = _listed(leaves, found) if found else "a NaN or an infinity on another rank"
     msg = (

@@ -141,10 +141,10 @@ def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None
 
 
 def _least(call: StaticArgs, values: Sequence[Scalar]) -> Array:
-    m, xp = call.m, call.backend.xp
+    xp = call.backend.xp
 
     def smaller(a: Scalar, b: Scalar) -> Scalar:
-        return m.where((a < b) | (a != a), a, b)
+        return xp.where((a < b) | xp.not_equal(a, a), a, b)
 
     ones = [value if value.ndim == 0 else kernels.least(xp, value) for value in values]
     return devices.reduce(call.backend, ones, smaller)

@@ -181,7 +181,7 @@ def ranged_root(
     if safe:
         return Norm(root_of_sum(m, plain), 1.0, plain < math.inf)
     limits = RANGES[kind_of(acc_dtype).name]
-    small, big = plain < limits.low, plain == math.inf
+    small, big = plain < limits.low, plain >= math.inf
     ones = m.full_like(plain, 1.0)
     scale = m.where(big, limits.down, m.where(small, limits.up, ones))
 

@@ -75,7 +75,7 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
         raise TypeError(msg)
     for i, (one, other) in enumerate(zip(leaves.objects().arrays, others.arrays, strict=True)):
         part = leaves.sparse[i] if leaves.sparse else None
-        if part is not None and part.size is None:
+        if part is not None and (part.size is None or not hasattr(one, "shape")):
             continue
         if tuple(one.shape) != tuple(other.shape):
             msg = (

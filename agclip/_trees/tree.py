@@ -15,6 +15,9 @@ from agclip._typing import T, Tree
 
 Unflatten = Callable[[list[Any]], Tree]
 
+_PLAIN = ("builtins", "collections")
+"""Where classes of dicts are defined that hold what anybody puts into them."""
+
 
 class Node(NamedTuple):
     """A container: how to build it, the keys of its children, and what they are."""
@@ -206,6 +209,9 @@ def open_container(x: Any) -> Node:
     if cls in _containers:
         return _open_registered(x)
     if isinstance(x, dict):
+        # Some libraries' modules are dicts of their parameters.
+        if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:
+            raise NotATreeError(x)
         return Node(_dict_builder(x), list(x), list(x.values()))
     if isinstance(x, list):
         return Node(list if cls is list else _list_builder(x), None, list(x))

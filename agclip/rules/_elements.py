@@ -63,12 +63,13 @@ def _compared_leaf(
     xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, before)
     old, new = (kernels.computable(xp, x) for x in (before, after))
     finite = xp.isfinite(old)
-    ordinary = finite & (old != 0)
-    size = xp.where(ordinary, xp.abs(old), xp.ones_like(xp.abs(old)))
+    size = xp.abs(old)
+    ordinary = finite & (size > 0)
+    size = xp.where(ordinary, size, xp.ones_like(size))
     ratio = xp.where(ordinary, xp.abs(new) / size, xp.ones_like(size))
     return (
         kernels.cast(xp, kernels.least(xp, ratio), acc_dtype),
-        xp.any((new != old) & finite),
+        xp.any(xp.not_equal(new, old) & finite),
         xp.any(xp.logical_not(finite)),
         xp.any(xp.logical_not(xp.isfinite(new))),
     )

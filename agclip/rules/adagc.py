@@ -130,7 +130,7 @@ def _advance(
     if any(one is not None for one in late):
         warming = xp.stack([count if one is None else count - one for one in late]) < int(warmup)
     usual = times(xp, old, relative)
-    unknown = usual == 0
+    unknown = usual <= 0
     bound = xp.where(warming | unknown, _by_all(xp, n, whole, absolute), usual)
     left = xp.minimum(n, bound)
     moved = xp.where(warming, xp.minimum(old, left), average(xp, old, left, decay))

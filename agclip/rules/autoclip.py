@@ -103,7 +103,7 @@ def _advance(
     places = xp.arange(size, dtype=xp.int32, **({} if device is None else {"device": device}))
     enters = xp.isfinite(norm) & (norm > 0)
     room = number(xp, size, xp.int32, device)
-    norms = xp.where((places == xp.remainder(seen, room)) & enters, norm, norms)
+    norms = xp.where(xp.equal(places, xp.remainder(seen, room)) & enters, norm, norms)
     seen = seen + cast(xp, enters, xp.int32)
     # An element of zero is one that has not been filled yet: no norm of zero is remembered.
     held = norms > 0
@@ -125,6 +125,6 @@ def _interpolated(
     high = xp.minimum(low + 1, filled - 1)
 
     def at(place: Array) -> Array:
-        return xp.sum(xp.where(places == place, ranked, xp.zeros_like(ranked)))
+        return xp.sum(xp.where(xp.equal(places, place), ranked, xp.zeros_like(ranked)))
 
     return at(low) + times(xp, at(high) - at(low), position - below)

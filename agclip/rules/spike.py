@@ -173,5 +173,5 @@ def _advance_leaf(
     left = xp.where(over, bound, size * size)
     # Zeros would pull the moment to zero, and with it the bound on all that comes after.
     entering = xp.where(xp.isfinite(left) & finite & (left > 0), left, moment)
-    after = xp.where(entering == moment, moment, average(xp, moment, entering, decay))
+    after = xp.where(xp.equal(entering, moment), moment, average(xp, moment, entering, decay))
     return kernels.cast(xp, out, leaf.dtype), after

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from agclip._backends.registry import owner_of
 from agclip._trees.paths import spelled
 from agclip.rules._info import ClipInfo
 from agclip.rules._rule import Rule, State
@@ -91,7 +90,7 @@ class Clipping:
         tree = dict.fromkeys(self._paths)
         params = dict(tree)
         for place, variable, grad in zip(places, targets, grads, strict=True):
-            tree[self._paths[place]] = _alone(_dense(grad))
+            tree[self._paths[place]] = _alone(grad)
             params[self._paths[place]] = _alone(ops.convert_to_tensor(variable))
         state = _map(lambda _, variable: ops.convert_to_tensor(variable), self._memory)
         clipped, new, info = self.rule.update(tree, state, params)
@@ -174,19 +173,6 @@ def _added(optimizer: Any, name: str, x: Any) -> Any:
 def _alone(x: Any) -> Any:
     """Return a tensor without its graph (torch); others as they are."""
     return x.detach() if hasattr(x, "detach") else x
-
-
-def _dense(x: Any) -> Any:
-    """Return a sparse gradient as a dense one, where the adapter of its library takes no other."""
-    owner = owner_of(type(x))
-    if owner is None or owner.refuse(x) is None:
-        return x
-    dense: Any = ops.convert_to_tensor(x, sparse=False)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.convert_to_tensor(dense)  # slices, which Keras keeps
-    return dense
 
 
 def _map(function: Callable[[str, Any], Any], state: State, path: str = "") -> Any:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 
-from agclip.adapters import Access, Backend, LeafBatch, kind_of
+from agclip.adapters import Access, Backend, LeafBatch, Misplaced, kind_of
 from agclip_backends._probe import kept
 from agclip_backends.mlx import devices, groups, namespace, scale, sums
 from agclip_backends.mlx.tracing import tracing
+
+_HOLDERS = (
+    ("mlx.nn", "Module", "a module"),
+    ("mlx.optimizers", "Optimizer", "an optimizer"),
+)
+"""What holds parameters: the package, the class, and what it is called."""
+_GRADIENTS = (
+    "Pass the gradients, as `mlx.nn.value_and_grad` returns them; where the parameters themselves "
+    "are meant, `model.trainable_parameters()`."
+)
 
 
 def _access(_: Any) -> Access:
@@ -23,6 +34,17 @@ def _survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch
     kinds = [kind_of(leaf.dtype) for leaf in leaves]
     distinct = inplace and len(set(map(id, leaves))) == len(leaves)
     return groups.Grouped(leaves, kinds, access=_access(None), distinct=distinct)
+
+
+def _misplaced(objects: Sequence[Any], types: set[type]) -> Misplaced | None:
+    """Return the first module or optimizer: to Python a module is a dict of its parameters."""
+    for name, base, kind in _HOLDERS:
+        cls = getattr(sys.modules.get(name), base, None)
+        if cls is None or not any(issubclass(one, cls) for one in types):
+            continue
+        i, x = next((i, x) for i, x in enumerate(objects) if isinstance(x, cls))
+        return Misplaced(i, f"{kind} ({type(x).__name__})", _GRADIENTS, wrong=True)
+    return None
 
 
 @kept
@@ -47,8 +69,10 @@ backend = Backend(
     scale_=scale.scale_,
     survey=_survey,
     run=devices.run,
+    at=devices.at,
     access=_access,
     keeps_bits=lambda _: devices.on_cpu(),
+    misplaced=_misplaced,
     refuse=lambda x: None if isinstance(x, mx.array) else "is no mlx.core.array",
     unwritable=lambda _: None,
     # An array that is assigned to gets memory of its own: two are one only where they are one

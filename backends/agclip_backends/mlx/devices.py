@@ -34,6 +34,14 @@ def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, .
         return program(*static, *arrays)
 
 
+def at(x: Any, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Call a function: on the CPU, if an array is of float64."""
+    if x.dtype != mx.float64 or on_cpu():
+        return function(*arguments, **options)
+    with mx.stream(mx.cpu):
+        return function(*arguments, **options)
+
+
 def _double(found: Any) -> bool:
     if isinstance(found, (list, tuple)):
         return any(map(_double, found))

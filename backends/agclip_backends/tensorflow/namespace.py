@@ -170,12 +170,12 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Any:
 def maximum(x1: Any, x2: Any, /) -> Any:
     # XLA's maximum of one and NaN is one.
     a, b = _pair(x1, x2)
-    return tf.where(a != a, a, tf.where(b != b, b, tf.maximum(a, b)))
+    return tf.where(tf.not_equal(a, a), a, tf.where(tf.not_equal(b, b), b, tf.maximum(a, b)))
 
 
 def minimum(x1: Any, x2: Any, /) -> Any:
     a, b = _pair(x1, x2)
-    return tf.where(a != a, a, tf.where(b != b, b, tf.minimum(a, b)))
+    return tf.where(tf.not_equal(a, a), a, tf.where(tf.not_equal(b, b), b, tf.minimum(a, b)))
 
 
 def less_equal(x1: Any, x2: Any, /) -> Any:

@@ -51,7 +51,7 @@ def _of_large(
     def once() -> list[Any]:
         return [_multiplied(leaf, None, rest) for leaf, (_, rest) in pairs]
 
-    ones = [inverse == 1.0 for inverse, _ in fitted.values() if inverse is not None]
+    ones = [tf.equal(inverse, 1.0) for inverse, _ in fitted.values() if inverse is not None]
     return branch(xp, tf.reduce_all(tf.stack(ones)), once, twice)
 
 

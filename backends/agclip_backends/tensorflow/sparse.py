@@ -29,6 +29,8 @@ def _stored(x: Any) -> Sparse:
 
 
 def _size(x: Any) -> Any:
+    if isinstance(x.dense_shape, (list, tuple)):  # with these `x.shape` fails (TensorFlow 2.21)
+        return float(max(math.prod(x.dense_shape), 1))
     lengths = x.shape
     if lengths.is_fully_defined():
         return float(max(math.prod(lengths), 1))
@@ -46,7 +48,9 @@ def _merged(values: Any, indices: Any, dtype: Any) -> Merged:
     position = tf.range(count)
     order = tf.argsort(indices, stable=True)
     ordered = tf.gather(indices, order)
-    first = tf.concat([tf.ones_like(ordered[:1], tf.bool), ordered[1:] != ordered[:-1]], 0)
+    # Functions, since `!=` and `==` compare objects where there are sessions.
+    new = tf.not_equal(ordered[1:], ordered[:-1])
+    first = tf.concat([tf.ones_like(ordered[:1], tf.bool), new], 0)
     if tf.executing_eagerly() and bool(tf.reduce_all(first)):
         return Merged(values, None)
     place = tf.cumsum(tf.cast(first, tf.int64)) - 1
@@ -54,7 +58,7 @@ def _merged(values: Any, indices: Any, dtype: Any) -> Merged:
     begun = tf.math.unsorted_segment_min(slot, place, count)
     owner = tf.scatter_nd(slot[:, None], tf.gather(begun, place), count[None])
     sums = tf.math.unsorted_segment_sum(tf.cast(values, dtype), owner, count)
-    counted = owner == position
+    counted = tf.equal(owner, position)
     mask = tf.reshape(
         counted, tf.concat([count[None], tf.ones_like(tf.shape(values)[1:], tf.int64)], 0)
     )

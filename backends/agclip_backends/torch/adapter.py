@@ -8,6 +8,7 @@ from typing import Any
 
 import array_api_compat.torch as xp
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
@@ -106,7 +107,8 @@ def _refuse(x: Any) -> str | None:
     if not isinstance(x, torch.Tensor):
         return "is no torch.Tensor"
     if x.layout is not torch.strided:
-        return f"has the layout {x.layout}"
+        fake = "is a FakeTensor and " if isinstance(x, FakeTensor) else ""
+        return f"{fake}has the layout {x.layout}"
     if x.is_nested:
         return "is nested"
     if not torch.compiler.is_compiling() and tensors.dispatches(x):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from agclip.adapters import Merged, Sparse
 
@@ -24,6 +25,8 @@ def stored(objects: Sequence[Any], _: set[type]) -> list[Sparse | None] | None:
 
 
 def _stored(x: torch.Tensor) -> Sparse | None:
+    if isinstance(x, FakeTensor):
+        return None  # which entries are of one place depends on values
     if x.layout is torch.sparse_coo:
         return _coo(x)
     return _compressed(x) if x.layout in _COMPRESSED else None

@@ -1,4 +1,4 @@
-"""`test_keras.py` on the backends of Keras that this process has not, each in one of its own."""
+"""The files `test_keras_on_*.py`, each backend that this process has not in one of its own."""
 
 import ast
 import functools
@@ -13,12 +13,13 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 
-CASES = Path(__file__).with_name("test_keras.py")
+CASES = sorted(Path(__file__).parent.glob("test_keras_on_*.py"))
 ROOT = Path(__file__).parents[3]
 BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 TESTS = {
     node.name: {ast.unparse(mark) for mark in node.decorator_list}
-    for node in ast.parse(CASES.read_text(encoding="utf-8")).body
+    for path in CASES
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
 }
 """The marks of each test."""
@@ -36,7 +37,7 @@ def outcomes(tmp_path_factory):
         more = ["-p", "no:cacheprovider", "-p", "no:xdist", "--noconftest"]
         told = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "AGCLIP_CONFIG": "none"}
         ended = subprocess.run(
-            [sys.executable, "-m", "pytest", CASES, "-m", chosen, "--junitxml", report, *more],
+            [sys.executable, "-m", "pytest", *CASES, "-m", chosen, "--junitxml", report, *more],
             env={**os.environ, **told},
             cwd=ROOT,
             capture_output=True,
