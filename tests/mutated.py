@@ -636,7 +636,7 @@ MUTATIONS = {
     "ranks: the state of a rank without leaves stands still": Mutation(
         "self._run(standing_in(leaves, grads), state, params, inplace=inplace)",
         "Step(leaves.rebuild([]), state, empty_info(leaves, None))",
-        "tests/ranks/test_rules.py -k 'ZClip'",
+        "tests/ranks/test_rules_over_ranks.py -k 'ZClip'",
     ),
     "ranks: sums that are not formed are measured by their parts": Mutation(
         "_summed(leaf).to_local() if layout.unsummed else here[-1]",

@@ -67,11 +67,19 @@ def mark_programs(items: Iterable[pytest.Item]) -> None:
     """Mark the cells on such libraries as `whole`, but for a few that are drawn by their names."""
     cells: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        cell = getattr(item, "callspec", None)
-        name = None if cell is None else cell.params.get("lib")
-        if isinstance(name, str) and name in PROGRAMS and not item.get_closest_marker("whole"):
+        name = _program(getattr(item, "callspec", None))
+        if name is not None and not item.get_closest_marker("whole"):
             cells[item.nodeid.partition("[")[0], name].append(item)
     for (_, name), found in cells.items():
         drawn = sorted(found, key=lambda item: zlib.crc32(item.nodeid.encode()))
         for item in drawn[PROGRAMS[name] :]:
             item.add_marker("whole")
+
+
+def _program(cell: Any) -> str | None:
+    """Return which of these libraries a cell is on; None for no such, or of the suite."""
+    parameters = {} if cell is None or "check" in cell.params else cell.params
+    firsts = (
+        value[0] if isinstance(value, tuple) else value for value in parameters.values() if value
+    )
+    return next((name for name in firsts if isinstance(name, str) and name in PROGRAMS), None)

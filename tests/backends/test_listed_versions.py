@@ -1,13 +1,15 @@
 """The version of a library is known before it is imported, whatever its distribution is called."""
 
+import importlib.metadata
 import sys
+import types
 
 import pytest
 
 import agclip
 import agclip_backends
 import arrays
-from agclip._backends import entry_points
+from agclip._backends import entry_points, listing
 
 TEXT = "toylib/__init__.py,sha256=x,9"
 
@@ -56,13 +58,20 @@ def test_what_others_bring_is_not_taken_for_it(bring, files):
     assert listed("toylib").version is None
 
 
-def test_a_damaged_distribution_does_not_break_the_list(bring, monkeypatch):
-    bring([TEXT])
+class Damaged:
+    """A distribution of which nothing can be read."""
 
-    def damaged(*_):
+    def read_text(self, _):
         raise OSError
 
-    monkeypatch.setattr("importlib.metadata.PathDistribution.version", property(damaged))
+
+def test_a_damaged_distribution_does_not_break_the_list(bring, monkeypatch):
+    bring([TEXT])
+    # Its own name for the module: the entry points are looked for by the same function.
+    lent = types.SimpleNamespace(
+        **vars(importlib.metadata) | {"distributions": lambda: [Damaged()]}
+    )
+    monkeypatch.setattr(listing, "metadata", lent)
     assert listed("toylib").version is None
 
 

@@ -60,7 +60,7 @@ OWN = {
 }
 """The dtypes that `make test` checks on each library; `make test-all`: every one on each."""
 
-FULLY = ("numpy", "torch", "cupy", "strict")
+FULLY = ("numpy", "torch", "cupy")
 """The libraries on which `make test` runs what says no dtype; on the others one of each promise."""
 
 

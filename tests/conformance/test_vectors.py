@@ -48,8 +48,9 @@ def test_every_function_has_vectors(entries, function):
 
 def options(name):
     parameters = inspect.signature(getattr(agclip, name)).parameters.values()
-    # Both are laws, not numbers: the properties test strict=True.
-    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"strict", "reproducible"}
+    # Two are laws, not numbers: the properties test strict=True. Two take more than one process.
+    others = {"strict", "reproducible", "comm", "replicas"}
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - others
 
 
 def test_every_option_has_vectors(entries, function):
