@@ -58,7 +58,7 @@ def with_libraries(
     return pytest.mark.parametrize(("lib", argument), cells, indirect=True)
 
 
-PROGRAMS = {"jax": 10, "dask": 3}
+PROGRAMS = {"jax": 6, "dask": 2}
 """Libraries that build a program for each call, and on how many cells of a test `make test` runs
 them: the conformance suite, which chooses its checks, aside."""
 

@@ -77,7 +77,9 @@ def test_no_dtype_makes_anything_wait(subject, inplace, dtype):
     assert waits_for_nothing(watch), (watch.copied, watch.read)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.replace(", ", "-"))
+@pytest.mark.parametrize(
+    "kind", thinned(KINDS, ("nan, zero",), lambda kind: kind.replace(", ", "-"))
+)
 def test_no_policy_makes_anything_wait(subject, inplace, kind):
     watch = run(subject, "float32", kind, inplace=inplace)
     assert waits_for_nothing(watch), (watch.copied, watch.read)
