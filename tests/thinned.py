@@ -79,7 +79,5 @@ def mark_programs(items: Iterable[pytest.Item]) -> None:
 def _program(cell: Any) -> str | None:
     """Return which of these libraries a cell is on; None for no such, or of the suite."""
     parameters = {} if cell is None or "check" in cell.params else cell.params
-    firsts = (
-        value[0] if isinstance(value, tuple) else value for value in parameters.values() if value
-    )
+    firsts = [v[0] if isinstance(v, tuple) and v else v for v in parameters.values()]
     return next((name for name in firsts if isinstance(name, str) and name in PROGRAMS), None)
