@@ -178,9 +178,9 @@ class Counting:
 PORTABLE = {
     "global": (lambda t: agclip.clip_by_global_norm(t, 1.0), 4),
     "leaf": (lambda t: agclip.clip_by_norm(t, 1.0), 40),
-    "value": (lambda t: agclip.clip_by_value(t, -1.0, 1.0), 4),
-    "value in place": (lambda t: agclip.clip_by_value_(t, -1.0, 1.0), 4),
-    "value, one bound": (lambda t: agclip.clip_by_value(t, None, 1.0), 2),
+    "value": (lambda t: agclip.clip_by_value(t, -1.0, 1.0), 6),
+    "value in place": (lambda t: agclip.clip_by_value_(t, -1.0, 1.0), 6),
+    "value, one bound": (lambda t: agclip.clip_by_value(t, None, 1.0), 3),
 }
 
 
