@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 import agclip
 import fake_cuda
 import fused_host
 from agclip._backends import kernels, powers, registry
-from agclip._backends.batch import LeafBatch
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.table import Place
-from agclip_backends.torch import cuda, tensors
+from agclip_backends.torch import cuda, resident, tensors
 from agclip_backends.torch.fused import TorchLibrary
 
 
@@ -64,10 +64,9 @@ class CpuLibrary(TorchLibrary):
 
 
 def _survey(leaves, types, inplace):
-    found = tensors.survey(leaves, types, inplace)
-    if found is None:
+    if tensors.watched() or is_in_torch_dispatch_mode() or not types <= tensors._TYPES:
         return None
-    return LeafBatch(found, found.column, found.counts, access="sync", distinct=found.distinct)
+    return resident.survey(leaves, inplace)
 
 
 @contextlib.contextmanager

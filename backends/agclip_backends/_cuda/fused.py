@@ -24,7 +24,6 @@ from agclip_backends._cuda.table import (
     Table,
     bound_arguments,
     clip_arguments,
-    once,
     report_arguments,
 )
 
@@ -122,7 +121,7 @@ class Room(Kept):
         if table is None or (terms.order == 1 and table.kinds & 8):
             return None
         writing: Table | None = table
-        if targets is None and (single := once(described)) is not described:
+        if targets is None and (single := described.once) is not described:
             writing = self._table(place, single, sources, None, terms.weights)
         if writing is None:
             return None
@@ -252,7 +251,7 @@ class Room(Kept):
         if described is None or place is None:
             return False
         if targets is None:
-            described = once(described)
+            described = described.once
         table = self._table(place, described, sources, targets, None)
         if table is None:
             return False

@@ -12,8 +12,6 @@ from agclip_backends._cuda.table import (
     Library,
     Place,
     Table,
-    once,
-    overlap,
     packed,
     template,
 )
@@ -130,13 +128,13 @@ class Kept:
             goals = found
         long = len(described.counts) > INLINE
         stream = place.stream if long and not place.capturing else 0
-        key = (place.device, stream, described, goals.addresses, weights)
+        key = (place.device, stream, described, None if goals is described else goals, weights)
         # What graphs read stays: it is read whenever they are replayed.
         tables = self._captured if long and place.capturing else self._tables
         table = tables.get(key)
         if table is None:
             together = self.library.together
-            if not together(place, sources) or overlap(once(goals)):
+            if not together(place, sources) or not goals.once.apart:
                 return None
             if targets is not None and not together(place, targets):
                 return None

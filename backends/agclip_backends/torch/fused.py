@@ -24,14 +24,15 @@ from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import THREADS
 from agclip_backends._cuda.table import Described, Place
 from agclip_backends.torch import tensors
+from agclip_backends.torch.resident import KINDS, TWICE, Resident, dense
 
-_KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
-_TWICE = {torch.complex64: 2, torch.complex128: 3}
 _REAL = {2: torch.float32, 3: torch.float64}
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
 _is_cuda, _requires_grad = map(attrgetter, ("is_cuda", "requires_grad"))
 _contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
 _count, _negated = torch.Tensor.numel, torch.Tensor.is_neg
+
+_HERE = nullcontext()
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """What NVRTC is told. The source has no products and sums that could be contracted anyway."""
@@ -59,12 +60,14 @@ class TorchLibrary:
         """The kernels that have been compiled, with the kinds of leaves they are for."""
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
+        if type(leaves) is Resident:
+            return leaves.known.described
         try:
-            kinds = tuple([_KINDS[leaf.dtype] for leaf in leaves])
+            kinds = tuple([KINDS[leaf.dtype] for leaf in leaves])
         except KeyError:
             return self._describe_slowly(leaves)
         # Methods of the class, called by `map`, take half the time of a loop in Python.
-        if False in map(_contiguous, leaves) and not all(map(_dense, leaves)):
+        if False in map(_contiguous, leaves) and not all(map(dense, leaves)):
             return None
         if True in map(_negated, leaves):
             return None
@@ -73,11 +76,11 @@ class TorchLibrary:
     def _describe_slowly(self, leaves: Sequence[Any]) -> Described | None:
         kinds, counts = [], []
         for leaf in leaves:
-            kind = _KINDS.get(leaf.dtype, _TWICE.get(leaf.dtype))
-            if kind is None or not _dense(leaf) or leaf.is_conj() or leaf.is_neg():
+            kind = KINDS.get(leaf.dtype, TWICE.get(leaf.dtype))
+            if kind is None or not dense(leaf) or leaf.is_conj() or leaf.is_neg():
                 return None
             kinds.append(kind)
-            counts.append(leaf.numel() * (2 if leaf.dtype in _TWICE else 1))
+            counts.append(leaf.numel() * (2 if leaf.dtype in TWICE else 1))
         return Described(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
 
     def place(self, leaves: Sequence[Any]) -> Place | None:
@@ -91,7 +94,7 @@ class TorchLibrary:
         return all(leaf.get_device() == place.device for leaf in leaves)
 
     def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
-        kind = _KINDS.get(x.dtype)
+        kind = KINDS.get(x.dtype)
         if kind is None or x.ndim or x.get_device() != place.device:
             return None
         return x.data_ptr(), kind
@@ -169,16 +172,24 @@ class TorchLibrary:
         return Details(norm, list(norms), report[1], clipped, nonfinite)
 
     def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
-        if tensors.watched() or is_in_torch_dispatch_mode():
-            return False
         given = [x for x in scalars if x is not None and type(x) is not float]
-        if not {*map(type, leaves), *map(type, given)} <= {*_PLAIN} or not self._here(leaves):
-            return False
-        if torch.is_grad_enabled() and any(map(_requires_grad, (*leaves, *given))):
-            return False
         # Magnitudes of complex numbers are none of their parts.
         by_parts = terms is None or terms.order != 2
+        if type(leaves) is Resident:  # what is asked below has been asked
+            if given and not self._plain(given):
+                return False
+            return torch.version.hip is None and not (by_parts and leaves.known.complex)
+        if tensors.watched() or is_in_torch_dispatch_mode():
+            return False
+        if not self._plain([*leaves, *given]) or not self._here(leaves):
+            return False
         return not (by_parts and any(map(torch.is_complex, leaves)))
+
+    def _plain(self, given: Sequence[Any]) -> bool:
+        """Tell whether nothing but PyTorch itself has a say in what is done with tensors."""
+        if not set(map(type, given)) <= _PLAIN:
+            return False
+        return not (torch.is_grad_enabled() and any(map(_requires_grad, given)))
 
     def _here(self, leaves: Sequence[Any]) -> bool:
         """Tell whether leaves are on devices of CUDA; those of ROCm go by the same name."""
@@ -187,25 +198,11 @@ class TorchLibrary:
     def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
         index = leaves[0].get_device()
         if torch.cuda.current_device() == index:
-            return nullcontext()
+            return _HERE
         return torch.cuda.device(index)
 
     def like(self, leaf: Any) -> Any:
         return torch.empty_like(leaf)
-
-
-def _dense(leaf: Any) -> bool:
-    """Tell whether elements fill a stretch of memory that begins with the first, in any order."""
-    if leaf.layout != torch.strided:
-        return False
-    expected = 1
-    for stride, size in sorted(zip(leaf.stride(), leaf.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected and leaf.numel():
-            return False
-        expected *= size
-    return True
 
 
 room = Room(TorchLibrary())

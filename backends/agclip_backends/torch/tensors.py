@@ -18,6 +18,7 @@ from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
 from agclip_backends._memory import Memory
+from agclip_backends.torch import resident
 
 BLOCK = 1 << 15
 """Elements that one thread works on at a time."""
@@ -47,21 +48,22 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
     """
     if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
-    host = all(map(_is_cpu, leaves))
-    seen = _seen(leaves, inplace) if host or on_one_device(leaves) else None
+    if not all(map(_is_cpu, leaves)):
+        return resident.survey(leaves, inplace) if on_one_device(leaves) else None
+    seen = _seen(leaves, inplace)
     if seen is None:
         return None
     kinds, column, each, addresses, sizes = seen
     counts = tables.counts(sizes, column)
-    kernels = loader.kernels() if host else None
+    kernels = loader.kernels()
     if kernels is not None:
         table = _table(addresses, counts, each)
         if kernels.complete(table, inplace):
             return tables.Leaves(
                 leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace
             )
-    batch = LeafBatch(leaves, column, counts, kinds=kinds, access="free" if host else "sync")
-    if host and kernels is None:
+    batch = LeafBatch(leaves, column, counts, kinds=kinds)
+    if kernels is None:
         loader.went_without(len(leaves), batch.elements)
     batch.distinct = inplace and _apart(addresses, sizes, set(each))
     return batch
@@ -101,7 +103,9 @@ def _seen(leaves: Sequence[torch.Tensor], inplace: bool) -> _Seen | None:
 
 def on_one_device(leaves: Sequence[torch.Tensor]) -> bool:
     """Tell whether all tensors are on one device of CUDA."""
-    return all(map(_is_cuda, leaves)) and len(set(map(_get_device, leaves))) == 1
+    if not all(map(_is_cuda, leaves)):
+        return False
+    return torch.cuda.device_count() == 1 or len(set(map(_get_device, leaves))) == 1
 
 
 def hosted(leaves: Sequence[torch.Tensor]) -> bool:

@@ -1,0 +1,144 @@
+"""Tensors on one device at a glance: what the fused kernels have to know of a list of them.
+
+Every method of a tensor costs the host some 50 ns a leaf, called by `map`, and 100 in a loop of
+Python: each is called once a call, here. What follows from the answers is kept by the leaves'
+addresses, which gradients have in common from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import torch
+
+from agclip.adapters import Kind, LeafBatch, kind_named
+from agclip_backends._cuda.table import Described
+
+KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+"""What the kernels know of dtypes, and of complex ones by their parts."""
+TWICE = {torch.complex64: 2, torch.complex128: 3}
+MOST_KNOWN = 64
+"""Lists of leaves of which something is kept: no tensor, but numbers."""
+
+_CODES = {**KINDS, **TWICE}
+_KINDS = {dtype: kind_named(str(dtype).removeprefix("torch.")) for dtype in _CODES}
+_dtype, _is_nested, _requires_grad = map(attrgetter, ("dtype", "is_nested", "requires_grad"))
+_data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
+_is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
+_is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
+
+
+class Known(NamedTuple):
+    """What follows from the dtypes, sizes and addresses of leaves."""
+
+    dtypes: list[torch.dtype]
+    sizes: list[int]
+    described: Described
+    column: tuple[Kind, ...]
+    kinds: frozenset[Kind]
+    elements: int
+    complex: bool
+    views: bool
+    """Whether a leaf may be a view that negates: a complex one, or one that is a single number."""
+    phantom: bool
+    """Whether a leaf that is not empty has no memory."""
+
+
+class Resident(LeafBatch):
+    """Ordinary dense tensors on one device of CUDA, none of which autograd records."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, leaves: Sequence[torch.Tensor], known: Known, *, inplace: bool) -> None:
+        """Note what is known of leaves."""
+        described = known.described
+        LeafBatch.__init__(
+            self,
+            leaves,
+            known.column,
+            described.counts,
+            kinds=known.kinds,
+            elements=known.elements,
+            access="sync",
+            distinct=inplace and described.apart,
+        )
+        self.known = known
+
+
+_known: dict[tuple[int, ...], Known] = {}
+
+
+def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Resident | None:
+    """Return tensors as a batch; None if one is not what its memory holds, or is recorded.
+
+    Args:
+        leaves: Tensors on one device, of no class of anybody's making.
+        inplace: Whether they are going to be overwritten.
+    """
+    if torch.is_grad_enabled() and True in map(_requires_grad, leaves):
+        return None
+    if inplace and not torch.is_inference_mode_enabled() and True in map(_is_inference, leaves):
+        return None
+    if True in map(_is_nested, leaves):
+        return None
+    try:
+        addresses = tuple(map(_data_ptr, leaves))
+        if False in map(_is_contiguous, leaves) and not all(map(dense, leaves)):
+            return None
+    except RuntimeError:
+        # Sparse and other layouts have no such thing as contiguity, or an address (torch 2.13).
+        return None
+    dtypes, sizes = list(map(_dtype, leaves)), list(map(_numel, leaves))
+    known = _known.get(addresses)
+    if known is None or known.sizes != sizes or known.dtypes != dtypes:
+        known = _learn(addresses, dtypes, sizes)
+        if known is None:
+            return None
+    if known.phantom or (known.views and True in map(_is_neg, leaves)):
+        return None
+    if known.complex and True in map(_is_conj, leaves):
+        return None
+    return Resident(leaves, known, inplace=inplace)
+
+
+def _learn(
+    addresses: tuple[int, ...], dtypes: list[torch.dtype], sizes: list[int]
+) -> Known | None:
+    if not set(dtypes) <= _CODES.keys():
+        return None
+    column = tuple(map(_KINDS.__getitem__, dtypes))
+    counts = [n * 2 if dtype in TWICE else n for n, dtype in zip(sizes, dtypes, strict=True)]
+    codes = tuple(map(_CODES.__getitem__, dtypes))
+    paired = not TWICE.keys().isdisjoint(dtypes)
+    known = Known(
+        dtypes,
+        sizes,
+        Described(addresses, tuple(counts), codes),
+        column,
+        frozenset(column),
+        sum(counts),
+        paired,
+        paired or 1 in sizes,
+        0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
+    )
+    while len(_known) >= MOST_KNOWN:
+        # Another thread may have taken the first one out.
+        _known.pop(next(iter(_known), addresses), None)
+    _known[addresses] = known
+    return known
+
+
+def dense(leaf: Any) -> bool:
+    """Tell whether elements fill a stretch of memory that begins with the first, in any order."""
+    if leaf.layout != torch.strided:
+        return False
+    expected = 1
+    for stride, size in sorted(zip(leaf.stride(), leaf.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected and leaf.numel():
+            return False
+        expected *= size
+    return True
