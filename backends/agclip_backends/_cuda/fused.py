@@ -131,18 +131,22 @@ class Room(Kept):
         numbers, workspace, clipped = made
         self._function(place, "agclip_product", writing.kinds)
         # Between these launches nobody else may use the workspace of the stream.
+        args = clip_arguments(table, terms, numbers)
         with self._lock:
-            self._norms(place, table, terms, numbers)
+            self._norms(place, table, terms, args)
             if record:
                 clipped = self._reported(place, table, terms, numbers, described.kinds, clipped)
             self._launched += 1
             self._fresh[workspace.address] = number = self._launched
-        args = clip_arguments(writing, terms, numbers)
+        if writing is not table:
+            args = clip_arguments(writing, terms, numbers)
         return Work(place, writing, args, workspace, number, clipped, targets or sources)
 
     def apply(self, work: Work) -> None:
         """Launch the second part: write the products."""
         place, table = work.place, work.table
+        # First, for it may say that they cannot be.
+        self.library.written(work.targets)
         if table.chunks:
             parameters = _POINTER(ctypes.addressof(work.args))
             with self._lock:
@@ -153,10 +157,8 @@ class Room(Kept):
                     del self._fresh[work.workspace.address]
                 blocks = self.map_blocks if counted else 0
                 self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
-        self.library.written(work.targets)
 
-    def _norms(self, place: Place, table: Table, terms: Terms, numbers: Numbers) -> None:
-        args = clip_arguments(table, terms, numbers)
+    def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
         parameters, blocks = _POINTER(ctypes.addressof(args)), self.norm_blocks
         self._launch(place, NORMS[terms.order], table, blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
@@ -181,7 +183,8 @@ class Room(Kept):
             others, others_at = library.doubles(place, RECORD * groups + 1)
             alone = numbers._replace(record=others_at, norm=0, bound_at=0, bound=float("inf"))
             alone = alone._replace(loss_at=0, loss=1.0, divided=False)
-            self._norms(place, table, Terms(joint=not terms.joint), alone)
+            other = Terms(joint=not terms.joint)
+            self._norms(place, table, other, clip_arguments(table, other, alone))
         report, report_at = library.doubles(place, 3 + count + (count + 1) // 2)
         told = numbers._replace(norm=report_at, partial=others_at)
         args = report_arguments(table, terms, told)
@@ -258,6 +261,6 @@ class Room(Kept):
         if table.chunks:
             args = bound_arguments(table, lows, highs)
             parameters = _POINTER(ctypes.addressof(args))
-            self._launch(place, "agclip_within", table, self.map_blocks, parameters)
             library.written(sources if targets is None else targets)
+            self._launch(place, "agclip_within", table, self.map_blocks, parameters)
         return True
