@@ -28,7 +28,7 @@ from agclip_backends._cuda.table import (
 )
 
 _POINTER = ctypes.c_void_p * 1
-_SQUARES_AGAIN, _REPORT = "agclip_norm_2_again", "agclip_report"
+_SQUARES_AGAIN, _REPORT, _GIVEN = "agclip_norm_2_again", "agclip_report", "agclip_given"
 _EVERY = 15
 """All kinds of leaves, as bits."""
 
@@ -118,7 +118,7 @@ class Room(Kept):
         if place is None:
             return None
         table = self._table(place, described, sources, targets, terms.weights)
-        if table is None or (terms.order == 1 and table.kinds & 8):
+        if table is None or (terms.order == 1 and table.kinds & 8 and terms.norm is None):
             return None
         writing: Table | None = table
         if targets is None and (single := described.once) is not described:
@@ -130,8 +130,8 @@ class Room(Kept):
             return None
         numbers, workspace, clipped = made
         self._function(place, "agclip_product", writing.kinds)
-        # Between these launches nobody else may use the workspace of the stream.
         args = clip_arguments(table, terms, numbers)
+        # Between these launches nobody else may use the workspace of the stream.
         with self._lock:
             self._norms(place, table, terms, args)
             if record:
@@ -160,6 +160,10 @@ class Room(Kept):
 
     def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
         parameters, blocks = _POINTER(ctypes.addressof(args)), self.norm_blocks
+        if terms.norm is not None:
+            function = self._function(place, _GIVEN, _EVERY)
+            self.library.launch(place, function, 1, parameters, follows=False)
+            return
         self._launch(place, NORMS[terms.order], table, blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
             self._launch(place, _SQUARES_AGAIN, table, blocks, parameters, follows=True)
@@ -201,7 +205,9 @@ class Room(Kept):
         """Return what the kernels are told, and where they write it down."""
         library = self.library
         at = [(0, 0), (0, 0)]
-        for i, x in enumerate((bound, loss_scale)):
+        # A norm that is given is told in the place of a loss scale.
+        other = loss_scale if terms.norm is None else terms.norm
+        for i, x in enumerate((bound, other)):
             if x is not None and not isinstance(x, float):
                 found = library.scalar(place, x)
                 if found is None:
@@ -220,7 +226,7 @@ class Room(Kept):
             bound_at=at[0][0],
             loss_at=at[1][0],
             bound=bound if isinstance(bound, float) else 0.0,
-            loss=loss_scale if isinstance(loss_scale, float) else 1.0,
+            loss=other if isinstance(other, float) else 1.0,
             bound_kind=at[0][1],
             loss_kind=at[1][1],
             divided=loss_scale is not None,
