@@ -29,7 +29,9 @@ def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
     It is for calls that are `StaticArgs.simple` alone, and so is `norms`.
     """
     plan = call.plan
-    terms = Terms(plan.joint, plan.order, plan.nonfinite, _shrink(call, inputs), plan.weights)
+    eps = 0.0 if plan.limits is None else getattr(plan.limits, "eps", 0.0)
+    rest = _shrink(call, inputs), plan.weights, eps, inputs.use_norm
+    terms = Terms(plan.joint, plan.order, plan.nonfinite, *rest)
     return call.backend.fused(
         inputs.arrays, terms, inputs.bound, inputs.loss_scale, call.inplace, plan.record
     )

@@ -16,7 +16,11 @@ from agclip.distributed._ranks import Ranks
 
 
 class Limits(Protocol):
-    """How limits follow from norms: hashable, and equal where two calls do the same."""
+    """How limits follow from norms: hashable, and equal where two calls do the same.
+
+    One with an attribute `eps` is the limit c·n / (n + eps) of the one group, c where n is 0 or not
+    finite: backends know that (see `_backends.fused.Terms`).
+    """
 
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
@@ -139,8 +143,8 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         # Arrays of another library are clipped as copies, and written back.
         inplace=inplace and leaves.originals is None,
         simple=leaves.access == "sync"
-        and use_norm is None
         and inputs.merged is None
+        and (use_norm is None or (plan.given is not None and loss_scale is None))
         and _simple(plan),
     )
 
@@ -150,7 +154,7 @@ def _simple(plan: Plan) -> bool:
     return (
         plan.axes is None
         and not plan.per_example
-        and plan.limits is None
+        and (plan.limits is None or hasattr(plan.limits, "eps"))
         and plan.ranks is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)

@@ -19,18 +19,19 @@ from agclip.integrations.torch._parameters import Parameters, gradients_of
 from agclip.integrations.torch.errors import NonFiniteError
 
 _R = TypeVar("_R")
-_EPS = 1e-6
 
 
 class _WithEps(NamedTuple):
     """The limit c·n / (n + 1e-6), which makes the coefficient min(c / (n + 1e-6), 1)."""
+
+    eps: float = 1e-6
 
     def __call__(
         self, call: StaticArgs, norms: Sequence[Norm], inputs: Inputs, /
     ) -> tuple[list[Scalar], Any]:
         """Return the limit of the one group; c where n is 0, infinite or NaN."""
         n = unscaled_value(call, norms[0], None)
-        ratio = n / (n + _EPS)
+        ratio = n / (n + self.eps)
         bound = widened(call, inputs.arrays, inputs.bound)
         return [bound * call.m.where(ratio > 0, ratio, 1.0)], None
 

@@ -54,6 +54,8 @@ struct Args {
     Leaf leaves[INLINE];
 };
 
+// In a clip by norms `low[EPS]` is what is added to the norm that the bound is divided by.
+enum { EPS = 1 };
 // The flags of a call, those of a decision, and the words of a record.
 enum { JOINT = 1, NARROW = 2, DIVIDED = 4, ZERO = 8, SKIP = 16, STRICT = 32, IN_PLACE = 64 };
 enum { FINITE = 1, LIMITED = 2, ACTIVE = 4, ERASED = 8, AGAIN = 16 };
@@ -628,6 +630,31 @@ __device__ void decide(
     record[STATE] = state.value;
 }
 
+// A group's decision from its norm, root / scale.
+__device__ inline void settle(
+    const Args &args, double *record, double root, double scale, bool finite, Numbers &given,
+    int kind, double weight
+) {
+    given.bound = scalar(args.bound_at, args.bound_kind, args.bound) * weight;
+    if (args.low[EPS] > 0) {
+        const double value = root / scale, ratio = value / (value + args.low[EPS]);
+        given.bound = given.bound * pick(ratio > 0, ratio, 1.0);
+    }
+    given.loss = scalar(args.loss_at, args.loss_kind, args.loss);
+    given.shrink = args.shrink[kind];
+    decide(args, record, root, scale, finite, given);
+    if ((args.flags & JOINT) && args.norm) {
+        double value = root / scale;
+        if (args.flags & DIVIDED) {
+            const double power = middle_power(given.loss);
+            const double inverse = 1.0 / (given.loss / power);
+            value = times_powers(root * inverse, 1.0 / power, 1.0 / scale, 1.0);
+        }
+        if (args.norm_kind == 3) *(double *)args.norm = value;
+        else *(float *)args.norm = narrow(value);
+    }
+}
+
 // A group's norm and decision; true if the elements have to be scaled and read once more first.
 template <int what, bool again>
 __device__ bool finish(const Args &args, double *record, double sum, int kind, double weight) {
@@ -644,20 +671,7 @@ __device__ bool finish(const Args &args, double *record, double sum, int kind, d
     }
     const double root = what == SQUARES && sum > 0 ? root_of(sum) : sum;
     const bool finite = sum <= 0x1.fffffffffffffp1023;
-    given.bound = scalar(args.bound_at, args.bound_kind, args.bound) * weight;
-    given.loss = scalar(args.loss_at, args.loss_kind, args.loss);
-    given.shrink = args.shrink[kind];
-    decide(args, record, root, scale, finite, given);
-    if ((args.flags & JOINT) && args.norm) {
-        double value = root / scale;
-        if (args.flags & DIVIDED) {
-            const double power = middle_power(given.loss);
-            const double inverse = 1.0 / (given.loss / power);
-            value = times_powers(root * inverse, 1.0 / power, 1.0 / scale, 1.0);
-        }
-        if (args.norm_kind == 3) *(double *)args.norm = value;
-        else *(float *)args.norm = narrow(value);
-    }
+    settle(args, record, root, scale, finite, given, kind, weight);
     return false;
 }
 
@@ -818,6 +832,20 @@ NORM agclip_norm_inf(const __grid_constant__ Args args) { norm<PEAK, false>(args
 #endif
 #if ONLY < 0 || ONLY == 3
 NORM agclip_norm_2_again(const __grid_constant__ Args args) { norm<SQUARES, true>(args); }
+#endif
+
+#if ONLY < 0 || ONLY == 7
+// In the place of a norm of all leaves one that is known: it comes as a loss scale does.
+extern "C" __global__ void __launch_bounds__(THREADS) agclip_given(
+    const __grid_constant__ Args args
+) {
+    if (threadIdx.x > 0) return;
+    const double root = scalar(args.loss_at, args.loss_kind, args.loss);
+    Numbers given;
+    given.narrow = (args.flags & NARROW) != 0;
+    settle(args, args.record, root, 1.0, root <= 0x1.fffffffffffffp1023, given, 0, 1.0);
+    args.counters[NORMS] = args.counters[PRODUCTS] = 0;
+}
 #endif
 
 // What becomes of every element: elementwise functions, formed in R and rounded to T once.

@@ -28,7 +28,7 @@ from agclip_backends._cuda.table import (
 )
 
 _POINTER = ctypes.c_void_p * 1
-_SQUARES_AGAIN, _REPORT = "agclip_norm_2_again", "agclip_report"
+_SQUARES_AGAIN, _REPORT, _GIVEN = "agclip_norm_2_again", "agclip_report", "agclip_given"
 _EVERY = 15
 """All kinds of leaves, as bits."""
 
@@ -118,7 +118,7 @@ class Room(Kept):
         if place is None:
             return None
         table = self._table(place, described, sources, targets, terms.weights)
-        if table is None or (terms.order == 1 and table.kinds & 8):
+        if table is None or (terms.order == 1 and table.kinds & 8 and terms.norm is None):
             return None
         writing: Table | None = table
         if targets is None and (single := described.once) is not described:
@@ -130,19 +130,23 @@ class Room(Kept):
             return None
         numbers, workspace, clipped = made
         self._function(place, "agclip_product", writing.kinds)
+        args = clip_arguments(table, terms, numbers)
         # Between these launches nobody else may use the workspace of the stream.
         with self._lock:
-            self._norms(place, table, terms, numbers)
+            self._norms(place, table, terms, args)
             if record:
                 clipped = self._reported(place, table, terms, numbers, described.kinds, clipped)
             self._launched += 1
             self._fresh[workspace.address] = number = self._launched
-        args = clip_arguments(writing, terms, numbers)
+        if writing is not table:
+            args = clip_arguments(writing, terms, numbers)
         return Work(place, writing, args, workspace, number, clipped, targets or sources)
 
     def apply(self, work: Work) -> None:
         """Launch the second part: write the products."""
         place, table = work.place, work.table
+        # First, for it may say that they cannot be.
+        self.library.written(work.targets)
         if table.chunks:
             parameters = _POINTER(ctypes.addressof(work.args))
             with self._lock:
@@ -153,11 +157,13 @@ class Room(Kept):
                     del self._fresh[work.workspace.address]
                 blocks = self.map_blocks if counted else 0
                 self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
-        self.library.written(work.targets)
 
-    def _norms(self, place: Place, table: Table, terms: Terms, numbers: Numbers) -> None:
-        args = clip_arguments(table, terms, numbers)
+    def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
         parameters, blocks = _POINTER(ctypes.addressof(args)), self.norm_blocks
+        if terms.norm is not None:
+            function = self._function(place, _GIVEN, _EVERY)
+            self.library.launch(place, function, 1, parameters, follows=False)
+            return
         self._launch(place, NORMS[terms.order], table, blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
             self._launch(place, _SQUARES_AGAIN, table, blocks, parameters, follows=True)
@@ -181,7 +187,8 @@ class Room(Kept):
             others, others_at = library.doubles(place, RECORD * groups + 1)
             alone = numbers._replace(record=others_at, norm=0, bound_at=0, bound=float("inf"))
             alone = alone._replace(loss_at=0, loss=1.0, divided=False)
-            self._norms(place, table, Terms(joint=not terms.joint), alone)
+            other = Terms(joint=not terms.joint)
+            self._norms(place, table, other, clip_arguments(table, other, alone))
         report, report_at = library.doubles(place, 3 + count + (count + 1) // 2)
         told = numbers._replace(norm=report_at, partial=others_at)
         args = report_arguments(table, terms, told)
@@ -198,7 +205,9 @@ class Room(Kept):
         """Return what the kernels are told, and where they write it down."""
         library = self.library
         at = [(0, 0), (0, 0)]
-        for i, x in enumerate((bound, loss_scale)):
+        # A norm that is given is told in the place of a loss scale.
+        other = loss_scale if terms.norm is None else terms.norm
+        for i, x in enumerate((bound, other)):
             if x is not None and not isinstance(x, float):
                 found = library.scalar(place, x)
                 if found is None:
@@ -217,7 +226,7 @@ class Room(Kept):
             bound_at=at[0][0],
             loss_at=at[1][0],
             bound=bound if isinstance(bound, float) else 0.0,
-            loss=loss_scale if isinstance(loss_scale, float) else 1.0,
+            loss=other if isinstance(other, float) else 1.0,
             bound_kind=at[0][1],
             loss_kind=at[1][1],
             divided=loss_scale is not None,
@@ -258,6 +267,6 @@ class Room(Kept):
         if table.chunks:
             args = bound_arguments(table, lows, highs)
             parameters = _POINTER(ctypes.addressof(args))
-            self._launch(place, "agclip_within", table, self.map_blocks, parameters)
             library.written(sources if targets is None else targets)
+            self._launch(place, "agclip_within", table, self.map_blocks, parameters)
         return True

@@ -64,5 +64,6 @@ KERNELS = (
     "agclip_product",
     "agclip_within",
     "agclip_report",
+    "agclip_given",
 )
 """All kernels; a kernel's place is what the source knows as ONLY."""

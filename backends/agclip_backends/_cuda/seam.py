@@ -36,7 +36,7 @@ class Seam:
     ) -> Decided | None:
         """Decide on a clip: see `agclip._backends.contract.Fused`."""
         library, room = self.room.library, self.room
-        if not self._takes(leaves, terms, (bound, loss_scale)):
+        if not self._takes(leaves, terms, (bound, loss_scale, terms.norm)):
             return None
         # Before memory is taken for new ones.
         if not inplace and library.describe(leaves) is None:

@@ -7,7 +7,7 @@ addresses, which gradients have in common from step to step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -24,7 +24,9 @@ MOST_KNOWN = 64
 
 _CODES = {**KINDS, **TWICE}
 _KINDS = {dtype: kind_named(str(dtype).removeprefix("torch.")) for dtype in _CODES}
-_dtype, _is_nested, _requires_grad = map(attrgetter, ("dtype", "is_nested", "requires_grad"))
+_dtype, _is_cuda = map(attrgetter, ("dtype", "is_cuda"))
+_is_nested, _requires_grad = map(attrgetter, ("is_nested", "requires_grad"))
+_get_device = torch.Tensor.get_device
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
 _is_conj, _is_neg = torch.Tensor.is_conj, torch.Tensor.is_neg
@@ -44,6 +46,8 @@ class Known(NamedTuple):
     """Whether a leaf may be a view that negates: a complex one, or one that is a single number."""
     phantom: bool
     """Whether a leaf that is not empty has no memory."""
+    inference: bool
+    """Whether a leaf was made in inference mode."""
 
 
 class Resident(LeafBatch):
@@ -70,18 +74,19 @@ class Resident(LeafBatch):
 _known: dict[tuple[int, ...], Known] = {}
 
 
-def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Resident | None:
-    """Return tensors as a batch; None if one is not what its memory holds, or is recorded.
+def survey(
+    leaves: Sequence[torch.Tensor], inplace: bool, here: Callable[[Any], bool] = _is_cuda
+) -> Resident | None:
+    """Return tensors of one device as a batch; None if one is anything but its memory.
 
     Args:
-        leaves: Tensors on one device, of no class of anybody's making.
+        leaves: Tensors, of no class of anybody's making.
         inplace: Whether they are going to be overwritten.
+        here: Tells whether a tensor is on a device of CUDA.
     """
+    if len(set(map(_get_device, leaves))) > 1:
+        return None
     if torch.is_grad_enabled() and True in map(_requires_grad, leaves):
-        return None
-    if inplace and not torch.is_inference_mode_enabled() and True in map(_is_inference, leaves):
-        return None
-    if True in map(_is_nested, leaves):
         return None
     try:
         addresses = tuple(map(_data_ptr, leaves))
@@ -93,8 +98,17 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Resident | None:
     dtypes, sizes = list(map(_dtype, leaves)), list(map(_numel, leaves))
     known = _known.get(addresses)
     if known is None or known.sizes != sizes or known.dtypes != dtypes:
-        known = _learn(addresses, dtypes, sizes)
+        # The memory of other tensors is not asked for this again. Those that have become nested
+        # there are no less dense; and of those that have been made anew in inference mode autograd
+        # says that they cannot be written, before they are.
+        if not all(map(here, leaves)) or True in map(_is_nested, leaves):
+            return None
+        inference = True in map(_is_inference, leaves)
+        known = _learn(addresses, dtypes, sizes, inference=inference)
         if known is None:
+            return None
+    if inplace and (known.inference or leaves[0].is_inference()):
+        if not torch.is_inference_mode_enabled():
             return None
     if known.phantom or (known.views and True in map(_is_neg, leaves)):
         return None
@@ -104,7 +118,7 @@ def survey(leaves: Sequence[torch.Tensor], inplace: bool) -> Resident | None:
 
 
 def _learn(
-    addresses: tuple[int, ...], dtypes: list[torch.dtype], sizes: list[int]
+    addresses: tuple[int, ...], dtypes: list[torch.dtype], sizes: list[int], *, inference: bool
 ) -> Known | None:
     if not set(dtypes) <= _CODES.keys():
         return None
@@ -122,6 +136,7 @@ def _learn(
         paired,
         paired or 1 in sizes,
         0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
+        inference,
     )
     while len(_known) >= MOST_KNOWN:
         # Another thread may have taken the first one out.

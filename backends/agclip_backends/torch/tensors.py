@@ -33,8 +33,7 @@ _KINDS = {
 _COMPLEX = {kind for kind in _KINDS.values() if kind.family == "complex"}
 _kind = _KINDS.__getitem__
 _CODES = {dtype: tables.CODES[kind.name] for dtype, kind in _KINDS.items()}
-_is_cpu, _is_cuda, _is_nested = map(attrgetter, ("is_cpu", "is_cuda", "is_nested"))
-_get_device = torch.Tensor.get_device
+_is_cpu, _is_nested = map(attrgetter, ("is_cpu", "is_nested"))
 _dtype, _requires_grad = map(attrgetter, ("dtype", "requires_grad"))
 _data_ptr, _numel = torch.Tensor.data_ptr, torch.Tensor.numel
 _is_contiguous, _is_inference = torch.Tensor.is_contiguous, torch.Tensor.is_inference
@@ -49,7 +48,7 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
     if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
     if not all(map(_is_cpu, leaves)):
-        return resident.survey(leaves, inplace) if on_one_device(leaves) else None
+        return resident.survey(leaves, inplace) if leaves[0].is_cuda else None
     seen = _seen(leaves, inplace)
     if seen is None:
         return None
@@ -99,13 +98,6 @@ def _seen(leaves: Sequence[torch.Tensor], inplace: bool) -> _Seen | None:
     if _not_as_stored(leaves, kinds, addresses, sizes):
         return None
     return _Seen(kinds, column, each, addresses, sizes)
-
-
-def on_one_device(leaves: Sequence[torch.Tensor]) -> bool:
-    """Tell whether all tensors are on one device of CUDA."""
-    if not all(map(_is_cuda, leaves)):
-        return False
-    return torch.cuda.device_count() == 1 or len(set(map(_get_device, leaves))) == 1
 
 
 def hosted(leaves: Sequence[torch.Tensor]) -> bool:
