@@ -227,6 +227,9 @@ class HostLibrary:
         made = np.zeros(count)
         return made, made.ctypes.data
 
+    def copied(self, memory, begin, count):
+        return memory[begin : begin + count].copy()
+
     def number(self, place, kind):
         made = np.full((), np.nan, np.float64 if kind == 3 else np.float32)
         return made, made.ctypes.data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -63,15 +64,23 @@ class CpuLibrary(TorchLibrary):
         self.host.launch(place, function, grid, parameters, follows=follows)
 
 
-def _survey(leaves, types, inplace):
-    if tensors.watched() or is_in_torch_dispatch_mode() or not types <= tensors._TYPES:
+def _survey(leaves, classes, inplace):
+    if tensors.watched() or is_in_torch_dispatch_mode() or not classes <= tensors._TYPES:
         return None
     return resident.survey(leaves, inplace, lambda _: True)
 
 
+_NO_HALVES = types.SimpleNamespace(
+    sums=lambda _leaves: None, multiply=lambda _leaves, _record, *, inplace: None
+)
+
+
 @contextlib.contextmanager
-def device(seam):
-    """Have CPU tensors taken for those of a device, and clipped through a seam if there is one."""
+def device(seam, halves=None):
+    """Have CPU tensors taken for those of a device, and clipped through a seam if there is one.
+
+    The general program has sums and products from another seam, if there is one.
+    """
     own = agclip.get_backend("torch")
     there = {name: getattr(cuda, name) for name in ("sum_squares", "scale_", "total")}
 
@@ -95,6 +104,7 @@ def device(seam):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._registered, "torch", made)
+        patch.setattr(cuda, "seam", halves or _NO_HALVES)
         with fake_cuda._no_types_known():
             yield
 

@@ -49,7 +49,7 @@ def scalars(
     """Return what a kernel found as scalars of the arithmetic: it may give floats where it can."""
     if m is host_scalars:
         return values
-    if isinstance(values, list) and not any(type(value) is float for value in values):
+    if isinstance(values, list) and float not in set(map(type, values)):
         return values
     xp = backend.xp
     return [
@@ -82,6 +82,8 @@ def compiled_around(backend: Backend, leaf: Array) -> bool:
 def total(backend: Backend, values: Sequence[Array]) -> Scalar:
     """Add up 0-d arrays: within each device by the backend, then on the device of the first one."""
     devices = [backend.device(value) for value in values]
+    if devices.count(devices[0]) == len(devices):
+        return backend.total(backend.xp, values)
     sums = [
         backend.total(
             backend.xp, batch.chosen(values, [i for i, d in enumerate(devices) if d == device])
@@ -104,7 +106,7 @@ def map_devices(
         places = [i for i, other in enumerate(devices) if other == device]
         moved = [to_device(backend, scalar, device) for scalar in scalars]
         # A batch of leaves in host memory is for kernels that take floats.
-        whole = device is None and batch.access(leaves) in ("sync", "never")
+        whole = len(places) == len(leaves) and batch.access(leaves) in ("sync", "never")
         here = leaves if whole else [leaves[i] for i in places]
         for i, result in zip(places, backend.at(here[0], function, here, moved), strict=True):
             results[i] = result

@@ -126,19 +126,27 @@ def _overwriter(call: StaticArgs) -> Any:
     def overwritten(members: Sequence[Array], scalars: Sequence[Scalar]) -> Sequence[Array]:
         applies, finite, *parts = scalars
         factor = Factor((parts[0], parts[1]), (parts[2], parts[3]))
-        # A factor of one changes no real number, but infinite and NaN complex ones.
-        plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
-        call.backend.scale_(xp, plain, factor)
-        for leaf in members:
-            if kind_of(leaf.dtype).family == "complex":
-                (new,) = call.backend.scale(xp, [leaf], factor)
-                kernels.write(leaf, xp.where(applies, new, leaf))
+        if batch.all_real(members):
+            call.backend.scale_(xp, members, factor)
+        else:
+            _scale_some(call, members, factor, applies)
         if call.plan.nonfinite == "zero":
             for leaf in members:
                 kernels.write(leaf, xp.where(finite, leaf, xp.zeros_like(leaf)))
         return members
 
     return overwritten
+
+
+def _scale_some(call: StaticArgs, members: Sequence[Array], factor: Factor, applies: Array) -> None:
+    """Multiply leaves: a factor of one changes no real number, but complex ones that are NaN."""
+    xp = call.backend.xp
+    plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
+    call.backend.scale_(xp, plain, factor)
+    for leaf in members:
+        if kind_of(leaf.dtype).family == "complex":
+            (new,) = call.backend.scale(xp, [leaf], factor)
+            kernels.write(leaf, xp.where(applies, new, leaf))
 
 
 def _summed(call: StaticArgs, arrays: Sequence[Array], decision: Decision) -> list[Array]:

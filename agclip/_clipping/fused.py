@@ -7,12 +7,14 @@ general program does the same kernel by kernel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from agclip._backends import batch
 from agclip._backends.dtypes import kind_named
 from agclip._backends.fused import Decided, Terms
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import strict_shrink
+from agclip._numerics.ranges import Norm
 from agclip._typing import Array
 
 _EACH = (
@@ -30,11 +32,27 @@ def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
     """
     plan = call.plan
     eps = 0.0 if plan.limits is None else getattr(plan.limits, "eps", 0.0)
+    order = plan.order if inputs.use_norm is None else 2.0  # of no norm that is taken
     rest = _shrink(call, inputs), plan.weights, eps, inputs.use_norm
-    terms = Terms(plan.joint, plan.order, plan.nonfinite, *rest)
+    terms = Terms(plan.joint, order, plan.nonfinite, *rest)
     return call.backend.fused(
         inputs.arrays, terms, inputs.bound, inputs.loss_scale, call.inplace, plan.record
     )
+
+
+def by_norm(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> Decided | None:
+    """Return a clip by a norm that the program has found; None likewise.
+
+    It is for calls that are `StaticArgs.by_norm` alone. Where leaves are narrower than float64, on
+    every rank, a norm of an order >= 1 is within its range: what it is scaled by can be divided out.
+    """
+    kinds = batch.kinds(inputs.arrays) | (call.kinds or frozenset())
+    if batch.some_double(kinds) or call.plan.order < 1:
+        return None
+    (norm,) = norms
+    unscaled = type(norm.scale) is float and norm.scale == 1.0
+    root = norm.root if unscaled else norm.root / norm.scale
+    return clip(call, inputs._replace(use_norm=root))
 
 
 def _shrink(call: StaticArgs, inputs: Inputs) -> tuple[float, float, float, float] | None:
@@ -42,7 +60,7 @@ def _shrink(call: StaticArgs, inputs: Inputs) -> tuple[float, float, float, floa
         return None
     if not call.plan.joint:
         return _EACH
-    shrink = strict_shrink(batch.kinds(inputs.arrays), "float64")
+    shrink = strict_shrink(call.kinds or batch.kinds(inputs.arrays), "float64")
     return (shrink, shrink, shrink, shrink)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
-from agclip._backends.fused import Details
+from agclip._backends.fused import Decided, Details
 from agclip._clipping import across, arguments, fused, merging
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import on_device, on_host
@@ -148,11 +148,17 @@ def program(
     """Return what `Outcome` holds, from the arrays: a pure function."""
     decided = fused.clip(call, inputs) if call.simple else None
     if decided is not None:
-        made = [decided] if call.inplace else decided.new()
-        return made, [] if decided.norm is None else [decided.norm], decided.details, None
+        return _of_backend(call, decided)
     given = inputs.use_norm is not None or inputs.merged is not None
     found = measure(call, inputs) if given else measured(call, inputs.arrays)
     return finish(call, found, inputs)
+
+
+def _of_backend(
+    call: StaticArgs, decided: Decided
+) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
+    made = [decided] if call.inplace else decided.new()
+    return made, [] if decided.norm is None else [decided.norm], decided.details, None
 
 
 def finish(
@@ -160,6 +166,9 @@ def finish(
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return the same from the norms."""
     arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
+    decided = fused.by_norm(call, norms, inputs) if call.by_norm else None
+    if decided is not None:
+        return _of_backend(call, decided)
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)

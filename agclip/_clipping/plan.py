@@ -82,6 +82,8 @@ class StaticArgs(NamedTuple):
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
     simple: bool = False
     """Whether `Backend.fused` may be asked: see there."""
+    by_norm: bool = False
+    """Whether it may be asked once the one norm has been found."""
     kinds: frozenset[Kind] | None = None
     """The kinds of dtype that any rank holds, where that is known; None for those of the leaves."""
 
@@ -146,15 +148,28 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         and inputs.merged is None
         and (use_norm is None or (plan.given is not None and loss_scale is None))
         and _simple(plan),
+        by_norm=leaves.access == "sync"
+        and inputs.merged is None
+        and loss_scale is None
+        and plan.joint
+        and not plan.record
+        and _whole(plan),
+    )
+
+
+def _whole(plan: Plan) -> bool:
+    """Tell whether a plan has one factor for each group, which follows from its norm alone."""
+    return (
+        plan.axes is None
+        and not plan.per_example
+        and (plan.limits is None or hasattr(plan.limits, "eps"))
     )
 
 
 def _simple(plan: Plan) -> bool:
     """Tell whether a plan is one that `Backend.fused` has the terms for."""
     return (
-        plan.axes is None
-        and not plan.per_example
-        and (plan.limits is None or hasattr(plan.limits, "eps"))
+        _whole(plan)
         and plan.ranks is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)

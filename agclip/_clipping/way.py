@@ -121,6 +121,9 @@ def _parts(call: StaticArgs) -> list[Part]:
     others = plan.others(count) if plan.record else []
     groups = [(list(group), plan.joint) for group in call.groups]
     groups += [(list(group), not plan.joint) for group in others]
+    if ranks.cuts is None and ranks.replicas is None:
+        alike = {True: ranks.common, False: frozenset[int]()}
+        return [Part(g, joint, alike[joint], 1, tuple(x)) for g, (x, joint) in enumerate(groups)]
     parts = []
     for position, (group, joint) in enumerate(groups):
         found: dict[tuple[frozenset[int], int], list[int]] = {}

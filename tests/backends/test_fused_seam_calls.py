@@ -17,6 +17,9 @@ from fused_seam_cases import alike, leaves_of, same, stepped  # noqa: E402
 
 pytest_plugins = ["fused_fixtures"]
 
+# PyTorch's profiler says so once in a process (torch 2.11).
+pytestmark = pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")
+
 # --- how many launches --------------------------------------------------------------------------
 
 FUNCTIONS = {

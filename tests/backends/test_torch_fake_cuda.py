@@ -191,4 +191,6 @@ def test_the_watch_sees_what_waits():
         torch.asarray(0.5, device="cuda")
         torch.where(x > 0, x, torch.ones(()))
         x * torch.ones(())
-    assert watch.copied == ["_to_copy", "where"]
+    # `asarray` copies where no mode sees it before torch 2.12.
+    made = ["_to_copy"] if torch.__version__ >= (2, 12) else []
+    assert watch.copied == [*made, "where"]

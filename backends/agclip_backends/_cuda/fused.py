@@ -27,7 +27,7 @@ from agclip_backends._cuda.table import (
     report_arguments,
 )
 
-_POINTER = ctypes.c_void_p * 1
+POINTER = ctypes.c_void_p * 1
 _SQUARES_AGAIN, _REPORT, _GIVEN = "agclip_norm_2_again", "agclip_report", "agclip_given"
 _EVERY = 15
 """All kinds of leaves, as bits."""
@@ -148,7 +148,7 @@ class Room(Kept):
         # First, for it may say that they cannot be.
         self.library.written(work.targets)
         if table.chunks:
-            parameters = _POINTER(ctypes.addressof(work.args))
+            parameters = POINTER(ctypes.addressof(work.args))
             with self._lock:
                 # The norms have left a counter at zero for the products that come next. Others go
                 # without: every block has its one chunk then.
@@ -159,7 +159,7 @@ class Room(Kept):
                 self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
 
     def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
-        parameters, blocks = _POINTER(ctypes.addressof(args)), self.norm_blocks
+        parameters, blocks = POINTER(ctypes.addressof(args)), self.norm_blocks
         if terms.norm is not None:
             function = self._function(place, _GIVEN, _EVERY)
             self.library.launch(place, function, 1, parameters, follows=False)
@@ -193,7 +193,7 @@ class Room(Kept):
         told = numbers._replace(norm=report_at, partial=others_at)
         args = report_arguments(table, terms, told)
         function = self._function(place, _REPORT, _EVERY)
-        parameters = _POINTER(ctypes.addressof(args))
+        parameters = POINTER(ctypes.addressof(args))
         library.launch(place, function, 1, parameters, follows=False)
         if place.capturing and not library.pools_captures:
             self._kept.append((others, report))
@@ -266,7 +266,7 @@ class Room(Kept):
             return False
         if table.chunks:
             args = bound_arguments(table, lows, highs)
-            parameters = _POINTER(ctypes.addressof(args))
+            parameters = POINTER(ctypes.addressof(args))
             library.written(sources if targets is None else targets)
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
         return True

@@ -7,12 +7,15 @@ cannot be compiled or loaded here: that is said once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agclip.adapters import Decided, Terms, settings
+from agclip_backends._cuda import halves
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.kept import UnavailableError
+
+_TERMS = Terms()
 
 
 class Seam:
@@ -83,6 +86,45 @@ class Seam:
             targets = None if inplace else [library.like(leaf) for leaf in leaves]
             try:
                 done = room.within(leaves, targets, *zip(*pairs, strict=True))
+            except UnavailableError as error:
+                self._go_without(error)
+                return None
+        if not done:
+            return None
+        return leaves if targets is None else targets
+
+    def sums(self, leaves: Sequence[Any]) -> Any | None:
+        """Return Σ|x|² of each leaf in float64, as one array; None if that is left to others."""
+        if not self._takes(leaves, _TERMS, ()):
+            return None
+        with self.room.library.on(leaves):
+            try:
+                return halves.sums(self.room, leaves)
+            except UnavailableError as error:
+                self._go_without(error)
+                return None
+
+    def multiply(
+        self, leaves: Sequence[Any], record: Callable[[], tuple[Any, int]], /, *, inplace: bool
+    ) -> Sequence[Any] | None:
+        """Multiply leaves by the factor of a record: see `halves.multiply`.
+
+        Args:
+            leaves: The leaves.
+            record: Returns the words of a decision, of which no part is differentiated by, and
+                their address.
+            inplace: Whether leaves are overwritten.
+
+        Returns:
+            The products; None, and nothing done, if that is left to others.
+        """
+        library = self.room.library
+        if not self._takes(leaves, _TERMS, ()) or library.describe(leaves) is None:
+            return None
+        with library.on(leaves):
+            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            try:
+                done = halves.multiply(self.room, leaves, targets, record())
             except UnavailableError as error:
                 self._go_without(error)
                 return None

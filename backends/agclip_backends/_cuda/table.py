@@ -127,6 +127,10 @@ class Library(Protocol):
         """Return a new array of float64 zeros of one axis, and its address."""
         ...
 
+    def copied(self, memory: Any, begin: int, count: int) -> Any:
+        """Return a copy of so many numbers of an array of float64, from one of them on."""
+        ...
+
     def number(self, place: Place, kind: int) -> tuple[Any, int]:
         """Return a new 0-d array of float32 (2) or float64 (3), unset, and its address."""
         ...

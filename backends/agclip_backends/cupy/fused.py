@@ -75,6 +75,9 @@ class CupyLibrary:
         made.data.memset_async(0, made.nbytes)
         return made, int(made.data.ptr)
 
+    def copied(self, memory: Any, begin: int, count: int) -> Any:
+        return memory[begin : begin + count].copy()
+
     def number(self, place: Place, kind: int) -> tuple[Any, int]:
         made = cupy.empty((), dtype=_REAL[kind])
         return made, int(made.data.ptr)

@@ -1,10 +1,11 @@
 """PyTorch's tensors on a device: few launches for a whole list of them, and nobody waits.
 
 The functions have the contracts of `Backend.sum_squares`, `scale` and `scale_`. They work on any
-device, but are meant for those where a launch or a synchronisation is dear. Tensors that they do
-not take (complex, of 2**31 elements or more) and factors with axes of their own go the default way,
-tensor by tensor. So does all that autograd records: a leaf, or every leaf beside a factor that
-depends on what is differentiated by, for a call with `out=` has no derivative.
+device, but are meant for those where a launch or a synchronisation is dear. On CUDA the kernels of
+`_cuda.halves` do it in one launch; where they cannot, PyTorch's calls for lists do. Tensors that
+these do not take (complex, of 2**31 elements or more) and factors with axes of their own go the
+default way, tensor by tensor. So does all that autograd records: a leaf, or every leaf beside a
+factor that depends on what is differentiated by, for a call with `out=` has no derivative.
 
 What they rest on, by the sources of PyTorch's CUDA kernels:
 
@@ -30,7 +31,9 @@ import torch
 
 from agclip import adapters
 from agclip.adapters import Factor
+from agclip_backends._cuda import halves
 from agclip_backends.torch import scale as _scale
+from agclip_backends.torch.fused import seam
 from agclip_backends.torch.tensors import dense, watched
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
@@ -42,6 +45,10 @@ LARGE = 1 << 20
 
 def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any, scale: Any) -> list[Any]:
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
+    if acc_dtype == torch.float64 and adapters.is_one(scale):
+        sums = seam.sums(leaves)
+        if sums is not None:
+            return list(sums.unbind())
     results: list[Any] = [None] * len(leaves)
     if acc_dtype == torch.float64 and adapters.is_one(scale):
         for dtype, places in _groups(leaves):
@@ -57,12 +64,28 @@ def sum_squares(xp: Any, leaves: Sequence[torch.Tensor], acc_dtype: Any, scale: 
 
 
 def total(_: Any, values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the sum of 0-d tensors of one device, in two launches."""
-    return values[0] if len(values) == 1 else torch.stack(list(values)).sum()
+    """Return the sum of 0-d tensors of one device, in two launches; in one if they are a row."""
+    if len(values) == 1:
+        return values[0]
+    row = _row(values)
+    return (torch.stack(list(values)) if row is None else row).sum()
+
+
+def _row(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return the tensor that values are all the elements of, in order; None if there is none."""
+    row, count = values[0]._base, len(values)
+    if row is None or row.numel() != count or not row.is_contiguous():
+        return None
+    begin, size = row.data_ptr(), row.itemsize
+    addresses = map(torch.Tensor.data_ptr, values)
+    return row if list(addresses) == list(range(begin, begin + count * size, size)) else None
 
 
 def scale(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> list[torch.Tensor]:
     """Return each leaf times the factor in new memory; a factor of one changes no real number."""
+    made = _multiplied(leaves, factor, inplace=False)
+    if made is not None:
+        return list(made)
     new: list[Any] = [None] * len(leaves)
     if _is_one_number(factor):
         for _, places in _groups(leaves, factor):
@@ -77,6 +100,8 @@ def scale(xp: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> list[torch
 
 def scale_(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
     """Multiply each leaf by the factor in place."""
+    if _multiplied(leaves, factor, inplace=True) is not None:
+        return
     rest = set(range(len(leaves)))
     if _is_one_number(factor):
         for _, places in _groups(leaves, factor):
@@ -84,6 +109,25 @@ def scale_(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
             members = [leaves[i] for i in places]
             _multiply(members, members, factor)
     _scale.each_([leaves[i] for i in sorted(rest)], factor)
+
+
+def _multiplied(
+    leaves: Sequence[torch.Tensor], factor: Factor, *, inplace: bool
+) -> Sequence[torch.Tensor] | None:
+    """Have the products made in one launch; None if they cannot be."""
+    parts = _parts(factor)
+    if not _is_one_number(factor) or (torch.is_grad_enabled() and any(map(_recorded, parts))):
+        return None
+    device = leaves[0].device
+
+    def record() -> tuple[torch.Tensor, int]:
+        """Return what the kernel reads: three words that are not looked at, the factor, a flag."""
+        words = [_tensor(1.0 if x is None else x, torch.float64, device) for x in parts]
+        flag = _tensor(halves.STATE, torch.float64, device)
+        made = torch.stack([*words[:3], *words, flag])
+        return made, made.data_ptr()
+
+    return seam.multiply(leaves, record, inplace=inplace)
 
 
 def _parts(factor: Factor) -> tuple[Any, ...]:

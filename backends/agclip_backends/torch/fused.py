@@ -113,6 +113,9 @@ class TorchLibrary:
         made = torch.zeros(count, dtype=torch.float64, device=self._device(place))
         return made, made.data_ptr()
 
+    def copied(self, memory: Any, begin: int, count: int) -> Any:
+        return memory[begin : begin + count].clone()
+
     def number(self, place: Place, kind: int) -> tuple[Any, int]:
         made = torch.empty((), dtype=_REAL[kind], device=self._device(place))
         return made, made.data_ptr()
