@@ -44,7 +44,7 @@ def by_norm(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> Decided 
     """Return a clip by a norm that the program has found; None likewise.
 
     It is for calls that are `StaticArgs.by_norm` alone. Where leaves are narrower than float64, on
-    every rank, a norm of an order >= 1 is within its range: what it is scaled by can be divided out.
+    every rank, a norm of an order >= 1 is in its range: what it is scaled by can be divided out.
     """
     kinds = batch.kinds(inputs.arrays) | (call.kinds or frozenset())
     if batch.some_double(kinds) or call.plan.order < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -128,6 +129,8 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
             sharded = sharded or backend.partial(inputs.arrays) is not None
     if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
         leaves.require_uncut()
+    # Compiled code would not look into a cache, and warns of it (PyTorch 2.11).
+    singles = _singles.__wrapped__ if leaves.access == "never" else _singles
     acc_dtype = backend.acc_dtype(backend.xp, inputs.arrays[0])
     # Where a device has no float64, but shares memory with one that has, other leaves may be of it.
     if acc_dtype != backend.xp.float64 and batch.double(inputs.arrays):
@@ -135,7 +138,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     return StaticArgs(
         backend,
         plan,
-        (range(count),) if plan.joint else tuple(range(i, i + 1) for i in range(count)),
+        (range(count),) if plan.joint else singles(count),
         host_scalars if host else backend.xp,
         acc_dtype,
         host,
@@ -164,6 +167,11 @@ def _whole(plan: Plan) -> bool:
         and not plan.per_example
         and (plan.limits is None or hasattr(plan.limits, "eps"))
     )
+
+
+@functools.lru_cache(maxsize=64)  # every step asks for the same leaves
+def _singles(count: int) -> tuple[range, ...]:
+    return tuple(map(range, range(count), range(1, count + 1)))
 
 
 def _simple(plan: Plan) -> bool:

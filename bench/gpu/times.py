@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 import agclip
+from agclip.integrations.torch import clip_grad_norm_
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import NORMS
-from agclip_backends._cuda.table import Terms
+from agclip_backends._cuda.table import Terms, clip_arguments
 from bench.gpu import run
 
 ABOVE = 1e30
@@ -53,11 +54,12 @@ def norm_alone(here: Room, leaves: Sequence[torch.Tensor]) -> Callable[[], None]
     assert place is not None
     table = here._table(place, described, leaves, None, None)
     assert table is not None
-    made = here._arguments(place, table, Terms(), ABOVE, None)
+    made = here._numbers(place, table, Terms(), ABOVE, None)
     assert made is not None
-    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(made[0]))
+    args = clip_arguments(table, Terms(), made[0])
+    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(args))
 
-    def call(kept: Any = made) -> None:
+    def call(kept: Any = (made, args)) -> None:
         here._launch(place, NORMS[2.0], table, here.norm_blocks, parameters)
 
     return call
@@ -72,7 +74,7 @@ def contest(name: str, sizes: list[int], inner: int, outer: int) -> dict[str, An
     for p, x in zip(parameters, leaves, strict=True):
         p.grad = x
     bounds: Iterator[float] = iter(())
-    clip_theirs = torch.nn.utils.clip_grad_norm_
+    clip_ours, clip_theirs = clip_grad_norm_, torch.nn.utils.clip_grad_norm_
     contenders: dict[str, tuple[float, Callable[[], Any]]] = {
         "fused": (3, lambda: here.clip(leaves, None, Terms(), next(bounds))),
         "fused, within": (1, lambda: here.clip(leaves, None, Terms(), ABOVE)),
@@ -80,9 +82,12 @@ def contest(name: str, sizes: list[int], inner: int, outer: int) -> dict[str, An
         "torch": (3, lambda: clip_theirs(parameters, next(bounds), foreach=True)),
         "torch, within": (1, lambda: clip_theirs(parameters, ABOVE, foreach=True)),
         "agclip": (3, lambda: agclip.clip_by_global_norm_(leaves, next(bounds))),
+        "agclip, norm": (1, lambda: agclip.global_norm(leaves)),
+        "agclip, drop-in": (3, lambda: clip_ours(parameters, next(bounds))),
+        "agclip, rule": (3, lambda: agclip.ClipByGlobalNorm(next(bounds)).update_(leaves, ())),
     }
     if run.device != "cuda":
-        del contenders["agclip"]
+        contenders = {k: v for k, v in contenders.items() if not k.startswith("agclip")}
     host_us = 100 + 6 * len(sizes)
     found: dict[str, Any] = {}
     for label, (passes, function) in contenders.items():

@@ -145,8 +145,6 @@ class Room(Kept):
     def apply(self, work: Work) -> None:
         """Launch the second part: write the products."""
         place, table = work.place, work.table
-        # First, for it may say that they cannot be.
-        self.library.written(work.targets)
         if table.chunks:
             parameters = POINTER(ctypes.addressof(work.args))
             with self._lock:
@@ -157,6 +155,7 @@ class Room(Kept):
                     del self._fresh[work.workspace.address]
                 blocks = self.map_blocks if counted else 0
                 self._launch(place, "agclip_product", table, blocks, parameters, follows=True)
+        self.library.written(work.targets)
 
     def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
         parameters, blocks = POINTER(ctypes.addressof(args)), self.norm_blocks
@@ -267,6 +266,6 @@ class Room(Kept):
         if table.chunks:
             args = bound_arguments(table, lows, highs)
             parameters = POINTER(ctypes.addressof(args))
-            library.written(sources if targets is None else targets)
             self._launch(place, "agclip_within", table, self.map_blocks, parameters)
+            library.written(sources if targets is None else targets)
         return True

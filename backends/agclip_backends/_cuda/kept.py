@@ -10,6 +10,7 @@ from agclip_backends._cuda.fused_source import INLINE
 from agclip_backends._cuda.table import (
     Described,
     Library,
+    New,
     Place,
     Table,
     packed,
@@ -122,7 +123,8 @@ class Kept:
     ) -> Table | None:
         goals = described
         if targets is not None:
-            found = self.library.describe(targets)
+            made = type(targets) is New
+            found = targets.described if made else self.library.describe(targets)
             if found is None or found[1:] != described[1:]:
                 return None
             goals = found
@@ -134,7 +136,7 @@ class Kept:
         table = tables.get(key)
         if table is None:
             together = self.library.together
-            if not together(place, sources) or not goals.once.apart:
+            if not together(place, sources) or not (goals.apart or goals.once.apart):
                 return None
             if targets is not None and not together(place, targets):
                 return None

@@ -42,10 +42,11 @@ class Seam:
         if not self._takes(leaves, terms, (bound, loss_scale, terms.norm)):
             return None
         # Before memory is taken for new ones.
-        if not inplace and library.describe(leaves) is None:
+        described = library.describe(leaves)
+        if described is None:
             return None
         with library.on(leaves):
-            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            targets = None if inplace else library.like(leaves, described)
             try:
                 work = room.decide(leaves, targets, terms, bound, loss_scale, record=record)
             except UnavailableError as error:
@@ -76,16 +77,15 @@ class Seam:
         described = library.describe(leaves)
         if described is None:
             return None
-        bounds: list[set[tuple[float, float]]] = [set(), set(), set(), set()]
-        for kind, low, high in zip(described.kinds, lows, highs, strict=True):
-            bounds[kind].add((low, high))
-        if any(len(pairs) > 1 for pairs in bounds):
+        bounds = set(zip(described.kinds, lows, highs, strict=True))
+        pairs = {kind: (low, high) for kind, low, high in bounds}
+        if len(pairs) < len(bounds):
             return None
-        pairs = [min(found, default=(0.0, 0.0)) for found in bounds]
+        ends = [pairs.get(kind, (0.0, 0.0)) for kind in range(4)]
         with library.on(leaves):
-            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            targets = None if inplace else library.like(leaves, described)
             try:
-                done = room.within(leaves, targets, *zip(*pairs, strict=True))
+                done = room.within(leaves, targets, *zip(*ends, strict=True))
             except UnavailableError as error:
                 self._go_without(error)
                 return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -89,12 +89,27 @@ class Described(_Columns):
         kept = tuple(counts)
         return self if kept == self.counts else Described(self.addresses, kept, self.kinds)
 
+    def moved(self, addresses: Iterable[int]) -> Described:
+        """Return leaves of the same sizes and kinds in memory that nothing shares."""
+        made = Described(tuple(addresses), self.counts, self.kinds)
+        vars(made)["apart"] = True
+        return made
+
     @cached_property
     def apart(self) -> bool:
         """Whether no two leaves share memory."""
         rows = zip(*self, strict=True)
         spans = [(at, at + count * _SIZES[kind]) for at, count, kind in rows if count]
         return len(spans) < 2 or _memory.apart(*zip(*spans, strict=True))
+
+
+class New(list[Any]):
+    """New arrays in the places of others, of which they differ in their addresses alone."""
+
+    def __init__(self, arrays: Iterable[Any], described: Described) -> None:
+        """Note where they are."""
+        list.__init__(self, arrays)
+        self.described = described
 
 
 class Library(Protocol):
@@ -186,8 +201,8 @@ class Library(Protocol):
         """Return a context in which the first leaf's device is current."""
         ...
 
-    def like(self, leaf: Any) -> Any:
-        """Return a new array with the dtype, shape and strides of a leaf, its elements unset."""
+    def like(self, leaves: Sequence[Any], described: Described) -> New:
+        """Return new arrays with the dtypes, shapes and strides of leaves, their elements unset."""
         ...
 
 

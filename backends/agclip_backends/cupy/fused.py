@@ -16,7 +16,7 @@ from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import KINDS as _NAMES
 from agclip_backends._cuda.source import THREADS
-from agclip_backends._cuda.table import Described, Place
+from agclip_backends._cuda.table import Described, New, Place
 from agclip_backends._memory import apart
 from agclip_backends.cupy import devices
 
@@ -138,8 +138,9 @@ class CupyLibrary:
     def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
         return devices.on(leaves[0].device)
 
-    def like(self, leaf: Any) -> Any:
-        return cupy.empty_like(leaf)
+    def like(self, leaves: Sequence[Any], described: Described) -> New:
+        made = list(map(cupy.empty_like, leaves))
+        return New(made, described.moved([x.data.ptr for x in made]))
 
 
 def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:

@@ -22,7 +22,7 @@ from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import THREADS
-from agclip_backends._cuda.table import Described, Place
+from agclip_backends._cuda.table import Described, New, Place
 from agclip_backends.torch import tensors
 from agclip_backends.torch.resident import KINDS, TWICE, Resident, dense
 
@@ -204,8 +204,9 @@ class TorchLibrary:
             return _HERE
         return torch.cuda.device(index)
 
-    def like(self, leaf: Any) -> Any:
-        return torch.empty_like(leaf)
+    def like(self, leaves: Sequence[Any], described: Described) -> New:
+        made = list(map(torch.empty_like, leaves))
+        return New(made, described.moved(map(_address, made)))
 
 
 room = Room(TorchLibrary())

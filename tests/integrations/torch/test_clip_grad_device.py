@@ -102,9 +102,7 @@ def test_norms_of_float64_out_of_the_range_of_squares(seam, seam_host, scale):
 @pytest.mark.parametrize("kind", [float, torch.tensor, lambda x: torch.tensor([x]).double()])
 @pytest.mark.parametrize("norm", [0.0, 3.25, 1e30, math.inf, math.nan], ids=str)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-def test_a_norm_that_is_known_takes_no_pass_over_the_gradients(
-    seam, seam_host, dtype, norm, kind
-):
+def test_a_norm_that_is_known_takes_no_pass_over_the_gradients(seam, seam_host, dtype, norm, kind):
     mine, theirs = parameters(dtype), parameters(dtype)
     given, bound = kind(norm), 1.5
     if kind is float and norm != norm:
