@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import coroutines
-from agclip_backends._cuda import table
+from agclip_backends._cuda import described, table
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.source import KINDS
 
@@ -208,7 +208,7 @@ class HostLibrary:
             addresses.append(x.ctypes.data)
             counts.append(x.size * (2 if x.dtype.kind == "c" else 1))
             kinds.append(KINDS[x.dtype.name])
-        return table.Described(tuple(addresses), tuple(counts), tuple(kinds))
+        return described.Described(tuple(addresses), tuple(counts), tuple(kinds))
 
     def place(self, leaves):
         return table.Place(0, self.stream, self.capturing)

@@ -25,7 +25,8 @@ class Terms(NamedTuple):
     """For each leaf what the bound is multiplied by, where each leaf is a group."""
     eps: float = 0.0
     """What is added to the norm n where the bound c is divided by it: the bound is c·n / (n + eps),
-    so that all leaves are multiplied by min(c / (n + eps), 1); c where n is 0 or not finite."""
+    so that all leaves are multiplied by min(c / (n + eps), 1); where n is 0 or not finite it is c.
+    """
     norm: Scalar | None = None
     """The norm of all leaves where it is known, and none is taken: a float >= 0, or a 0-d array, of
     which a negative one counts as 0. There are no loss scale and no record then."""

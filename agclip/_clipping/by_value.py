@@ -117,10 +117,8 @@ def _at_once(leaves: Leaves, low: Any, high: Any, *, inplace: bool) -> Sequence[
         end = {
             kind: value_bounds.rounded(infinity if bound is None else bound, kind) for kind in kinds
         }
-        alike = len(kinds) == 1
-        ends.append(
-            [*end.values()] * len(leaves.arrays) if alike else [end[k] for k in leaves.kinds]
-        )
+        alike = [*end.values()] * len(leaves.arrays)
+        ends.append(alike if len(end) == 1 else [end[kind] for kind in leaves.kinds])
     backend, foreign = leaves.backend, leaves.originals is not None
     lows, highs = ends
     new = backend.clip(backend.xp, leaves.arrays, lows, highs, inplace and not foreign)

@@ -6,6 +6,7 @@ import pytest
 import fused_host
 from agclip_backends._cuda import kept
 from agclip_backends._cuda import table as _table
+from agclip_backends._cuda.described import Described
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import INLINE
 from agclip_backends._cuda.source import CHUNK
@@ -109,7 +110,7 @@ def test_what_is_captured_can_be_replayed(library, count, terms):
 
 
 def test_sizes_beyond_32_bits_are_passed_on_whole(room):
-    far = _table.Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
+    far = Described((1 << 48, 1 << 50), (1 << 41, 5), (2, 2))
     table = room._new_table(_table.Place(0, 7, False), far, far, None)
     assert table.chunks == (1 << 27) + 1
     first = _table.LEAF.unpack_from(table.template, 200)

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused_source import INLINE
 from agclip_backends._cuda.table import (
-    Described,
     Library,
-    New,
     Place,
     Table,
     packed,
@@ -123,8 +122,10 @@ class Kept:
     ) -> Table | None:
         goals = described
         if targets is not None:
-            made = type(targets) is New
-            found = targets.described if made else self.library.describe(targets)
+            if isinstance(targets, New):
+                found: Described | None = targets.described
+            else:
+                found = self.library.describe(targets)
             if found is None or found[1:] != described[1:]:
                 return None
             goals = found

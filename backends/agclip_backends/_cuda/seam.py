@@ -119,10 +119,13 @@ class Seam:
             The products; None, and nothing done, if that is left to others.
         """
         library = self.room.library
-        if not self._takes(leaves, _TERMS, ()) or library.describe(leaves) is None:
+        if not self._takes(leaves, _TERMS, ()):
+            return None
+        described = library.describe(leaves)
+        if described is None:
             return None
         with library.on(leaves):
-            targets = None if inplace else [library.like(leaf) for leaf in leaves]
+            targets = None if inplace else library.like(leaves, described)
             try:
                 done = halves.multiply(self.room, leaves, targets, record())
             except UnavailableError as error:

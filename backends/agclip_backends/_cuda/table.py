@@ -8,13 +8,12 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from agclip.adapters import Details, Terms
-from agclip_backends import _memory
+from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused_source import (
     DIVIDED,
     IN_PLACE,
@@ -44,72 +43,6 @@ class Place(NamedTuple):
     stream: int
     capturing: bool
     """Whether launches are only written down, to be replayed later."""
-
-
-_SIZES = (2, 2, 4, 8)
-"""Bytes of a real element, by its kind."""
-
-
-class _Columns(NamedTuple):
-    addresses: tuple[int, ...]
-    counts: tuple[int, ...]
-    """Of real elements: a complex one is two."""
-    kinds: tuple[int, ...]
-
-
-class Described(_Columns):
-    """What the kernels have to know of leaves: each an integer a leaf.
-
-    What follows from it is found out once: to hash a thousand leaves takes 20 microseconds.
-    """
-
-    @cached_property
-    def _hash(self) -> int:
-        return tuple.__hash__(self)
-
-    def __hash__(self) -> int:
-        """Return the hash of the columns."""
-        return self._hash
-
-    @cached_property
-    def once(self) -> Described:
-        """The leaves with those emptied that are another one's memory; themselves if none is.
-
-        What lies in the same memory is written once, but counts as often as it is there.
-        """
-        if len(set(self.addresses)) == len(self.addresses):
-            return self
-        seen: set[tuple[int, int, int]] = set()
-        counts = list(self.counts)
-        for i, row in enumerate(zip(*self, strict=True)):
-            if row in seen:
-                counts[i] = 0
-            elif row[1]:
-                seen.add(row)
-        kept = tuple(counts)
-        return self if kept == self.counts else Described(self.addresses, kept, self.kinds)
-
-    def moved(self, addresses: Iterable[int]) -> Described:
-        """Return leaves of the same sizes and kinds in memory that nothing shares."""
-        made = Described(tuple(addresses), self.counts, self.kinds)
-        vars(made)["apart"] = True
-        return made
-
-    @cached_property
-    def apart(self) -> bool:
-        """Whether no two leaves share memory."""
-        rows = zip(*self, strict=True)
-        spans = [(at, at + count * _SIZES[kind]) for at, count, kind in rows if count]
-        return len(spans) < 2 or _memory.apart(*zip(*spans, strict=True))
-
-
-class New(list[Any]):
-    """New arrays in the places of others, of which they differ in their addresses alone."""
-
-    def __init__(self, arrays: Iterable[Any], described: Described) -> None:
-        """Note where they are."""
-        list.__init__(self, arrays)
-        self.described = described
 
 
 class Library(Protocol):

@@ -11,12 +11,13 @@ import numpy as np
 
 from agclip.adapters import Details, LeafBatch, Terms, kind_of
 from agclip_backends._cuda import driver
+from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import KINDS as _NAMES
 from agclip_backends._cuda.source import THREADS
-from agclip_backends._cuda.table import Described, New, Place
+from agclip_backends._cuda.table import Place
 from agclip_backends._memory import apart
 from agclip_backends.cupy import devices
 

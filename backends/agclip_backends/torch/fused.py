@@ -18,11 +18,12 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip.adapters import Details, Terms
 from agclip_backends._cuda import driver, images
+from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.source import THREADS
-from agclip_backends._cuda.table import Described, New, Place
+from agclip_backends._cuda.table import Place
 from agclip_backends.torch import tensors
 from agclip_backends.torch.resident import KINDS, TWICE, Resident, dense
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from agclip.adapters import Kind, LeafBatch, kind_named
-from agclip_backends._cuda.table import Described
+from agclip_backends._cuda.described import Described
 
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 """What the kernels know of dtypes, and of complex ones by their parts."""
@@ -83,11 +83,7 @@ def survey(
         inplace: Whether they are going to be overwritten.
         here: Tells whether a tensor is on a device of CUDA.
     """
-    if len(set(map(_get_device, leaves))) > 1:
-        return None
-    if torch.is_grad_enabled() and True in map(_requires_grad, leaves):
-        return None
-    if inplace and not torch.is_inference_mode_enabled() and _made_in_inference_mode(leaves):
+    if len(set(map(_get_device, leaves))) > 1 or _of_autograd(leaves, inplace):
         return None
     try:
         addresses = tuple(map(_data_ptr, leaves))
@@ -99,17 +95,24 @@ def survey(
     dtypes, sizes = list(map(_dtype, leaves)), list(map(_numel, leaves))
     known = _known.get(addresses)
     if known is None or known.sizes != sizes or known.dtypes != dtypes:
-        # This is not asked again: nested tensors that come to lie there are no less dense.
-        if not all(map(here, leaves)) or True in map(_is_nested, leaves):
-            return None
-        known = _learn(addresses, dtypes, sizes)
-        if known is None:
-            return None
-    if known.phantom or (known.views and True in map(_is_neg, leaves)):
-        return None
-    if known.complex and True in map(_is_conj, leaves):
+        known = _learn(leaves, here, addresses, dtypes, sizes)
+    if known is None or known.phantom or _as_views(leaves, known):
         return None
     return Resident(leaves, known, inplace=inplace)
+
+
+def _of_autograd(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
+    """Tell whether autograd records what is done to a leaf, or forbids it."""
+    if torch.is_grad_enabled() and True in map(_requires_grad, leaves):
+        return True
+    return inplace and not torch.is_inference_mode_enabled() and _made_in_inference_mode(leaves)
+
+
+def _as_views(leaves: Sequence[torch.Tensor], known: Known) -> bool:
+    """Tell whether a leaf is one of PyTorch's views whose elements are not what memory holds."""
+    if known.views and True in map(_is_neg, leaves):
+        return True
+    return known.complex and True in map(_is_conj, leaves)
 
 
 def _made_in_inference_mode(leaves: Sequence[torch.Tensor]) -> bool:
@@ -120,7 +123,17 @@ def _made_in_inference_mode(leaves: Sequence[torch.Tensor]) -> bool:
     return False
 
 
-def _learn(addresses: tuple[int, ...], dtypes: list[torch.dtype], sizes: list[int]) -> Known | None:
+def _learn(
+    leaves: Sequence[torch.Tensor],
+    here: Callable[[Any], bool],
+    addresses: tuple[int, ...],
+    dtypes: list[torch.dtype],
+    sizes: list[int],
+) -> Known | None:
+    # It is not asked again what is here, nor for nested tensors: those that come to lie in the same
+    # places are no less dense.
+    if not all(map(here, leaves)) or True in map(_is_nested, leaves):
+        return None
     if not set(dtypes) <= _CODES.keys():
         return None
     column = tuple(map(_KINDS.__getitem__, dtypes))
