@@ -7,13 +7,14 @@ general program does the same kernel by kernel.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from agclip._backends import batch
 from agclip._backends.dtypes import kind_named
 from agclip._backends.fused import Decided, Terms
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import strict_shrink
-from agclip._typing import Array
+from agclip._typing import Array, Scalar
 
 _EACH = (
     strict_shrink([kind_named("float16")], "float64"),
@@ -23,18 +24,35 @@ _EACH = (
 )
 
 
-def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
+def clip(call: StaticArgs, inputs: Inputs) -> tuple[Decided | None, Any]:
     """Return a clip that the backend has decided on; None if it leaves it to the program.
 
-    It is for calls that are `StaticArgs.simple` alone, and so is `norms`.
+    It is for calls that are `StaticArgs.simple` alone, and so is `norms`. Beside it comes what
+    `Plan.limits` returns besides the limits.
     """
     plan = call.plan
-    eps = 0.0 if plan.limits is None else getattr(plan.limits, "eps", 0.0)
-    rest = _shrink(call, inputs), plan.weights, eps, inputs.use_norm
-    terms = Terms(plan.joint, plan.order, plan.nonfinite, *rest)
-    return call.backend.fused(
+    of_norm: Any = getattr(plan.limits, "of_norm", None)
+    extra: Any = None
+
+    def limit(norm: Array) -> Scalar:
+        nonlocal extra
+        bound, extra = of_norm(call, norm, inputs)
+        return bound
+
+    terms = Terms(
+        plan.joint,
+        plan.order,
+        plan.nonfinite,
+        _shrink(call, inputs),
+        plan.weights,
+        getattr(plan.limits, "eps", 0.0),
+        inputs.use_norm,
+        None if of_norm is None else limit,
+    )
+    decided = call.backend.fused(
         inputs.arrays, terms, inputs.bound, inputs.loss_scale, call.inplace, plan.record
     )
+    return decided, extra
 
 
 def _shrink(call: StaticArgs, inputs: Inputs) -> tuple[float, float, float, float] | None:

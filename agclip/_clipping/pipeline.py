@@ -146,10 +146,10 @@ def program(
     call: StaticArgs, inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return what `Outcome` holds, from the arrays: a pure function."""
-    decided = fused.clip(call, inputs) if call.simple else None
+    decided, extra = fused.clip(call, inputs) if call.simple else (None, None)
     if decided is not None:
         made = [decided] if call.inplace else decided.new()
-        return made, [] if decided.norm is None else [decided.norm], decided.details, None
+        return made, [] if decided.norm is None else [decided.norm], decided.details, extra
     given = inputs.use_norm is not None or inputs.merged is not None
     found = measure(call, inputs) if given else measured(call, inputs.arrays)
     return finish(call, found, inputs)

@@ -19,8 +19,10 @@ from agclip.distributed._ranks import Ranks
 class Limits(Protocol):
     """How limits follow from norms: hashable, and equal where two calls do the same.
 
-    One with an attribute `eps` is the limit c·n / (n + eps) of the one group, c where n is 0 or not
-    finite: backends know that (see `_backends.fused.Terms`).
+    Two kinds, both of one group, may be left to a backend (see `_backends.fused.Terms`): one with
+    an attribute `eps` is the limit c·n / (n + eps), c where n is 0 or not finite; and one with a
+    method `of_norm`, `(call, norm, inputs)` → the limit and what the program returns besides, needs
+    no more than the norm's value, as an array.
     """
 
     def __call__(
@@ -162,7 +164,7 @@ def _simple(plan: Plan) -> bool:
     return (
         plan.axes is None
         and not plan.per_example
-        and (plan.limits is None or hasattr(plan.limits, "eps"))
+        and (plan.limits is None or hasattr(plan.limits, "eps") or hasattr(plan.limits, "of_norm"))
         and plan.ranks is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)
