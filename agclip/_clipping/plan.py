@@ -130,7 +130,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
         leaves.require_uncut()
     # Compiled code would not look into a cache, and warns of it (PyTorch 2.11).
-    singles = _singles.__wrapped__ if leaves.access == "never" else _singles
+    singles = _singles if leaves.access == "never" else _known_singles
     acc_dtype = backend.acc_dtype(backend.xp, inputs.arrays[0])
     # Where a device has no float64, but shares memory with one that has, other leaves may be of it.
     if acc_dtype != backend.xp.float64 and batch.double(inputs.arrays):
@@ -154,9 +154,11 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     )
 
 
-@functools.lru_cache(maxsize=64)  # every step asks for the same leaves
 def _singles(count: int) -> tuple[range, ...]:
-    return tuple(map(range, range(count), range(1, count + 1)))
+    return tuple([range(i, i + 1) for i in range(count)])
+
+
+_known_singles = functools.lru_cache(maxsize=64)(_singles)  # every step asks for the same leaves
 
 
 def _simple(plan: Plan) -> bool:

@@ -156,8 +156,8 @@ def _learn(
         paired or 1 in sizes,
         0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
     )
-    while len(_known) >= MOST_KNOWN:
-        _known.pop([*_known][0], None)  # at once: other threads may look, and do the same
+    for oldest in [*_known][: max(0, len(_known) - MOST_KNOWN + 1)]:
+        _known.pop(oldest, None)  # another thread may have done it
     _known[addresses] = known
     return known
 
