@@ -40,7 +40,8 @@ class CpuLibrary(TorchLibrary):
 
     def scalar(self, place, x):
         kind = {torch.float32: 2, torch.float64: 3}.get(x.dtype)
-        return None if kind is None or x.ndim else (x.data_ptr(), kind)
+        taken = kind is not None and not x.ndim and self._plain([x])
+        return (x.data_ptr(), kind) if taken else None
 
     def _here(self, leaves):
         return True

@@ -648,4 +648,19 @@ MUTATIONS = {
         "if found and unsure == 0:",
         "tests/backends/test_jax_shards.py -k axes_that_cannot_be_known",
     ),
+    "device: nothing is added to the norm that PyTorch's bound is divided by": Mutation(
+        "0.0, terms.eps, *rest)",
+        "0.0, 0.0, *rest)",
+        "tests/integrations/torch/test_clip_grad_device.py -k denominator",
+    ),
+    "device: leaves at places that are known are taken for those that were there": Mutation(
+        "    if known is None or known.sizes != sizes or known.dtypes != dtypes:\n",
+        "    if known is None:\n",
+        "tests/clipping/test_device_calls.py -k known_places",
+    ),
+    "device: a rule's bound is of another step's norm": Mutation(
+        "                limit = terms.limit(clipped.norm)",
+        "                limit = terms.limit(clipped.norm * 2)",
+        "tests/backends/test_fused_memory.py",
+    ),
 }

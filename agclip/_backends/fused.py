@@ -30,6 +30,9 @@ class Terms(NamedTuple):
     norm: Scalar | None = None
     """The norm of all leaves where it is known, and none is taken: a float >= 0, or a 0-d array, of
     which a negative one counts as 0. There are no loss scale and no record then."""
+    limit: Callable[[Array], Scalar] | None = None
+    """`(norm)` → the bound, where it follows from the norm of all leaves, which `Decided.norm` is;
+    None where it is the one that is given."""
 
 
 class Details(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from agclip._backends import batch
 from agclip._backends.dtypes import kind_named
@@ -15,7 +16,7 @@ from agclip._backends.fused import Decided, Terms
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import strict_shrink
 from agclip._numerics.ranges import Norm
-from agclip._typing import Array
+from agclip._typing import Array, Scalar
 
 _EACH = (
     strict_shrink([kind_named("float16")], "float64"),
@@ -25,30 +26,46 @@ _EACH = (
 )
 
 
-def clip(call: StaticArgs, inputs: Inputs) -> Decided | None:
+def clip(call: StaticArgs, inputs: Inputs) -> tuple[Decided | None, Any]:
     """Return a clip that the backend has decided on; None if it leaves it to the program.
 
-    It is for calls that are `StaticArgs.simple` alone, and so is `norms`.
+    It is for calls that are `StaticArgs.simple` alone, and so is `norms`. Beside it comes what
+    `Plan.limits` returns besides the limits.
     """
     plan = call.plan
-    eps = 0.0 if plan.limits is None else getattr(plan.limits, "eps", 0.0)
-    order = plan.order if inputs.use_norm is None else 2.0  # of no norm that is taken
-    rest = _shrink(call, inputs), plan.weights, eps, inputs.use_norm
-    terms = Terms(plan.joint, order, plan.nonfinite, *rest)
-    return call.backend.fused(
+    of_norm: Any = getattr(plan.limits, "of_norm", None)
+    extra: Any = None
+
+    def limit(norm: Array) -> Scalar:
+        nonlocal extra
+        bound, extra = of_norm(call, norm, inputs)
+        return bound
+
+    terms = Terms(
+        plan.joint,
+        plan.order if inputs.use_norm is None else 2.0,  # of no norm that is taken
+        plan.nonfinite,
+        _shrink(call, inputs),
+        plan.weights,
+        getattr(plan.limits, "eps", 0.0),
+        inputs.use_norm,
+        None if of_norm is None else limit,
+    )
+    decided = call.backend.fused(
         inputs.arrays, terms, inputs.bound, inputs.loss_scale, call.inplace, plan.record
     )
+    return decided, extra
 
 
-def by_norm(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> Decided | None:
-    """Return a clip by a norm that the program has found; None likewise.
+def by_norm(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[Decided | None, Any]:
+    """Return a clip by a norm that the program has found, as `clip` does.
 
     It is for calls that are `StaticArgs.by_norm` alone. Where leaves are narrower than float64, on
     every rank, a norm of an order >= 1 is in its range: what it is scaled by can be divided out.
     """
     kinds = batch.kinds(inputs.arrays) | (call.kinds or frozenset())
     if batch.some_double(kinds) or call.plan.order < 1:
-        return None
+        return None, None
     (norm,) = norms
     unscaled = type(norm.scale) is float and norm.scale == 1.0
     root = norm.root if unscaled else norm.root / norm.scale

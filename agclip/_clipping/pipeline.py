@@ -146,19 +146,19 @@ def program(
     call: StaticArgs, inputs: Inputs
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return what `Outcome` holds, from the arrays: a pure function."""
-    decided = fused.clip(call, inputs) if call.simple else None
+    decided, extra = fused.clip(call, inputs) if call.simple else (None, None)
     if decided is not None:
-        return _of_backend(call, decided)
+        return _of_backend(call, decided, extra)
     given = inputs.use_norm is not None or inputs.merged is not None
     found = measure(call, inputs) if given else measured(call, inputs.arrays)
     return finish(call, found, inputs)
 
 
 def _of_backend(
-    call: StaticArgs, decided: Decided
+    call: StaticArgs, decided: Decided, extra: Any
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     made = [decided] if call.inplace else decided.new()
-    return made, [] if decided.norm is None else [decided.norm], decided.details, None
+    return made, [] if decided.norm is None else [decided.norm], decided.details, extra
 
 
 def finish(
@@ -166,9 +166,9 @@ def finish(
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return the same from the norms."""
     arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
-    decided = fused.by_norm(call, norms, inputs) if call.by_norm else None
+    decided, extra = fused.by_norm(call, norms, inputs) if call.by_norm else (None, None)
     if decided is not None:
-        return _of_backend(call, decided)
+        return _of_backend(call, decided, extra)
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)

@@ -19,8 +19,10 @@ from agclip.distributed._ranks import Ranks
 class Limits(Protocol):
     """How limits follow from norms: hashable, and equal where two calls do the same.
 
-    One with an attribute `eps` is the limit c·n / (n + eps) of the one group, c where n is 0 or not
-    finite: backends know that (see `_backends.fused.Terms`).
+    Two kinds, both of one group, may be left to a backend (see `_backends.fused.Terms`): one with
+    an attribute `eps` is the limit c·n / (n + eps), c where n is 0 or not finite; and one with a
+    method `of_norm`, `(call, norm, inputs)` → the limit and what the program returns besides, needs
+    no more than the norm's value, as an array.
     """
 
     def __call__(
@@ -130,7 +132,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
     if leaves.cuts is not None and (plan.ranks is None or plan.per_example):
         leaves.require_uncut()
     # Compiled code would not look into a cache, and warns of it (PyTorch 2.11).
-    singles = _singles.__wrapped__ if leaves.access == "never" else _singles
+    singles = _singles if leaves.access == "never" else _known_singles
     acc_dtype = backend.acc_dtype(backend.xp, inputs.arrays[0])
     # Where a device has no float64, but shares memory with one that has, other leaves may be of it.
     if acc_dtype != backend.xp.float64 and batch.double(inputs.arrays):
@@ -156,28 +158,28 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         and loss_scale is None
         and plan.joint
         and not plan.record
-        and _whole(plan),
+        and _whole(plan)
+        and (plan.limits is None or hasattr(plan.limits, "eps")),
     )
 
 
 def _whole(plan: Plan) -> bool:
-    """Tell whether a plan has one factor for each group, which follows from its norm alone."""
-    return (
-        plan.axes is None
-        and not plan.per_example
-        and (plan.limits is None or hasattr(plan.limits, "eps"))
-    )
+    """Tell whether a leaf is multiplied by one factor."""
+    return plan.axes is None and not plan.per_example
 
 
-@functools.lru_cache(maxsize=64)  # every step asks for the same leaves
 def _singles(count: int) -> tuple[range, ...]:
-    return tuple(map(range, range(count), range(1, count + 1)))
+    return tuple([range(i, i + 1) for i in range(count)])
+
+
+_known_singles = functools.lru_cache(maxsize=64)(_singles)  # every step asks for the same leaves
 
 
 def _simple(plan: Plan) -> bool:
     """Tell whether a plan is one that `Backend.fused` has the terms for."""
     return (
         _whole(plan)
+        and (plan.limits is None or hasattr(plan.limits, "eps") or hasattr(plan.limits, "of_norm"))
         and plan.ranks is None
         and plan.nonfinite != "error"
         and plan.order in (1.0, 2.0, math.inf)

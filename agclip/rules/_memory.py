@@ -256,10 +256,19 @@ class FromNorm(NamedTuple):
                 _written(backend, state, new),
             )
         value = value_of(call, arrays, whole, loss_scale)
-        norm = kernels.cast(backend.xp, value, call.acc_dtype)
-        bound, threshold, new = self.program(backend, backend.xp, self.numbers, state, norm)
-        bound = self._compared(call, backend.xp, norm, bound)
-        return [widened(call, arrays, known(backend, bound))], (threshold, settled(new))
+        bound, extra = self.of_norm(call, value, inputs)
+        return [bound], extra
+
+    def of_norm(
+        self, call: StaticArgs, value: Array, inputs: Inputs
+    ) -> tuple[Scalar, tuple[Scalar, State]]:
+        """Return the same from the norm's value alone, an array."""
+        backend, xp = call.backend, call.backend.xp
+        norm = kernels.cast(xp, value, call.acc_dtype)
+        bound, threshold, new = self.program(backend, xp, self.numbers, inputs.extra, norm)
+        bound = self._compared(call, xp, norm, bound)
+        limit = widened(call, inputs.arrays, known(backend, bound))
+        return limit, (threshold, settled(new))
 
     def _compared(self, call: StaticArgs, m: Namespace, norm: Scalar, bound: Scalar) -> Scalar:
         """Return the bound that the norm as it is measured is compared with."""

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from agclip_backends import _memory
 
-_SIZES = (2, 2, 4, 8)
+_SIZES = np.array([2, 2, 4, 8])
 """Bytes of a real element, by its kind."""
 
 
@@ -60,9 +62,11 @@ class Described(_Columns):
     @cached_property
     def apart(self) -> bool:
         """Whether no two leaves share memory."""
-        rows = zip(*self, strict=True)
-        spans = [(at, at + count * _SIZES[kind]) for at, count, kind in rows if count]
-        return len(spans) < 2 or _memory.apart(*zip(*spans, strict=True))
+        if len(self.counts) < 2:
+            return True
+        columns = np.array(self, np.int64)
+        begin, count, kind = columns[:, columns[1] > 0]
+        return _memory.apart(begin, begin + count * _SIZES[kind])
 
 
 class New(list[Any]):

@@ -54,8 +54,9 @@ struct Args {
     Leaf leaves[INLINE];
 };
 
-// In a clip by norms `low[EPS]` is what is added to the norm that the bound is divided by.
-enum { EPS = 1 };
+// In a clip by norms `low[EPS]` is what is added to the norm that the bound is divided by, and in
+// `low[REBOUND]` is whether only the bound is new: the record holds the norm already.
+enum { EPS = 1, REBOUND = 2 };
 // The flags of a call, those of a decision, and the words of a record.
 enum { JOINT = 1, NARROW = 2, DIVIDED = 4, ZERO = 8, SKIP = 16, STRICT = 32, IN_PLACE = 64 };
 enum { FINITE = 1, LIMITED = 2, ACTIVE = 4, ERASED = 8, AGAIN = 16 };
@@ -835,15 +836,18 @@ NORM agclip_norm_2_again(const __grid_constant__ Args args) { norm<SQUARES, true
 #endif
 
 #if ONLY < 0 || ONLY == 7
-// In the place of a norm of all leaves one that is known: it comes as a loss scale does.
+// In the place of a norm of all leaves one that is known: it is in the record, or comes as a loss
+// scale does.
 extern "C" __global__ void __launch_bounds__(THREADS) agclip_given(
     const __grid_constant__ Args args
 ) {
     if (threadIdx.x > 0) return;
-    const double root = scalar(args.loss_at, args.loss_kind, args.loss);
+    const bool measured = args.low[REBOUND] > 0;
+    const double root = measured ? args.record[ROOT] : scalar(args.loss_at, args.loss_kind, args.loss);
+    const double scale = measured ? args.record[SCALE] : 1.0;
     Numbers given;
     given.narrow = (args.flags & NARROW) != 0;
-    settle(args, args.record, root, 1.0, root <= 0x1.fffffffffffffp1023, given, 0, 1.0);
+    settle(args, args.record, root, scale, root <= 0x1.fffffffffffffp1023, given, 0, 1.0);
     args.counters[NORMS] = args.counters[PRODUCTS] = 0;
 }
 #endif

@@ -53,7 +53,7 @@ class Room(Kept):
         """Begin with nothing kept."""
         super().__init__(library)
         self._kept: list[Any] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._launched = 0
         self._fresh: dict[int, int] = {}
         self.norm_blocks = 4
@@ -117,13 +117,10 @@ class Room(Kept):
         place = library.place(sources)
         if place is None:
             return None
-        table = self._table(place, described, sources, targets, terms.weights)
-        if table is None or (terms.order == 1 and table.kinds & 8 and terms.norm is None):
+        table, writing = self._pair(place, described, sources, targets, terms.weights)
+        if table is None or writing is None:
             return None
-        writing: Table | None = table
-        if targets is None and (single := described.once) is not described:
-            writing = self._table(place, single, sources, None, terms.weights)
-        if writing is None:
+        if terms.order == 1 and table.kinds & 8 and terms.norm is None:
             return None
         made = self._numbers(place, table, terms, bound, loss_scale)
         if made is None:
@@ -134,6 +131,14 @@ class Room(Kept):
         # Between these launches nobody else may use the workspace of the stream.
         with self._lock:
             self._norms(place, table, terms, args)
+            if terms.limit is not None:
+                limit = terms.limit(clipped.norm)  # in memory until it has been read
+                bounded = self._bounded(place, limit, numbers)
+                if bounded is None:
+                    return None
+                numbers = bounded
+                args = clip_arguments(table, terms, numbers)
+                self._given(place, args)
             if record:
                 clipped = self._reported(place, table, terms, numbers, described.kinds, clipped)
             self._launched += 1
@@ -160,12 +165,28 @@ class Room(Kept):
     def _norms(self, place: Place, table: Table, terms: Terms, args: Any) -> None:
         parameters, blocks = POINTER(ctypes.addressof(args)), self.norm_blocks
         if terms.norm is not None:
-            function = self._function(place, _GIVEN, _EVERY)
-            self.library.launch(place, function, 1, parameters, follows=False)
+            self._given(place, args)
             return
         self._launch(place, NORMS[terms.order], table, blocks, parameters)
         if table.kinds & 8 and terms.order == 2:
             self._launch(place, _SQUARES_AGAIN, table, blocks, parameters, follows=True)
+
+    def _given(self, place: Place, args: Any) -> None:
+        """Decide by a norm that is known."""
+        function = self._function(place, _GIVEN, _EVERY)
+        parameters = POINTER(ctypes.addressof(args))
+        self.library.launch(place, function, 1, parameters, follows=False)
+
+    def _bounded(self, place: Place, bound: Any, numbers: Numbers) -> Numbers | None:
+        """Return what the kernels are told with another bound."""
+        if isinstance(bound, float):
+            return numbers._replace(bound_at=0, bound=bound)
+        found = self.library.scalar(place, bound)
+        if found is None:
+            return None
+        if place.capturing and not self.library.pools_captures:
+            self._kept.append(bound)
+        return numbers._replace(bound_at=found[0], bound_kind=found[1])
 
     def _reported(
         self,

@@ -147,6 +147,20 @@ class Kept:
             tables[key] = table
         return table
 
+    def _pair(
+        self,
+        place: Place,
+        described: Described,
+        sources: Sequence[Any],
+        targets: Sequence[Any] | None,
+        weights: tuple[float, ...] | None,
+    ) -> tuple[Table | None, Table | None]:
+        """Return what is measured and what is written: the same, unless memory is there twice."""
+        table = self._table(place, described, sources, targets, weights)
+        if table is None or targets is not None or described.once is described:
+            return table, table
+        return table, self._table(place, described.once, sources, None, weights)
+
     def _new_table(
         self,
         place: Place,

@@ -221,7 +221,8 @@ def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     )
     args = _Args.from_buffer_copy(table.template)
     shrink = terms.shrink or (1.0, 1.0, 1.0, 1.0)
-    _VARYING.pack_into(args, 8, *numbers[:9], *shrink, 0.0, terms.eps, *(0.0,) * 6)
+    rest = (0.0 if terms.limit is None else 1.0, *(0.0,) * 5)
+    _VARYING.pack_into(args, 8, *numbers[:9], *shrink, 0.0, terms.eps, *rest)
     _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, table.kind)
     return args
 

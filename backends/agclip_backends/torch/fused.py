@@ -96,7 +96,7 @@ class TorchLibrary:
 
     def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
         kind = KINDS.get(x.dtype)
-        if kind is None or x.ndim or x.get_device() != place.device:
+        if kind is None or x.ndim or x.get_device() != place.device or not self._plain([x]):
             return None
         return x.data_ptr(), kind
 

@@ -136,10 +136,15 @@ def _learn(
         return None
     if not set(dtypes) <= _CODES.keys():
         return None
-    column = tuple(map(_KINDS.__getitem__, dtypes))
-    counts = [n * 2 if dtype in TWICE else n for n, dtype in zip(sizes, dtypes, strict=True)]
-    codes = tuple(map(_CODES.__getitem__, dtypes))
-    paired = not TWICE.keys().isdisjoint(dtypes)
+    paired, first = not TWICE.keys().isdisjoint(dtypes), dtypes[0]
+    if dtypes.count(first) == len(dtypes):
+        column, codes = (_KINDS[first],) * len(dtypes), (_CODES[first],) * len(dtypes)
+    else:
+        column = tuple(map(_KINDS.__getitem__, dtypes))
+        codes = tuple(map(_CODES.__getitem__, dtypes))
+    counts = sizes
+    if paired:
+        counts = [n * 2 if dtype in TWICE else n for n, dtype in zip(sizes, dtypes, strict=True)]
     known = Known(
         dtypes,
         sizes,
@@ -151,9 +156,8 @@ def _learn(
         paired or 1 in sizes,
         0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
     )
-    while len(_known) >= MOST_KNOWN:
-        # Another thread may have taken the first one out.
-        _known.pop(next(iter(_known), addresses), None)
+    for oldest in [*_known][: max(0, len(_known) - MOST_KNOWN + 1)]:
+        _known.pop(oldest, None)  # another thread may have done it
     _known[addresses] = known
     return known
 
