@@ -74,8 +74,12 @@ mutations: $(test_env) ## Break lines one by one in a copy, and fail if the test
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+ifneq ($(strip $(TORCH)),)
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+else
+	@echo 'Types are not checked: those of what builds on PyTorch come with it'
+endif
 
 docs: $(VENV)/.extras-docs ## Build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -n -W --keep-going -b html docs docs/_build/html

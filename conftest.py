@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -15,6 +16,11 @@ import agclip
 from agclip._backends import registry
 from agclip._trees import tree
 from agclip.config import _now
+
+# Before TensorFlow: 2.20 and 2.21 show their LLVM to every library, and Triton 3.7, which PyTorch
+# loads when it first compiles or makes an optimizer, crashes on it (tensorflow#124205).
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 ROOT = Path(__file__).parent
 PAGES = (ROOT, ROOT / "docs", ROOT / "docs" / "rules")

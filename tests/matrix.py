@@ -311,6 +311,6 @@ def setting(kind: Kind, lib: arrays.Library) -> Iterator[None]:
     if not kind.foreign:
         yield
         return
-    other = "torch" if lib.name == "numpy" else "numpy"
-    with agclip.config_context(backend=other, on_foreign="convert"):
+    other = arrays.library("torch" if lib.name == "numpy" else "numpy")
+    with agclip.config_context(backend=other.name, on_foreign="convert"):
         yield

@@ -197,7 +197,8 @@ def values_of(
     """
     several = call.kinds is not None or (len(single) > 1 and len(batch.kinds(arrays)) > 1)
     if not call.host or several:
-        pairs, alone = zip(arrays, single, strict=bool(single)), call._replace(kinds=None)
+        # Not `bool(single)`, which Dynamo has not for lists (PyTorch 2.11); nor in `record`.
+        pairs, alone = zip(arrays, single, strict=len(single) > 0), call._replace(kinds=None)
         values = [value_of(alone, [leaf], norm, loss_scale) for leaf, norm in pairs]
         return value_of(call, arrays, whole, loss_scale), values
     if len(single) < 2:  # the one leaf is all

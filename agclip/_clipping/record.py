@@ -120,7 +120,7 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
         whole, single = joint_and_single(call, norms[:count], norms[count:])
     settled = [
         settle(call, [leaf], norm, loss_scale)
-        for leaf, norm in zip(arrays, single, strict=bool(single))
+        for leaf, norm in zip(arrays, single, strict=len(single) > 0)
     ]
     whole = settle(call, arrays, whole, loss_scale)
     return values_of(call, arrays, whole, settled, loss_scale)

@@ -118,6 +118,7 @@ def test_what_does_not_exceed_its_bound_is_stepped_with_to_the_bit():
 @pytest.mark.parametrize("name", ["adamw", "momentum", "adagrad"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 def test_other_dtypes(name, dtype):
+    training.need_division(name)
     make = training.OPTIMIZERS[name]
     steps = training.gradients(dtype=dtype)
     ours, theirs = training.parameters(dtype), training.parameters(dtype)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 import agclip
@@ -19,6 +20,13 @@ OPTIMIZERS = {
     "momentum": lambda ps, **o: torch.optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True, **o),
     "adagrad": lambda ps, **o: torch.optim.Adagrad(ps, lr=0.1, **o),
 }
+
+
+def need_division(name):
+    """Skip where an optimizer that is made with fused=True does not divide by itself."""
+    if name == "adagrad" and torch.__version__ < (2, 13):  # 2.12 was not looked at
+        pytest.skip("Adagrad of PyTorch 2.11 does not divide by itself")
+
 
 RULES = {
     "global": (
