@@ -133,6 +133,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say which backends were not tested, and why."""
+    if config.getoption("no_summary"):  # pytest 9 asks all the same, and libraries are imported
+        return
     reasons = config.stash.get(TOLD, None) or _reasons()
     lines = [f"{name}: {reason}" for name, reason in sorted(reasons.items()) if reason]
     if lines:
