@@ -27,8 +27,9 @@ trainers := $(if $(TORCH),$(shell printf ,)trainers)
 test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test$(trainers) $(timm)
 whole    := $(VENV)/.extras-test-all
 
-# The tests of a file, or of a class, stay in one process: they share what is compiled.
-pytest := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+# The tests of a file, or of a class, stay in one process: they share what is compiled. Products of
+# NumPy stay in one thread: others would wait for work while other processes compute.
+pytest := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agclip.config import KEYS, _environment, _now
 from agclip.testing._required import required, unusable
 from agclip_backends._host.loader import loader
+from scheduling import ByScope, longest_first
 from thinned import mark_programs
 
 OPTIONAL = {
@@ -18,6 +21,8 @@ OPTIONAL = {
     "ml_dtypes": "ml_dtypes, for bfloat16 in NumPy",
     "optree": "optree, for its containers",
 }
+TOLD = pytest.StashKey[dict[str, str] | None]()
+"""What a process that ran tests tells of the libraries."""
 
 
 def _reasons() -> dict[str, str]:
@@ -75,15 +80,63 @@ def need_backend(why_not: Callable[[str], str]) -> Callable[[str], None]:
     return need
 
 
-@pytest.hookimpl(tryfirst=True)  # before the marks choose what is run
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave most cells of what takes long to `make test-all`."""
-    mark_programs(items)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Leave most cells of what takes long to `make test-all`, and begin with the rest of it."""
+    mark_programs(items)  # before the marks choose what is run
+    yield
+    if hasattr(config, "workerinput"):
+        longest_first(items)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are collected, and leave what is there then out of it.
+
+    Libraries and tests are millions of objects that stay: to look at all of them takes a second,
+    and trainers ask for it at the end of each training.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Replace the scheduler of `--dist loadscope`, and keep the order that tests come in."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    config.option.loadscopereorder = False
+    return ByScope(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let one of several processes tell the first one, which has imported no library."""
+    if getattr(session.config, "workerinput", {}).get("workerid") == "gw0":
+        session.config.workeroutput["reasons"] = _reasons()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep what that process tells."""
+    node.config.stash[TOLD] = getattr(node, "workeroutput", {}).get("reasons") or (
+        node.config.stash.get(TOLD, None)
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Say which backends were not tested, and why."""
-    lines = [f"{name}: {reason}" for name, reason in sorted(_reasons().items()) if reason]
+    if config.getoption("no_summary"):  # pytest 9 asks all the same, and libraries are imported
+        return
+    reasons = config.stash.get(TOLD, None) or _reasons()
+    lines = [f"{name}: {reason}" for name, reason in sorted(reasons.items()) if reason]
     if lines:
         terminalreporter.section("not tested here")
         for line in lines:

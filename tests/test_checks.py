@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import collections
 import inspect
 import math
 from fractions import Fraction
@@ -249,3 +250,18 @@ def test_no_module_imports_itself_by_way_of_others():
         for name in free:
             del arrows[name]
     assert sorted(arrows) == []
+
+
+def imported_as(path):
+    """The name by which pytest imports a file: folders that are no packages are no part of it."""
+    parts, folder = [path.stem], path.parent
+    while folder.joinpath("__init__.py").exists():
+        parts, folder = [folder.name, *parts], folder.parent
+    return ".".join(parts)
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Of two test files, pytest refuses the second; of two helpers, one is taken for the other."""
+    files = [path for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    counts = collections.Counter(map(imported_as, files))
+    assert [name for name, count in counts.items() if count > 1] == []

@@ -38,6 +38,13 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _registers_of_the_processor():
+    """Take the compiler to know them: Inductor compiles six programs to find out."""
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+        yield
+
+
 @pytest.fixture
 def compiled():
     """Compile a function without a graph break, from a cold start."""

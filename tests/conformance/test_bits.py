@@ -267,12 +267,26 @@ def test_jax_gives_the_bits_of_numpy(call, tree):
     assert differing("jax", call, tree, range(9)) == []
 
 
-@calls(CHIEF, ("narrow", "complex64"), keep=is_chief)
+NARROW = {
+    ("global, scaled", "complex64"),
+    ("leaf, strict, scaled", "narrow"),
+    ("axes, strict, scaled", "narrow"),
+    ("adaptive, strict, scaled", "narrow"),
+}
+
+
+@calls(CHIEF, ("narrow", "complex64"), keep=lambda *cell: cell in NARROW)
 def test_jax_gives_the_bits_of_numpy_for_narrow_leaves(call, tree):
     assert differing("jax", call, tree, range(9)) == []
 
 
-@calls(WHOLE, ("float64", "complex64", "narrow"), keep=is_chief)
+@calls(
+    WHOLE,
+    ("float64", "complex64", "narrow"),
+    keep=lambda call, tree: (
+        is_chief(call, tree) and (tree == "narrow" or call.startswith(("global, s", "axes, s")))
+    ),
+)
 def test_tensorflow_gives_the_bits_of_numpy(call, tree):
     assert differing("tensorflow", call, tree, range(9)) == []
 
@@ -320,7 +334,7 @@ def test_jax_gives_the_same_inside_jit(call):
     assert found == []
 
 
-@calls(CHIEF, keep=lambda call: call.startswith(("global, s", "axes, s", "adaptive")))
+@calls(CHIEF, keep=lambda call: call.startswith(("global, s", "adaptive")))
 def test_jax_gives_the_same_inside_jit_where_the_bound_is_a_constant(call):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     bound = bound_of(call, "float64", 1)
@@ -385,13 +399,18 @@ def hexes(result):
 @pytest.mark.parametrize("chunks", thinned([4, (1, 3)], keep=[(1, 3)], ids=repr))
 @pytest.mark.parametrize(
     ("call", "tree"),
-    [
-        ("global, strict", "float64"),
-        ("leaf", "float32"),
-        ("axes", "float32"),
-        ("per example", "complex64"),
-        ("norm, ord 1", "float64"),
-    ],
+    thinned(
+        [
+            ("global, strict", "float64"),
+            ("leaf", "float32"),
+            ("axes", "float32"),
+            ("per example", "complex64"),
+            ("norm, ord 1", "float64"),
+        ],
+        lambda cell: cell[0] in ("global, strict", "axes", "per example"),
+        ids=lambda cell: dashed(", ".join(cell)),
+        tuples=True,
+    ),
 )
 def test_dask_gives_the_bits_of_numpy_whatever_the_chunks(call, tree, chunks):
     dask = pytest.importorskip("dask", reason="Dask is not installed")
@@ -434,7 +453,7 @@ def compiler():
 
 @calls(
     ("global, strict", "axes, strict, scaled", "adaptive, strict, scaled", "per example"),
-    keep=lambda call: call.startswith(("global", "adaptive")),
+    keep=lambda call: call.startswith("adaptive"),  # `test_inductor.py` has the global norm
 )
 def test_compiled_torch_gives_the_bits_of_numpy(call, compiler):
     found = differing("torch", call, "narrow", range(9), function=compiler(call, "eager"))
@@ -529,7 +548,7 @@ DEFAULT = {
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.parametrize(
     "seeds",
-    thinned([range(18), range(18, 60)], keep=[range(18)], ids="{0.start}-{0.stop}".format),
+    thinned([range(9), range(9, 60)], keep=[range(9)], ids="{0.start}-{0.stop}".format),
 )
 def test_by_default_numpy_and_torch_agree_to_the_bit(function, dtype, seeds):
     found = [seed for seed in seeds if not agree(function, dtype, seed)]

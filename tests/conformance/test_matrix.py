@@ -16,8 +16,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 NO_CLIPS = {"Clipper", "ClipInfo", "Rule"}
 IMMUTABLE = sorted(set(arrays.LIBRARIES) - set(arrays.WRITABLE))
-QUICK = {"jax": ("nested", "nan, zero"), "dask": ("nan, zero",)}
-"""The kinds of trees for which `make test` compiles and computes lazily; `make test-all`: all."""
+QUICK = {
+    "jax": ("nested", "nan, zero"),
+    "dask": ("nan, zero",),
+    "tensorflow": ("nested", "foreign", "an empty leaf", "nan, zero", "inf, skip"),
+    "array_api_strict": ("nested", "foreign", "an empty leaf", "nan, zero", "shared memory"),
+    "mlx": ("nested", "foreign", "an empty leaf", "nan, zero", "inf, skip", "shared memory"),
+}
+"""The kinds of trees that `make test` has of libraries that take longer; `make test-all`: all."""
 
 
 def is_quick(cell):
