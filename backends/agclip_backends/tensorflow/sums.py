@@ -19,6 +19,7 @@ _ROW = 128
 _SHARED = 1 << 20
 """Elements from which on a leaf is worth sharing between threads."""
 _PARTS = 4
+"""Into how many parts one is cut, unless others keep as many threads at work: a part is a launch."""
 _STREAMS = 16
 _LINE = 16
 """Elements of float32 in a cache line."""
@@ -75,6 +76,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
     sums: list[Any] = [None] * len(leaves)
     in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
     halves: dict[int, Any] = {}
+    every = sum(leaf.shape.num_elements() or 0 for leaf in leaves)
     for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
@@ -82,7 +84,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
             squares = _squares(xp, rows, acc_dtype, scale)
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
         elif adapters.is_one(scale) and _streams(members[0]):
-            found = [_in_parts(members[0])]
+            found = [_in_parts(members[0], every)]
         elif not in_rows:
             # One operation on what it reads, where a product and its sum in rows are eight.
             y = adapters.scaled(adapters.cast(xp, members[0], acc_dtype), scale)
@@ -120,10 +122,13 @@ def _streams(x: Any) -> bool:
     )
 
 
-def _in_parts(x: Any) -> Any:
-    """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one."""
+def _in_parts(x: Any, every: int) -> Any:
+    """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one.
+
+    A leaf that is but a small part of `every` element is left whole.
+    """
     count = x.shape.num_elements()
-    if count < _SHARED:
+    if count < max(_SHARED, every // _PARTS):
         return _of_streams(x)
     width = count // _PARTS // _LINE * _LINE
     x, end = tf.reshape(x, [-1]), _PARTS * width
