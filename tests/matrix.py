@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import agclip
 import arrays
@@ -303,6 +304,21 @@ def leaves_of(tree: Any) -> list[Any]:
     if isinstance(tree, (list, tuple)):
         return [leaf for child in tree for leaf in leaves_of(child)]
     return [tree]
+
+
+def entries(lib: arrays.Library, tree: Any) -> list[list[float]]:
+    """Return the entries of every leaf."""
+    return [lib.entries(leaf).ravel().tolist() for leaf in leaves_of(tree)]
+
+
+def require_nothing_written(twin: Subject, lib: arrays.Library, wrong: Any) -> None:
+    """Fail unless a tree whose last leaf is wrong is refused, and kept."""
+    trees, params = trees_of(KINDS["plain"], lib)
+    before = entries(lib, trees[0])
+    pair = {**params, "z": lib.array([1.0, 1.0])}
+    with pytest.raises(TypeError):
+        twin.run([{**trees[0], "z": wrong}], pair, "propagate", inplace=True)
+    assert entries(lib, trees[0]) == before
 
 
 @contextlib.contextmanager

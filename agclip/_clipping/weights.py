@@ -59,9 +59,10 @@ def of_leaves(leaves: Leaves, weight: Weight) -> tuple[Scalar, ...]:
         # Not `isnan`: a compiler's symbol of a size is no number yet.
         if any(length != length for length in lengths) or (part is not None and part.size is None):
             shape = lengths if part is None else part.whole.shape
+            how = "Let the library compute the shape first" if part is None else "Give it its shape"
             msg = (
                 f"`{leaves.name}` must have a known size; got shape {shape} at "
-                f"{leaves.path(i)}. Let the library compute the shape first."
+                f"{leaves.path(i)}. {how}."
             )
             raise ValueError(msg)
     backend = leaves.backend

@@ -9,8 +9,10 @@ import pytest
 import agclip
 import arrays
 import matrix
+from matrix import entries, require_nothing_written
 from thinned import thinned
 
+pytest_plugins = ["matrix_fixtures"]
 # array_api_strict and Dask compute with NumPy, which warns of what the rules look for.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -63,21 +65,6 @@ def lib(request):
 @pytest.fixture(params=arrays.WRITABLE)
 def writable(request):
     return arrays.library(request.param)
-
-
-@pytest.fixture(params=matrix.SUBJECTS)
-def subject(request):
-    return matrix.SUBJECTS[request.param]
-
-
-@pytest.fixture(params=[name for name, one in matrix.SUBJECTS.items() if one.inplace])
-def twin(request):
-    return matrix.SUBJECTS[request.param]
-
-
-def entries(lib, tree):
-    """The entries of every leaf, as lists of floats."""
-    return [lib.entries(leaf).ravel().tolist() for leaf in matrix.leaves_of(tree)]
 
 
 def taken(subject, kind, lib, *, inplace):
@@ -163,12 +150,7 @@ WRONG = {
 def test_nothing_is_written_when_the_last_leaf_is_wrong(writable, twin, wrong):
     if wrong == "read-only" and writable.name not in arrays.SHARING:
         pytest.skip(f"no array of {writable.name} is read-only")
-    trees, params = matrix.trees_of(matrix.KINDS["plain"], writable)
-    before = entries(writable, trees[0])
-    pair = {**params, "z": writable.array([1.0, 1.0])}
-    with pytest.raises(TypeError):
-        twin.run([{**trees[0], "z": WRONG[wrong](writable)}], pair, "propagate", inplace=True)
-    assert entries(writable, trees[0]) == before
+    require_nothing_written(twin, writable, WRONG[wrong](writable))
 
 
 @pytest.fixture(params=[name for name, one in matrix.SUBJECTS.items() if one.policies])

@@ -11,7 +11,9 @@ import strangers
 from agclip.testing import Library
 from agclip.testing._quick import quick_checks
 from agclip.testing._report import report_on
+from matrix import entries, require_nothing_written
 
+pytest_plugins = ["matrix_fixtures"]
 pytestmark = pytest.mark.whole
 
 KINDS = {
@@ -30,16 +32,6 @@ def cell(request):
     return strangers.stranger(name), matrix.KINDS[kind]
 
 
-@pytest.fixture(params=matrix.SUBJECTS)
-def subject(request):
-    return matrix.SUBJECTS[request.param]
-
-
-@pytest.fixture(params=[name for name, one in matrix.SUBJECTS.items() if one.inplace])
-def twin(request):
-    return matrix.SUBJECTS[request.param]
-
-
 FORGETTING = ("clip", "adaptive")
 """How the names of functions and of rules without a memory begin."""
 
@@ -47,10 +39,6 @@ FORGETTING = ("clip", "adaptive")
 def home(x):
     """The class of an array; and what cubed computes it by."""
     return type(x), getattr(x, "spec", None)
-
-
-def entries(lib, tree):
-    return [lib.entries(leaf).ravel().tolist() for leaf in matrix.leaves_of(tree)]
 
 
 def steps_of(subject, kind, lib, *, inplace):
@@ -107,12 +95,7 @@ WRONG = {
 @pytest.mark.parametrize("name", strangers.WRITABLE)
 def test_nothing_is_written_when_the_last_leaf_is_wrong(name, twin, wrong):
     lib = strangers.stranger(name)
-    trees, params = matrix.trees_of(matrix.KINDS["plain"], lib)
-    before = entries(lib, trees[0])
-    pair = {**params, "z": lib.array([1.0, 1.0])}
-    with pytest.raises(TypeError):
-        twin.run([{**trees[0], "z": WRONG[wrong](lib)}], pair, "propagate", inplace=True)
-    assert entries(lib, trees[0]) == before
+    require_nothing_written(twin, lib, WRONG[wrong](lib))
 
 
 KNOWN = {

@@ -200,6 +200,6 @@ def _require_structure(rule: Rule, memory: State, state: State) -> None:
     if _form(memory) != _form(state):
         msg = (
             f"`rule` must have a state of one form for all steps; got {_form(memory)} before a "
-            f"step of {rule!r}, and {_form(state)} after it."
+            f"step of {rule!r}, and {_form(state)} after it. Let its init() make the state in full."
         )
         raise ValueError(msg)

@@ -25,12 +25,8 @@ def stored(objects: Sequence[Any], types: set[type]) -> list[Sparse | None] | No
     library: Any = sys.modules.get(_LIBRARY)
     if library is None or not any(issubclass(cls, library.JAXSparse) for cls in types):
         return None
-    found: list[Sparse | None] = []
-    for x in objects:
-        if isinstance(x, library.BCOO):
-            found.append(_coo(library, x))
-        else:
-            found.append(_csr(library, x) if isinstance(x, library.BCSR) else None)
+    known = (library.BCOO, library.BCSR)
+    found = [_stored(library, x) if isinstance(x, known) else None for x in objects]
     return None if all(part is None for part in found) else found
 
 
@@ -44,45 +40,26 @@ def refuse(x: Any) -> str | None:
     return f"is {name}" if known else f"is {name}, and only BCOO and BCSR are known,"
 
 
-def _coo(library: Any, x: Any) -> Sparse:
+def _stored(library: Any, x: Any) -> Sparse:
+    by_row = isinstance(x, library.BCSR)
+    cls, places = (library.BCSR, (x.indices, x.indptr)) if by_row else (library.BCOO, (x.indices,))
+
     def rebuild(new: Any) -> Any:
-        return library.BCOO(
-            (new, x.indices),
+        return cls(
+            (new, *places),
             shape=x.shape,
             indices_sorted=x.indices_sorted,
             unique_indices=x.unique_indices,
         )
 
     def merged(dtype: Any) -> Merged:
+        indices = _pairs(*places, x.shape[x.n_batch]) if by_row else x.indices
         found: Merged = _merged(
-            x.data, x.indices, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype
+            x.data, indices, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype
         )
         return found
 
-    return Sparse(x, x.data, _size(x), merged, rebuild)
-
-
-def _csr(library: Any, x: Any) -> Sparse:
-    def rebuild(new: Any) -> Any:
-        return library.BCSR(
-            (new, x.indices, x.indptr),
-            shape=x.shape,
-            indices_sorted=x.indices_sorted,
-            unique_indices=x.unique_indices,
-        )
-
-    def merged(dtype: Any) -> Merged:
-        pairs = _pairs(x.indices, x.indptr, x.shape[x.n_batch])
-        found: Merged = _merged(
-            x.data, pairs, x.shape, x.n_batch, x.n_dense, x.unique_indices, dtype
-        )
-        return found
-
-    return Sparse(x, x.data, _size(x), merged, rebuild)
-
-
-def _size(x: Any) -> float:
-    return float(max(math.prod(x.shape), 1))
+    return Sparse(x, x.data, float(max(math.prod(x.shape), 1)), merged, rebuild)
 
 
 @functools.partial(jax.jit, static_argnums=2)

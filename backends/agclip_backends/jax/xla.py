@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from agclip import adapters
 from agclip.adapters import Factor
+from agclip_backends import _alike
 from agclip_backends.jax import namespace
 
 Function = Callable[[Any], Sequence[Any]]
@@ -100,7 +101,7 @@ def _whole() -> bool:
 
 def _reshaped(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
     results: list[list[Any]] = [[] for _ in leaves]
-    for places in _alike(leaves):
+    for places in _grouped(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
             rows = function(jnp.stack([leaf.reshape(-1) for leaf in members]))
@@ -112,13 +113,9 @@ def _reshaped(leaves: Sequence[Any], function: Function, by: Reduction) -> list[
     return results
 
 
-def _alike(leaves: Sequence[Any]) -> list[list[int]]:
+def _grouped(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one size and dtype; others stay by themselves."""
-    groups: dict[Any, list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        small = leaf.size <= SMALL
-        groups.setdefault((leaf.size, leaf.dtype) if small else i, []).append(i)
-    return list(groups.values())
+    return _alike.alike((leaf.size, leaf.dtype) if leaf.size <= SMALL else None for leaf in leaves)
 
 
 def _of_leaf(x: Any, function: Function, by: Reduction) -> list[Any]:

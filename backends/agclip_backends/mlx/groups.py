@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from agclip import adapters
 from agclip.adapters import Kind, LeafBatch, kind_of
+from agclip_backends import _alike
 
 SMALL = 1 << 13
 """Elements up to which leaves of one shape are joined, which copies them."""
@@ -30,19 +31,17 @@ class Grouped(LeafBatch):
 def alike(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
     if not isinstance(leaves, Grouped):
-        return _alike(leaves, [kind_of(leaf.dtype) for leaf in leaves])
+        return _grouped(leaves, [kind_of(leaf.dtype) for leaf in leaves])
     if leaves.groups is None:
-        leaves.groups = _alike(leaves, leaves.column)
+        leaves.groups = _grouped(leaves, leaves.column)
     return leaves.groups
 
 
-def _alike(leaves: Sequence[Any], kinds: Sequence[Kind]) -> list[list[int]]:
-    groups: dict[Any, list[int]] = {}
-    counts = adapters.counts(leaves)
-    for i, (leaf, count, kind) in enumerate(zip(leaves, counts, kinds, strict=True)):
-        key = (leaf.shape, kind) if 0 < count <= SMALL else i
-        groups.setdefault(key, []).append(i)
-    return list(groups.values())
+def _grouped(leaves: Sequence[Any], kinds: Sequence[Kind]) -> list[list[int]]:
+    members = zip(leaves, adapters.counts(leaves), kinds, strict=True)
+    return _alike.alike(
+        (leaf.shape, kind) if 0 < count <= SMALL else None for leaf, count, kind in members
+    )
 
 
 def joined(leaves: Sequence[Any], places: Sequence[int]) -> Any:

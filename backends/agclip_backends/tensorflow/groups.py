@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agclip_backends import _alike
+
 SMALL = 1 << 10
 """Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
 LARGE = 1 << 15
@@ -13,11 +15,8 @@ LARGE = 1 << 15
 
 def alike(leaves: Sequence[Any]) -> list[list[int]]:
     """Group the positions of small leaves of one shape and dtype; others stay by themselves."""
-    groups: dict[Any, list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        key = (tuple(leaf.shape), leaf.dtype) if is_small(leaf) else i
-        groups.setdefault(key, []).append(i)
-    return list(groups.values())
+    keys = ((tuple(leaf.shape), leaf.dtype) if is_small(leaf) else None for leaf in leaves)
+    return _alike.alike(keys)
 
 
 def is_small(leaf: Any) -> bool:

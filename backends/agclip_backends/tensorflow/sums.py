@@ -19,7 +19,9 @@ _ROW = 128
 _SHARED = 1 << 20
 """Elements from which on a leaf is worth sharing between threads."""
 _PARTS = 4
+"""Into how many, unless there are other leaves to keep as many threads at work."""
 _STREAMS = 16
+"""With 12 or 14 a program that the caller has XLA compile takes twice as long (TensorFlow 2.21)."""
 _LINE = 16
 """Elements of float32 in a cache line."""
 _PAGE = 512
@@ -75,6 +77,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
     sums: list[Any] = [None] * len(leaves)
     in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
     halves: dict[int, Any] = {}
+    every = sum(leaf.shape.num_elements() or 0 for leaf in leaves)
     for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
@@ -82,7 +85,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
             squares = _squares(xp, rows, acc_dtype, scale)
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
         elif adapters.is_one(scale) and _streams(members[0]):
-            found = [_in_parts(members[0])]
+            found = [_in_parts(members[0], every)]
         elif not in_rows:
             # One operation on what it reads, where a product and its sum in rows are eight.
             y = adapters.scaled(adapters.cast(xp, members[0], acc_dtype), scale)
@@ -120,13 +123,18 @@ def _streams(x: Any) -> bool:
     )
 
 
-def _in_parts(x: Any) -> Any:
-    """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one."""
-    count = x.shape.num_elements()
-    if count < _SHARED:
+def _in_parts(x: Any, every: int) -> Any:
+    """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one.
+
+    A leaf that has few of the call's `every` elements is left whole: each part is a launch. XLA is
+    given vectors, since it would compile for each shape, and index the elements of it slowly.
+    """
+    x = tf.reshape(x, [-1])
+    count = x.shape[0]
+    if count < max(_SHARED, every // _PARTS):
         return _of_streams(x)
     width = count // _PARTS // _LINE * _LINE
-    x, end = tf.reshape(x, [-1]), _PARTS * width
+    end = _PARTS * width
     rest = tf.cast(x[end:], tf.float64)
     parts = tf.unstack(tf.reshape(x[:end], [_PARTS, width]), _PARTS)
     return tf.add_n([*map(_of_streams, parts), tf.reduce_sum(rest * rest)])
@@ -134,8 +142,7 @@ def _in_parts(x: Any) -> Any:
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
 def _of_streams(x: Any) -> Any:
-    """Return Σ x² in float64: streams side by side become vector instructions."""
-    x = tf.reshape(x, [-1])
+    """Return Σ x² of a vector in float64: streams side by side become vector instructions."""
     width = x.shape[0] // _STREAMS // _LINE * _LINE
     if width % _PAGE == 0:
         width -= _LINE
