@@ -119,7 +119,7 @@ def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
     for g in range(way.groups):
         *values, mark = tops[g]
         isnan = mark > 0
-        made.append([m.where(isnan & (v == math.inf), math.nan, v) for v in values])
+        made.append([m.where(isnan & m.equal(v, math.inf), math.nan, v) for v in values])
     return made, kinds
 
 
@@ -129,8 +129,9 @@ def _marked(m: Any, values: Sequence[Scalar]) -> list[Scalar]:
     none, one = m.full_like(first, 0.0), m.full_like(first, 1.0)
     mark = none
     for value in values:
-        mark = m.where(value != value, one, mark)
-    return [*(m.where(value != value, math.inf, value) for value in values), mark]
+        mark = m.where(m.not_equal(value, value), one, mark)
+    marked = [m.where(m.not_equal(value, value), math.inf, value) for value in values]
+    return [*marked, mark]
 
 
 def _powers(way: Way) -> Found:

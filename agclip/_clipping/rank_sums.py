@@ -117,11 +117,11 @@ def joined(m: Namespace, columns: Sequence[Scalar], limits: Range, order: int) -
     else:
         down, plain, up = columns
         together = plain + up * (1.0 / limits.up) ** order
-        big, some = down != 0, plain != 0
+        big, some = m.not_equal(down, 0.0), m.not_equal(plain, 0.0)
         above = down + together * limits.down**order
         total = m.where(big, above, m.where(some, together, up))
         one = m.full_like(plain, 1.0)
-        least = m.where(up != 0, limits.up, one)
+        least = m.where(m.not_equal(up, 0.0), limits.up, one)
         scale = m.where(big, limits.down, m.where(some, one, least))
     finite = total < math.inf
     return Norm(norms.root_of_sum(m, total) if order == 2 else total, scale, finite)
@@ -156,13 +156,13 @@ def _moduli(call: StaticArgs, norm: Norm) -> list[Scalar]:
     m, down = call.m, RANGES[kind_of(call.acc_dtype).name].down
     none, one = m.full_like(norm.root, 0.0), m.full_like(norm.root, 1.0)
     scale = one * norm.scale
-    big = scale == down
+    big = m.equal(scale, down)
     return [m.where(big, none, norm.root / m.where(big, one, scale)), m.where(big, norm.root, none)]
 
 
 def largest(m: Namespace, plain: Scalar, scaled: Scalar, limits: Range) -> Norm:
     """Return the norm of order inf from the two maxima of `peaks`."""
-    big = (scaled != 0) & (plain == plain)
+    big = m.not_equal(scaled, 0.0) & m.equal(plain, plain)
     one = m.full_like(plain, 1.0)
     root = m.where(big, m.maximum(scaled, plain * limits.down), plain)
     return Norm(root, m.where(big, limits.down, one), root < math.inf)
