@@ -18,7 +18,7 @@ from agclip._clipping import rank_sums
 from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.way import Way, by_sum, way_of, widths_of
-from agclip._numerics import limbs, power_norms
+from agclip._numerics import limbs, power_norms, rounding
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
@@ -80,18 +80,34 @@ def _plain(way: Way) -> Found:
     call, order = way.call, int(way.call.plan.order)
     name = kind_of(call.acc_dtype).name
     widths = widths_of(way)
-    head: list[Scalar] = []
+    tested, head = way.tested, list[Scalar]()
     if way.digest is not None:
-        head += _messages.sum_head(way.kinds, way.digest, way.exchange.ranks.held)
+        held = way.exchange.ranks.held
+        head += _messages.sum_head(way.kinds, way.digest, held, tested=tested)
     try:
-        found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths),))
+        found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths), tested))
     except Exception:
         way.say_failed()
         raise
     sums, head = way.exchange.reduced(way.slots(found, widths), "sum", head)
     kinds = _judged(way, head, _messages.judged_sum)
     limits = RANGES[name]
-    return [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)], kinds
+    made = [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)]
+    if tested and made[0].root > 0 and made[0].finite:
+        testers, count = _messages.testers(head), sums[0][-1] / rank_sums.ASIDE
+        error = rounding.error_over_ranks(count, testers) if testers else 0.0
+        made[0] = made[0]._replace(error=error)
+    return made, kinds
+
+
+def exactly(call: StaticArgs, inputs: Inputs, *, held: bool) -> Norm:
+    """Return the reproducible norm of all leaves of all ranks, where the test could not decide.
+
+    Replicas that differ by a rounding are no error here: nobody has asked for their bits.
+    """
+    plan = call.plan._replace(reproducible=True, record=False)
+    way = way_of(call._replace(plan=plan), inputs, held=held)
+    return _exact(way, closely=False)[0][0]
 
 
 def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
@@ -161,7 +177,7 @@ def _powers(way: Way) -> Found:
     return made, kinds
 
 
-def _exact(way: Way) -> Found:
+def _exact(way: Way, *, closely: bool = True) -> Found:
     """Add up the integers of the reproducible norm: two vectors."""
     call, m, order = way.call, way.m, int(way.call.plan.order)
     pairs, kinds = _tops(way)
@@ -176,7 +192,7 @@ def _exact(way: Way) -> Found:
     sums, _ = way.exchange.reduced(way.slots(sent, limbs.COUNT), "sum")
     if way.readable:
         for g in range(way.groups):
-            _messages.require_whole(sums[g][-1])
+            _messages.require_whole(sums[g][-1], closely=closely)
     made = []
     for g, top in enumerate(tops):
         grid = limbs.grid_from(m, top, order, bits)
