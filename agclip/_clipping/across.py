@@ -23,7 +23,6 @@ from agclip._numerics.ranges import RANGES, Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
-from agclip.distributed._ranks import Link
 
 Found = tuple[list[Norm], frozenset[Kind] | None]
 """The norm of each group, and the kinds of dtype that any rank holds, where they are known."""
@@ -80,7 +79,8 @@ def _plain(way: Way) -> Found:
     call, order = way.call, int(way.call.plan.order)
     name = kind_of(call.acc_dtype).name
     widths = widths_of(way)
-    tested, head = way.tested, list[Scalar]()
+    tested = way.tested
+    head: list[Scalar] = []
     if way.digest is not None:
         held = way.exchange.ranks.held
         head += _messages.sum_head(way.kinds, way.digest, held, tested=tested)
@@ -215,16 +215,26 @@ def _judged(
     cost = "never" if way.digest is None else way.call.backend.access(head[0])
     if cost == "never":
         return None
-    links = tuple(id(link.comm) for link in way.exchange.ranks.links if isinstance(link, Link))
-    key = links, way.digest, way.kinds, len(head)
-    if cost == "sync" and key in _told:
-        return _told[key]
+    # The communicators themselves, not their ids: another may come to stand where one has stood.
+    key = way.exchange.ranks.links, way.digest, way.kinds, len(head)
+    known = _told.get(key) if cost == "sync" and _hashable(key) else None
+    if known is not None:
+        return known
     with way.call.backend.context():
-        kinds = judge([float(value) for value in head])
+        kinds = judge([float(x) for x in _messages.listed(way.call.backend.xp.stack(head))])
     if len(_told) >= _MOST:
         _told.clear()
-    _told[key] = kinds
+    if cost == "sync" and _hashable(key):
+        _told[key] = kinds
     return kinds
+
+
+def _hashable(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:
