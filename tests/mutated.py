@@ -644,6 +644,11 @@ MUTATIONS = {
         "whole = norms[0]._replace(error=0.0)",
         f"{ROUNDING} -k 'by_default'",
     ),
+    "ranks: what stands in for leaves is asked for its replicas": Mutation(
+        "    arrays = [] if leaves.stand_in else leaves.arrays",
+        "    arrays = leaves.arrays",
+        "tests/ranks/test_rule_matrix.py -k 'threads and PerGroup and twice'",
+    ),
     "ranks: the state of a rank without leaves stands still": Mutation(
         "self._run(standing_in(leaves, grads), state, params, inplace=inplace)",
         "Step(leaves.rebuild([]), state, empty_info(leaves, None))",

@@ -1,8 +1,9 @@
 """The cases on ranks that are processes of an engine: it prints what every rank gets, as JSON.
 
-    mpiexec -n 4 python rank_program.py mpi      each process is a rank
-    python rank_program.py gloo FILE             four ranks are forked from one process
+    mpiexec -n 4 python rank_program.py mpi [NAMES]      each process is a rank
+    python rank_program.py gloo STORE [NAMES]            four ranks are forked from one process
 
+NAMES is a file with the names of cases of rules, as JSON; without it the table of cases is run.
 PyTorch is imported once for all ranks: it takes longer than all cases together.
 """
 
@@ -21,12 +22,16 @@ RANKS = 4
 SECONDS = 60
 
 
-def found_by(rank, groups, pairs, make):
+def found_by(rank, groups, pairs, make, names):
     """Return the results of all cases for which there is a group of as many ranks."""
     from ranks.cases import CASES, Rank, outcome
+    from ranks.rule_cases import RULE_CASES
 
+    chosen = CASES
+    if names is not None:
+        chosen = {name: RULE_CASES[name] for name in json.loads(Path(names).read_text())}
     results = {}
-    for name, case in CASES.items():
+    for name, case in chosen.items():
         if rank < case.size:
             comm = groups[case.size]
             of_case = Rank(rank, case.size, comm, make, pairs if case.size == RANKS else None)
@@ -34,7 +39,7 @@ def found_by(rank, groups, pairs, make):
     return results
 
 
-def mpi():
+def mpi(names=None):
     """Run as one of the processes of mpiexec, on NumPy's arrays."""
     import numpy as np
     from mpi4py import MPI
@@ -51,12 +56,12 @@ def mpi():
             return np.array(numbers, ml_dtypes.bfloat16)
         return np.array(numbers, dtype)
 
-    found = world.gather(found_by(rank, groups, pairs, make))
+    found = world.gather(found_by(rank, groups, pairs, make, names))
     if rank == 0:
         sys.stdout.write(json.dumps(found))
 
 
-def gloo(file):
+def gloo(file, names=None):
     """Fork the ranks of a process group, on PyTorch's tensors."""
     import torch.distributed  # noqa: F401 - once for all
 
@@ -68,7 +73,7 @@ def gloo(file):
         if not child:
             code = 1
             try:
-                _gloo_rank(rank, file)
+                _gloo_rank(rank, file, names)
                 code = 0
             except BaseException:  # noqa: BLE001 - it must not come back to the parent's code
                 traceback.print_exc()
@@ -83,7 +88,7 @@ def gloo(file):
     sys.stdout.write(json.dumps(found))
 
 
-def _gloo_rank(rank, file):
+def _gloo_rank(rank, file, names):
     import torch
     import torch.distributed as dist
 
@@ -103,8 +108,9 @@ def _gloo_rank(rank, file):
     def make(numbers, dtype):
         return torch.tensor(numbers, dtype=getattr(torch, dtype))
 
-    found = found_by(rank, groups, pairs, make)
-    found |= torch_cases.found_by(rank, groups, pairs)
+    found = found_by(rank, groups, pairs, make, names)
+    if names is None:
+        found |= torch_cases.found_by(rank, groups, pairs)
     Path(f"{file}.{rank}").write_text(json.dumps(found))
     # Without a barrier the process may be ended while another is still reading (torch 2.13).
     dist.barrier()
@@ -112,4 +118,4 @@ def _gloo_rank(rank, file):
 
 
 if __name__ == "__main__":
-    mpi() if sys.argv[1] == "mpi" else gloo(sys.argv[2])
+    mpi(*sys.argv[2:]) if sys.argv[1] == "mpi" else gloo(*sys.argv[2:])
