@@ -65,7 +65,7 @@ def gloo(file, names=None):
     """Fork the ranks of a process group, on PyTorch's tensors."""
     import torch.distributed  # noqa: F401 - once for all
 
-    from ranks import torch_cases  # noqa: F401
+    from ranks import fsdp1_cases, torch_cases  # noqa: F401
 
     children = []
     for rank in range(RANKS):
@@ -92,7 +92,7 @@ def _gloo_rank(rank, file, names):
     import torch
     import torch.distributed as dist
 
-    from ranks import torch_cases
+    from ranks import fsdp1_cases, torch_cases
 
     torch.set_num_threads(1)
     limit = dt.timedelta(seconds=SECONDS)
@@ -110,7 +110,7 @@ def _gloo_rank(rank, file, names):
 
     found = found_by(rank, groups, pairs, make, names)
     if names is None:
-        found |= torch_cases.found_by(rank, groups, pairs)
+        found |= torch_cases.found_by(rank, groups, pairs) | fsdp1_cases.found_by(rank)
     Path(f"{file}.{rank}").write_text(json.dumps(found))
     # Without a barrier the process may be ended while another is still reading (torch 2.13).
     dist.barrier()
