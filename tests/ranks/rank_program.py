@@ -24,8 +24,9 @@ SECONDS = 60
 
 def found_by(rank, groups, pairs, make, names):
     """Return the results of all cases for which there is a group of as many ranks."""
-    from ranks.cases import CASES, Rank, outcome
+    from ranks.cases import Rank, outcome
     from ranks.rule_cases import RULE_CASES
+    from ranks.table import CASES
 
     chosen = CASES
     if names is not None:

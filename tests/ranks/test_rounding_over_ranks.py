@@ -7,8 +7,9 @@ import pytest
 
 import agclip
 from agclip._numerics import rounding
-from ranks import test_placements
-from ranks.test_placements import on_ranks, placed, require_pieces
+from ranks import placing
+from ranks.placing import placed
+from ranks.test_placements import on_ranks, require_pieces
 from ranks.thread_ranks import Together, together
 
 ONE, ALL = [("sum", 8)], [("sum", 8), ("max", 6), ("sum", 7)]
@@ -78,7 +79,7 @@ def test_bits_are_those_of_one_process_by_default(name, forced, request):
 @pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_pieces_and_replicas_have_the_bits_of_wholes(ranks, forced, monkeypatch, request):
-    monkeypatch.setattr(test_placements, "DTYPES", ("float16", "float32"))
+    monkeypatch.setattr(placing, "DTYPES", ("float16", "float32"))
     if forced:
         request.getfixturevalue("unsure")
     draw = random.Random(ranks)
