@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
-SECONDS = 60
+SECONDS = 240
+"""For all cases of an engine; a group waits 60 for its ranks."""
 
 
 def launched(*command, **environment):
