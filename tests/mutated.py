@@ -21,6 +21,7 @@ IN_PLACE = (
 CHECK = "tests/conformance/test_conformance.py::TestEveryLibrary::test_check"
 STRICT = "tests/conformance/test_strict.py"
 EXACT = "tests/numerics/test_exact.py"
+ROUNDING = "tests/ranks/test_rounding_over_ranks.py"
 KERAS = "tests/integrations/keras/test_keras_on_{}.py"
 RANKS = "tests/ranks/test_protocol.py"
 FOLD = "tests/integrations/torch/test_fold.py"
@@ -589,8 +590,8 @@ MUTATIONS = {
         "tests/backends/test_mlx_numbers.py::test_complex_examples_are_summed",
     ),
     "ranks: a NaN goes to the maximum as it is": Mutation(
-        "        mark = m.where(value != value, one, mark)\n",
-        "        mark = m.where(value != value, none, mark)\n",
+        "        mark = m.where(m.not_equal(value, value), one, mark)\n",
+        "        mark = m.where(m.not_equal(value, value), none, mark)\n",
         f"{RANKS} -k 'threads and NaN and order'",
     ),
     "ranks: a failure is not said": Mutation(
@@ -599,7 +600,7 @@ MUTATIONS = {
         f"{RANKS} -k 'threads and bad'",
     ),
     "ranks: another call is not seen": Mutation(
-        "    if members * int(head[3]) != int(head[2]) ** 2:\n",
+        "    if members * int(head[3]) != (int(head[2]) % _DIGIT**2) ** 2:\n",
         "    if members < 0:\n",
         f"{RANKS} -k 'threads and another'",
     ),
@@ -629,9 +630,24 @@ MUTATIONS = {
         f"{RANKS} -k 'test_what_is_sent'",
     ),
     "ranks: the dtype of the norm is that of this rank": Mutation(
-        "    return call._replace(plan=plan, kinds=kinds if plan.joint else None), norms\n",
-        "    return call._replace(plan=plan), norms\n",
+        "    alone = call._replace(plan=plan, kinds=kinds if plan.joint else None)\n",
+        "    alone = call._replace(plan=plan)\n",
         f"{RANKS} -k 'threads and dtypes'",
+    ),
+    "ranks: the rounding test is taken where one rank cannot take it": Mutation(
+        "return 0 if int(head[2]) // _DIGIT**2 else _digits(head[0])[0]",
+        "return _digits(head[0])[0]",
+        f"{ROUNDING} -k 'if_one_cannot'",
+    ),
+    "ranks: a norm that the rounding test does not prove is kept": Mutation(
+        "whole = norms[0]._replace(error=0.0) if sure else across.exactly(call, inputs, held=held)",
+        "whole = norms[0]._replace(error=0.0)",
+        f"{ROUNDING} -k 'by_default'",
+    ),
+    "ranks: what stands in for leaves is asked for its replicas": Mutation(
+        "    arrays = [] if leaves.stand_in else leaves.arrays",
+        "    arrays = leaves.arrays",
+        "tests/ranks/test_rule_matrix.py -k 'threads and PerGroup and twice'",
     ),
     "ranks: the state of a rank without leaves stands still": Mutation(
         "self._run(standing_in(leaves, grads), state, params, inplace=inplace)",

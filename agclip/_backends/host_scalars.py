@@ -29,6 +29,16 @@ def full_like(_: float, value: float, /) -> float:
     return value
 
 
+def equal(x1: float, x2: float, /) -> bool:
+    """Tell whether two floats are equal (`==` of some libraries asks for identity)."""
+    return x1 == x2
+
+
+def not_equal(x1: float, x2: float, /) -> bool:
+    """Tell whether two floats differ."""
+    return x1 != x2
+
+
 def logical_not(x: bool, /) -> bool:
     """Return the negation (`~` of a Python bool is an integer)."""
     return not x

@@ -18,12 +18,11 @@ from agclip._clipping import rank_sums
 from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.way import Way, by_sum, way_of, widths_of
-from agclip._numerics import limbs, power_norms
+from agclip._numerics import limbs, power_norms, rounding
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
-from agclip.distributed._ranks import Link
 
 Found = tuple[list[Norm], frozenset[Kind] | None]
 """The norm of each group, and the kinds of dtype that any rank holds, where they are known."""
@@ -80,18 +79,35 @@ def _plain(way: Way) -> Found:
     call, order = way.call, int(way.call.plan.order)
     name = kind_of(call.acc_dtype).name
     widths = widths_of(way)
+    tested = way.tested
     head: list[Scalar] = []
     if way.digest is not None:
-        head += _messages.sum_head(way.kinds, way.digest, way.exchange.ranks.held)
+        held = way.exchange.ranks.held
+        head += _messages.sum_head(way.kinds, way.digest, held, tested=tested)
     try:
-        found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths),))
+        found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths), tested))
     except Exception:
         way.say_failed()
         raise
     sums, head = way.exchange.reduced(way.slots(found, widths), "sum", head)
     kinds = _judged(way, head, _messages.judged_sum)
     limits = RANGES[name]
-    return [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)], kinds
+    made = [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)]
+    if tested and made[0].root > 0 and made[0].finite:
+        testers, count = _messages.testers(head), sums[0][-1] / rank_sums.ASIDE
+        error = rounding.error_over_ranks(count, testers) if testers else 0.0
+        made[0] = made[0]._replace(error=error)
+    return made, kinds
+
+
+def exactly(call: StaticArgs, inputs: Inputs, *, held: bool) -> Norm:
+    """Return the reproducible norm of all leaves of all ranks, where the test could not decide.
+
+    Replicas that differ by a rounding are no error here: nobody has asked for their bits.
+    """
+    plan = call.plan._replace(reproducible=True, record=False)
+    way = way_of(call._replace(plan=plan), inputs, held=held)
+    return _exact(way, closely=False)[0][0]
 
 
 def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
@@ -119,7 +135,7 @@ def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
     for g in range(way.groups):
         *values, mark = tops[g]
         isnan = mark > 0
-        made.append([m.where(isnan & (v == math.inf), math.nan, v) for v in values])
+        made.append([m.where(isnan & m.equal(v, math.inf), math.nan, v) for v in values])
     return made, kinds
 
 
@@ -129,8 +145,9 @@ def _marked(m: Any, values: Sequence[Scalar]) -> list[Scalar]:
     none, one = m.full_like(first, 0.0), m.full_like(first, 1.0)
     mark = none
     for value in values:
-        mark = m.where(value != value, one, mark)
-    return [*(m.where(value != value, math.inf, value) for value in values), mark]
+        mark = m.where(m.not_equal(value, value), one, mark)
+    marked = [m.where(m.not_equal(value, value), math.inf, value) for value in values]
+    return [*marked, mark]
 
 
 def _powers(way: Way) -> Found:
@@ -160,7 +177,7 @@ def _powers(way: Way) -> Found:
     return made, kinds
 
 
-def _exact(way: Way) -> Found:
+def _exact(way: Way, *, closely: bool = True) -> Found:
     """Add up the integers of the reproducible norm: two vectors."""
     call, m, order = way.call, way.m, int(way.call.plan.order)
     pairs, kinds = _tops(way)
@@ -175,7 +192,7 @@ def _exact(way: Way) -> Found:
     sums, _ = way.exchange.reduced(way.slots(sent, limbs.COUNT), "sum")
     if way.readable:
         for g in range(way.groups):
-            _messages.require_whole(sums[g][-1])
+            _messages.require_whole(sums[g][-1], closely=closely)
     made = []
     for g, top in enumerate(tops):
         grid = limbs.grid_from(m, top, order, bits)
@@ -198,16 +215,26 @@ def _judged(
     cost = "never" if way.digest is None else way.call.backend.access(head[0])
     if cost == "never":
         return None
-    links = tuple(id(link.comm) for link in way.exchange.ranks.links if isinstance(link, Link))
-    key = links, way.digest, way.kinds, len(head)
-    if cost == "sync" and key in _told:
-        return _told[key]
+    # The communicators themselves, not their ids: another may come to stand where one has stood.
+    key = way.exchange.ranks.links, way.digest, way.kinds, len(head)
+    known = _told.get(key) if cost == "sync" and _hashable(key) else None
+    if known is not None:
+        return known
     with way.call.backend.context():
-        kinds = judge([float(value) for value in head])
+        kinds = judge([float(x) for x in _messages.listed(way.call.backend.xp.stack(head))])
     if len(_told) >= _MOST:
         _told.clear()
-    _told[key] = kinds
+    if cost == "sync" and _hashable(key):
+        _told[key] = kinds
     return kinds
+
+
+def _hashable(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:

@@ -113,6 +113,31 @@ def _terms(
 _known_terms = functools.cache(_terms)
 
 
+def surely(
+    call: StaticArgs,
+    arrays: Sequence[Array],
+    norm: Norm,
+    limit: float,
+    loss_scale: float | None,
+) -> bool:
+    """Make the rounding test of a norm of all leaves: tell whether it stands for the exact one.
+
+    Next to a limit that norms are often equal to the coefficient is 1 in float32 on either side.
+    """
+    rounding.tally.tests += 1
+    kinds = batch.kinds(arrays) if call.kinds is None else call.kinds
+    acc_dtype = kind_of(call.acc_dtype).name
+    terms = _known_terms(kinds, acc_dtype, call.plan.strict, call.plan.nonfinite)
+    low, high = rounding.certain_range(norm.root, norm.error)
+    if low <= limit < high and loss_scale is None and not (call.plan.strict or call.plan.record):
+        sure = rounding.same_float32(norm.root, norm.error)
+    else:
+        decision = decide_floats(norm, limit, loss_scale, terms)
+        sure = _surely_decided(call, decision, norm, loss_scale)
+    rounding.tally.fallbacks += not sure
+    return sure
+
+
 def _surely_decided(
     call: StaticArgs, decision: Decision, norm: Norm, loss_scale: Scalar | None
 ) -> bool:

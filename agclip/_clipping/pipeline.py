@@ -13,7 +13,7 @@ from agclip._backends import kernels
 from agclip._backends.fused import Decided, Details
 from agclip._clipping import across, arguments, fused, merging
 from agclip._clipping.apply import overwrite, results
-from agclip._clipping.decide import on_device, on_host
+from agclip._clipping.decide import on_device, on_host, surely
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
@@ -134,12 +134,20 @@ def _reduced(leaves: Leaves, call: StaticArgs, inputs: Inputs) -> tuple[StaticAr
     """Return the norms over all ranks, and the call with what is known of the dtypes there."""
     if leaves.measured is not None:
         inputs = inputs._replace(arrays=leaves.measured)
-    norms, kinds = across.measured(call, inputs, held=not leaves.stand_in)
+    held = not leaves.stand_in
+    norms, kinds = across.measured(call, inputs, held=held)
     if call.plan.nonfinite == "error":
         _require_finite(leaves, inputs, norms)
     # What follows is a program of this process, which a compiler may keep.
     plan = call.plan._replace(ranks=None)
-    return call._replace(plan=plan, kinds=kinds if plan.joint else None), norms
+    alone = call._replace(plan=plan, kinds=kinds if plan.joint else None)
+    if norms[0].error:
+        # Every rank comes to the same answer, and so takes the same vectors after it: it follows
+        # from what has been reduced, and from numbers that are compared by the digest.
+        sure = surely(alone, inputs.arrays, norms[0], inputs.bound, inputs.loss_scale)
+        whole = norms[0]._replace(error=0.0) if sure else across.exactly(call, inputs, held=held)
+        norms = [whole, *norms[1:]]
+    return alone, norms
 
 
 def program(

@@ -22,6 +22,10 @@ _HIGH = {"float64": 2.0**1000, "float32": 2.0**100}
 """Plain sums are sent below this, so that those of 2**23 ranks do not overflow."""
 
 
+ASIDE = 2.0**-900
+"""What the number of elements is multiplied by that travels in the place of a sum."""
+
+
 class Part(NamedTuple):
     """Leaves of one group that are reduced over the same links, and held as often."""
 
@@ -42,11 +46,16 @@ def zero(call: StaticArgs, arrays: Sequence[Array]) -> Scalar:
 
 
 def sums(
-    call: StaticArgs, parts: Sequence[Part], widths: Sequence[int], arrays: Sequence[Array]
+    call: StaticArgs,
+    parts: Sequence[Part],
+    widths: Sequence[int],
+    tested: bool,
+    arrays: Sequence[Array],
 ) -> list[Scalar]:
     """Return for each part its sum of squares, or of magnitudes: as one number, or as three.
 
-    Three are the sum of elements scaled down, plain, and scaled up: two of them are zero.
+    Three are the sum of elements scaled down, plain, and scaled up: two of them are zero. For the
+    rounding test the last is the number of elements: see `joined`.
     """
     backend, m, order = call.backend, call.m, int(call.plan.order)
     xp, acc_dtype, none = backend.xp, call.acc_dtype, zero(call, arrays)
@@ -62,6 +71,8 @@ def sums(
             plain = norms.total(backend, m, [each[k] for k in part.places])
             members = batch.chosen(arrays, part.places)
             values = [plain] if width == 1 else _in_range(call, members, plain, order)
+            if tested and part.joint and 0.0 < plain < math.inf:
+                values = [none, plain, ASIDE * batch.elements(members)]
         result += values if part.often == 1 else [value / part.often for value in values]
     return result
 
@@ -111,17 +122,21 @@ def _powers(
 
 
 def joined(m: Namespace, columns: Sequence[Scalar], limits: Range, order: int) -> Norm:
-    """Return the norm from one sum, or from the sums of elements scaled down, plain, scaled up."""
+    """Return the norm from one sum, or from the sums of elements scaled down, plain, scaled up.
+
+    Beside a plain sum that is not 0 the last is nothing that a sum of float32 elements, which is
+    at least 2**-298, would see: so a number of elements times `ASIDE` may take its place.
+    """
     if len(columns) == 1:
         total, scale = columns[0], 1.0
     else:
         down, plain, up = columns
         together = plain + up * (1.0 / limits.up) ** order
-        big, some = down != 0, plain != 0
+        big, some = m.not_equal(down, 0.0), m.not_equal(plain, 0.0)
         above = down + together * limits.down**order
         total = m.where(big, above, m.where(some, together, up))
         one = m.full_like(plain, 1.0)
-        least = m.where(up != 0, limits.up, one)
+        least = m.where(m.not_equal(up, 0.0), limits.up, one)
         scale = m.where(big, limits.down, m.where(some, one, least))
     finite = total < math.inf
     return Norm(norms.root_of_sum(m, total) if order == 2 else total, scale, finite)
@@ -156,13 +171,13 @@ def _moduli(call: StaticArgs, norm: Norm) -> list[Scalar]:
     m, down = call.m, RANGES[kind_of(call.acc_dtype).name].down
     none, one = m.full_like(norm.root, 0.0), m.full_like(norm.root, 1.0)
     scale = one * norm.scale
-    big = scale == down
+    big = m.equal(scale, down)
     return [m.where(big, none, norm.root / m.where(big, one, scale)), m.where(big, norm.root, none)]
 
 
 def largest(m: Namespace, plain: Scalar, scaled: Scalar, limits: Range) -> Norm:
     """Return the norm of order inf from the two maxima of `peaks`."""
-    big = (scaled != 0) & (plain == plain)
+    big = m.not_equal(scaled, 0.0) & m.equal(plain, plain)
     one = m.full_like(plain, 1.0)
     root = m.where(big, m.maximum(scaled, plain * limits.down), plain)
     return Norm(root, m.where(big, limits.down, one), root < math.inf)

@@ -11,6 +11,7 @@ from agclip._backends.dtypes import Kind, kind_of
 from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._clipping.rank_sums import Part
+from agclip._numerics import rounding
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
 
@@ -26,6 +27,8 @@ class Way(NamedTuple):
     """What is held here: of a stand-in nothing."""
     digest: int | None
     """None where no vector has a head: one program runs on every rank."""
+    limited: bool
+    """Whether what the norm is compared with is a number of the call."""
 
     @property
     def m(self) -> Any:
@@ -78,6 +81,28 @@ class Way(NamedTuple):
             self.exchange.reduced(self.slots(values, width), "sum")
 
     @property
+    def tested(self) -> bool:
+        """Whether this rank can take the rounding test; where one cannot, none does.
+
+        What it depends on is the same on every rank then, or goes over the one link: the other
+        limits follow from a state, and leaves outside of the link are of this rank alone.
+        """
+        call, ranks = self.call, self.exchange.ranks
+        backend, parts = call.backend, [part for part in self.parts if part.joint]
+        return (
+            call.host
+            and self.limited
+            and call.plan.order == 2
+            and call.plan.joint
+            and ranks.cuts is None
+            and len(ranks.links) == len(ranks.common) == 1
+            and len(parts) <= rounding.PARTS
+            and kind_of(call.acc_dtype).name == "float64"
+            and batch.narrow(self.arrays, "float64")
+            and rounding.known_chain(backend.chain or backend.block)
+        )
+
+    @property
     def readable(self) -> bool:
         """Whether the head of a vector can be read: for nothing, or where it has been asked for."""
         return self.digest is not None and self.m is host_scalars
@@ -102,7 +127,8 @@ def way_of(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Way:
     kinds = batch.kinds(arrays) if held else frozenset()
     exchange = Exchange(call, ranks, arrays[0], m)
     inner = call._replace(plan=call.plan._replace(ranks=None, limits=None))
-    return Way(inner, _parts(call), exchange, arrays, kinds, digest)
+    limited = call.plan.limits is None
+    return Way(inner, _parts(call), exchange, arrays, kinds, digest, limited)
 
 
 def _digest(call: StaticArgs, inputs: Inputs) -> int:

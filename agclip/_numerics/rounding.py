@@ -59,6 +59,26 @@ def error_of(chain: int | None, count: int) -> float:
     return squares / 2 + 2.0**-51
 
 
+PARTS = 64
+"""What a rank adds up of its sums at most, for `error_over_ranks`."""
+_CHAINS = 2**12, 2**18
+
+
+def known_chain(chain: int | None) -> bool:
+    """Tell whether sums of as many squares one after the other are as `error_over_ranks` says."""
+    return chain is not None and _CHAINS[0] <= chain <= _CHAINS[1]
+
+
+def error_over_ranks(count: float, ranks: int) -> float:
+    """Return a bound as `relative_error`, for plain sums of all ranks that are added up.
+
+    Every rank's chains are of `known_chain`, so the bound of all elements holds for those of each.
+    """
+    additions = min(_CHAINS[1] + count / _CHAINS[0], count) + PARTS + ranks
+    squares: float = (additions + 8) * 2.0**-53 + count * 2.0**-63
+    return squares / 2 + 2.0**-51
+
+
 def error_along(leaf: Array, axes: tuple[int, ...]) -> float:
     """Return a bound as `relative_error`, for plain sums along axes in any order."""
     parts = 2 if kind_of(leaf.dtype).family == "complex" else 1

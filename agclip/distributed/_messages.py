@@ -5,7 +5,8 @@ up to 131071 ranks; one of which the maximum is taken has 4.
 
     sum   members + 2¹⁷·failures + 2³⁴·(float64 held)
           (half held) + 2¹⁷·(bfloat16 held) + 2³⁴·(float32 held)
-          d, d²                 of a digest d of the call: Σ1·Σd² = (Σd)² only if all are equal
+          d + 2³⁴·(untested)    of a digest d of the call; who cannot take the rounding test
+    d²                    Σ1·Σd² = (Σd)² only if all are equal
           Σ h / replicas        whole if `replicas` says who holds what
     max   float64 held; the coarsest other dtype; d; -d; and after the peaks
           trouble: 1 for a NaN, 2 for a failure
@@ -45,12 +46,14 @@ def _present(kinds: frozenset[Kind]) -> list[float]:
     return [float(bits in classes) for bits in (53, 24, 11, 8)]
 
 
-def sum_head(kinds: frozenset[Kind], digest: int, held: float) -> list[float]:
+def sum_head(
+    kinds: frozenset[Kind], digest: int, held: float, *, tested: bool = False
+) -> list[float]:
     """Return the head of a vector that is going to be added up."""
     double, single, half, coarse = _present(kinds)
     d = float(digest)
     packed = [1.0 + _DIGIT**2 * double, half + _DIGIT * coarse + _DIGIT**2 * single]
-    return [*packed, d, d * d, held]
+    return [*packed, d if tested else d + _DIGIT**2, d * d, held]
 
 
 def max_head(kinds: frozenset[Kind], digest: int) -> list[float]:
@@ -71,12 +74,17 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
     members, failed, double = _digits(head[0])
     if failed:
         raise RuntimeError(_failed())
-    if members * int(head[3]) != int(head[2]) ** 2:
+    if members * int(head[3]) != (int(head[2]) % _DIGIT**2) ** 2:
         raise RuntimeError(_same())
     if not whole(head[4]):
         raise RuntimeError(_held())
     half, coarse, single = _digits(head[1])
     return _kinds([double, single, half, coarse])
+
+
+def testers(head: Sequence[float]) -> int:
+    """Return the number of ranks if all of them can take the rounding test, else 0."""
+    return 0 if int(head[2]) // _DIGIT**2 else _digits(head[0])[0]
 
 
 def judged_max(trouble: float, head: Sequence[float]) -> frozenset[Kind]:
@@ -94,11 +102,11 @@ def whole(x: float) -> bool:
     return math.isfinite(x) and abs(x - round(x)) <= _SMALL
 
 
-def require_whole(left: float) -> None:
-    """Raise a RuntimeError if a sum that replicas have divided is not whole."""
+def require_whole(left: float, *, closely: bool = True) -> None:
+    """Raise a RuntimeError if a sum that replicas have divided is not there, or not whole."""
     if math.isnan(left):
         raise RuntimeError(_failed())
-    if not whole(left):
+    if closely and not whole(left):
         raise RuntimeError(_held())
 
 

@@ -30,17 +30,18 @@ def of_leaves(leaves: Leaves, replicas: Any) -> tuple[int, ...] | None:
     """
     if unsaid(replicas):
         return None
+    arrays = [] if leaves.stand_in else leaves.arrays  # what stands in for leaves has no path
     if isinstance(replicas, numbers.Integral):
         count("replicas", replicas)
-        return (int(replicas),) * len(leaves.arrays)
-    names = paths.dotted(leaves.structure) if leaves.arrays else []
+        return (int(replicas),) * len(arrays)
+    names = paths.dotted(leaves.structure) if arrays else []
     if isinstance(replicas, Mapping):
         return _matched(replicas, names)
     if not callable(replicas) or isinstance(replicas, type):
         msg = f"`replicas` must be {_MUST}; got {describe(replicas)}."
         raise TypeError(msg)
     found = []
-    for name, leaf in zip(names, leaves.arrays, strict=True):
+    for name, leaf in zip(names, arrays, strict=True):
         number: Any = replicas(name, leaf)
         count(f"replicas({name!r}, leaf)", number)
         found.append(int(number))

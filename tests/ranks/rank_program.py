@@ -1,8 +1,9 @@
 """The cases on ranks that are processes of an engine: it prints what every rank gets, as JSON.
 
-    mpiexec -n 4 python rank_program.py mpi      each process is a rank
-    python rank_program.py gloo FILE             four ranks are forked from one process
+    mpiexec -n 4 python rank_program.py mpi [NAMES]      each process is a rank
+    python rank_program.py gloo STORE [NAMES]            four ranks are forked from one process
 
+NAMES is a file with the names of cases of rules, as JSON; without it the table of cases is run.
 PyTorch is imported once for all ranks: it takes longer than all cases together.
 """
 
@@ -21,12 +22,17 @@ RANKS = 4
 SECONDS = 60
 
 
-def found_by(rank, groups, pairs, make):
+def found_by(rank, groups, pairs, make, names):
     """Return the results of all cases for which there is a group of as many ranks."""
-    from ranks.cases import CASES, Rank, outcome
+    from ranks.cases import Rank, outcome
+    from ranks.rule_cases import RULE_CASES
+    from ranks.table import CASES
 
+    chosen = CASES
+    if names is not None:
+        chosen = {name: RULE_CASES[name] for name in json.loads(Path(names).read_text())}
     results = {}
-    for name, case in CASES.items():
+    for name, case in chosen.items():
         if rank < case.size:
             comm = groups[case.size]
             of_case = Rank(rank, case.size, comm, make, pairs if case.size == RANKS else None)
@@ -34,7 +40,7 @@ def found_by(rank, groups, pairs, make):
     return results
 
 
-def mpi():
+def mpi(names=None):
     """Run as one of the processes of mpiexec, on NumPy's arrays."""
     import numpy as np
     from mpi4py import MPI
@@ -51,16 +57,16 @@ def mpi():
             return np.array(numbers, ml_dtypes.bfloat16)
         return np.array(numbers, dtype)
 
-    found = world.gather(found_by(rank, groups, pairs, make))
+    found = world.gather(found_by(rank, groups, pairs, make, names))
     if rank == 0:
         sys.stdout.write(json.dumps(found))
 
 
-def gloo(file):
+def gloo(file, names=None):
     """Fork the ranks of a process group, on PyTorch's tensors."""
     import torch.distributed  # noqa: F401 - once for all
 
-    from ranks import torch_cases  # noqa: F401
+    from ranks import fsdp1_cases, torch_cases  # noqa: F401
 
     children = []
     for rank in range(RANKS):
@@ -68,7 +74,7 @@ def gloo(file):
         if not child:
             code = 1
             try:
-                _gloo_rank(rank, file)
+                _gloo_rank(rank, file, names)
                 code = 0
             except BaseException:  # noqa: BLE001 - it must not come back to the parent's code
                 traceback.print_exc()
@@ -83,11 +89,11 @@ def gloo(file):
     sys.stdout.write(json.dumps(found))
 
 
-def _gloo_rank(rank, file):
+def _gloo_rank(rank, file, names):
     import torch
     import torch.distributed as dist
 
-    from ranks import torch_cases
+    from ranks import fsdp1_cases, torch_cases
 
     torch.set_num_threads(1)
     limit = dt.timedelta(seconds=SECONDS)
@@ -103,8 +109,9 @@ def _gloo_rank(rank, file):
     def make(numbers, dtype):
         return torch.tensor(numbers, dtype=getattr(torch, dtype))
 
-    found = found_by(rank, groups, pairs, make)
-    found |= torch_cases.found_by(rank, groups, pairs)
+    found = found_by(rank, groups, pairs, make, names)
+    if names is None:
+        found |= torch_cases.found_by(rank, groups, pairs) | fsdp1_cases.found_by(rank)
     Path(f"{file}.{rank}").write_text(json.dumps(found))
     # Without a barrier the process may be ended while another is still reading (torch 2.13).
     dist.barrier()
@@ -112,4 +119,4 @@ def _gloo_rank(rank, file):
 
 
 if __name__ == "__main__":
-    mpi() if sys.argv[1] == "mpi" else gloo(sys.argv[2])
+    mpi(*sys.argv[2:]) if sys.argv[1] == "mpi" else gloo(*sys.argv[2:])

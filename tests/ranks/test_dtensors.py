@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch.distributed.tensor", reason="PyTorch has no DTensors here")
 
-from ranks import torch_cases  # noqa: E402
+from ranks import fsdp1_cases, torch_cases  # noqa: E402
 
 PAIRS = ("norm", "new", "in place", "measured", "right")
 
@@ -65,6 +65,12 @@ def test_types_and_a_communicator_go_together(name, gloo_results):
 @pytest.mark.parametrize("order", ["2.0", "1.0"])
 def test_the_function_of_pytorch_takes_dtensors_and_returns_one(order, gloo_results):
     require(f"drop-in, {order}", gloo_results, rel=2e-6, vectors=1)
+
+
+@pytest.mark.parametrize("original", [False, True])
+@pytest.mark.parametrize("strategy", fsdp1_cases.STRATEGIES)
+def test_the_tensors_of_fsdp1_are_clipped_by_its_process_group(strategy, original, gloo_results):
+    require(f"FSDP1, {strategy}, original={original}", gloo_results, rel=2e-6)
 
 
 @pytest.mark.parametrize("name", torch_cases.RULES)

@@ -1,5 +1,7 @@
 """Norms across ranks of every library, on threads; what they send, and what comes back."""
 
+from functools import partial
+
 import pytest
 
 import agclip
@@ -69,3 +71,32 @@ def test_where_reading_costs_a_synchronisation_it_is_done_once():
     for norms, error in together(2, program):
         assert norms == [(5.0, True)] * 2  # the dtype of the other rank is known in both calls
         assert error.startswith("every rank must make the same call; got another bound, order")
+
+
+class Meeting:
+    """A communicator that cannot be a key, on the place of one that has gone."""
+
+    __hash__ = None
+
+    def __init__(self, told):
+        self.told = told
+
+    def __call__(self, vector, op):
+        self.told.append(op)
+        return vector
+
+
+def test_what_one_communicator_has_told_is_not_taken_for_another():
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    tree = [strict.asarray([3.0], dtype=strict.float32)]
+
+    def wider(vector, op):  # as if another rank held float64
+        return vector + strict.asarray([2.0**34, *[0.0] * 7], dtype=strict.float64)
+
+    for _ in range(3):
+        assert agclip.global_norm(tree, comm=lambda v, op: v).dtype == strict.float32
+        assert agclip.global_norm(tree, comm=partial(wider)).dtype == strict.float64
+    told = []
+    for _ in range(2):
+        assert float(agclip.global_norm(tree, comm=Meeting(told))) == 3.0
+    assert told == ["sum", "sum"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import agclip
-from ranks.cases import CASES, Rank, outcome
+from ranks.cases import Rank, outcome
+from ranks.table import CASES
 from ranks.thread_ranks import Together, together
 
 

@@ -24,7 +24,7 @@ class Together:
         def all_reduce(vector, op):
             self.sent[rank] = (op, np.asarray(vector, np.float64))
             if log is not None:
-                log.append((op, len(vector)))
+                log.append((op, len(self.sent[rank][1])))
             self.barrier.wait()
             kinds = {(op, values.shape) for op, values in self.sent}
             if len(kinds) > 1:
