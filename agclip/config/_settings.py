@@ -44,8 +44,8 @@ class Settings:
     """The settings in force, as `get_config` returns them.
 
     Attributes:
-        backend: The library that agclip makes arrays in: a name, or names of which the first
-            usable one counts; "auto" follows the arrays that are given.
+        backend: The library of the arrays that agclip makes itself, as of Python numbers: a
+            name, or names of which the first usable one counts; "auto" follows given arrays.
         device: The device that agclip makes arrays on, as its library spells it; None for the
             library's own choice.
         on_foreign: What becomes of arrays of another library than `backend`: "error" or "convert".
