@@ -1,10 +1,19 @@
 """Sphinx configuration."""
 
+import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 import agclip
+
+ROOT = Path(__file__).parents[1]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+sys.path[:0] = [str(ROOT / "backends")]
 
 project = "agclip"
 author = "The agclip authors"
@@ -18,27 +27,46 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_design",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_tables"]
 default_role = "code"  # so that `x` in a docstring is code
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_typehints = "none"  # most arrays and numbers are `Any`: the prose says more
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+# What the integrations are for need not be there to describe them.
+autodoc_mock_imports = [
+    "accelerate",
+    "hypothesis",
+    "jax",
+    "keras",
+    "lightning",
+    "optax",
+    "pytest",
+    "torch",
+    "transformers",
+]
 napoleon_attr_annotations = False  # the kernels' types are longer than their contracts
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
-# Types that no page here documents: those of array libraries and the private ones of agclip.
+# Types that no page here documents: those of other libraries, and aliases and variables of agclip.
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(array_api_compat|collections|cupy|dask|jax|numpy|tensorflow|torch|types|typing)\..*",
+        r"(array_api_compat|collections|contextlib|cupy|dask|jax|numpy|optax|os|tensorflow|torch|types"
+        r"|typing)\..*",
     ),
-    (r"py:.*", r"agclip\._.*"),
+    (r"py:.*", r"agclip\.(.*\.)?_.*"),
+    (r"py:.*", r"agclip\..*\.(T|OptimizerT)"),
+    (r"py:.*", r"AllReduce|Bound|NonFinite|Number|Order|Replicas|UnitAxes"),
 ]
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -47,6 +75,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
 html_title = f"agclip {release}"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+html_show_sphinx = False
+html_theme_options = {"source_view_link": f"{URLS['Repository']}/blob/HEAD/docs/{{filename}}"}
 
 
 def to_restructured_text(*arguments: Any) -> None:
@@ -65,6 +100,24 @@ def to_restructured_text(*arguments: Any) -> None:
     lines[:] = mended
 
 
+def visit_math(self: Any, node: nodes.math) -> None:
+    """Write a formula as MathML, which browsers show without a script."""
+    self.body.append(convert(_latex(node)))
+    raise nodes.SkipNode
+
+
+def visit_math_block(self: Any, node: nodes.math_block) -> None:
+    """Write a formula of its own lines as MathML."""
+    self.body.append(f'<div class="math">{convert(_latex(node), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def _latex(node: nodes.Node) -> str:
+    # latex2mathml 3 knows `split`, not `aligned`, which is the same.
+    return node.astext().replace("{aligned}", "{split}")
+
+
 def setup(app: Sphinx) -> None:
     """Register what this configuration adds to Sphinx."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.connect("autodoc-process-docstring", to_restructured_text)
