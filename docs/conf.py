@@ -1,7 +1,6 @@
 """Sphinx configuration."""
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ from sphinx.application import Sphinx
 
 import agclip
 
-ROOT = Path(__file__).parents[1]
-URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-sys.path[:0] = [str(ROOT / "backends")]
+sys.path[:0] = [str(Path(__file__).parents[1] / "backends")]
 
 project = "agclip"
 author = "The agclip authors"
@@ -81,7 +78,6 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sphinx = False
-html_theme_options = {"source_view_link": f"{URLS['Repository']}/blob/HEAD/docs/{{filename}}"}
 
 
 def to_restructured_text(*arguments: Any) -> None:
@@ -113,8 +109,8 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
 
 
 def _latex(node: nodes.Node) -> str:
-    # latex2mathml 3 knows `split`, not `aligned`, which is the same.
-    return node.astext().replace("{aligned}", "{split}")
+    # latex2mathml 3 knows `split`, not `aligned`, which is the same, and keeps the escape of `_`.
+    return node.astext().replace("{aligned}", "{split}").replace(r"\_", "_")
 
 
 def setup(app: Sphinx) -> None:
