@@ -56,11 +56,8 @@ napoleon_use_rtype = False
 
 # Types that no page here documents: those of other libraries, and aliases and variables of agclip.
 nitpick_ignore_regex = [
-    (
-        r"py:.*",
-        r"(array_api_compat|collections|contextlib|cupy|dask|jax|numpy|optax|os|tensorflow|torch|types"
-        r"|typing)\..*",
-    ),
+    (r"py:.*", r"(array_api_compat|cupy|dask|jax|numpy|optax|tensorflow|torch)\..*"),
+    (r"py:.*", r"(collections|contextlib|os|types|typing)\..*"),
     (r"py:.*", r"agclip\.(.*\.)?_.*"),
     (r"py:.*", r"agclip\..*\.(T|OptimizerT)"),
     (r"py:.*", r"AllReduce|Bound|NonFinite|Number|Order|Replicas|UnitAxes"),

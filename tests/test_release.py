@@ -1,4 +1,4 @@
-"""What a release says of itself: one version, links that work on PyPI, and one place for the owner."""
+"""What a release says of itself: one version, links that work on PyPI, one place for the owner."""
 
 import re
 import sys
