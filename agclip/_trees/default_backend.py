@@ -1,4 +1,4 @@
-"""The backend of the arrays that agclip makes itself, and the device: the first usable one configured.
+"""The backend of arrays that agclip makes itself, and the device: the first usable one configured.
 
 `home` is an attribute of this module, found at access (PEP 562): a compiler that traces Python can
 read it, but cannot follow the look for libraries and devices.
