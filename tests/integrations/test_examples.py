@@ -72,7 +72,7 @@ def test_keras_learns_in_spite_of_a_broken_label():
         check=True,
     )
     assert "logged: clip_rate, grad_norm, loss" in done.stdout
-    assert float(re.search(r"label: ([\d.]+)", done.stdout)[1]) < 4  # 8 without learning
+    assert float(re.search(r"label: ([\d.]+)", done.stdout)[1]) < 1  # 8 without learning
 
 
 def test_private_training_learns_with_noise():
