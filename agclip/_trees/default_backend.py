@@ -67,6 +67,10 @@ def get_backend(name: str | None = None) -> Backend:
         ValueError: If no installed distribution brings a backend of that name.
         ImportError: If its library is not installed, or its adapter does not load.
         RuntimeError: If its library is installed but cannot be used here, or is blocked.
+
+    Example:
+        >>> agclip.get_backend("numpy").xp.ones(2)
+        array([1., 1.])
     """
     return __getattr__("home").backend if name is None else registry.named(name)
 

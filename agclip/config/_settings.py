@@ -56,6 +56,12 @@ class Settings:
         reproducible: Whether norms have the same bits everywhere.
         strict: Whether the exact norm of the result is within the bound.
         clip: What to clip by: tables with a `rule`, one after the other.
+
+    Example:
+        >>> with agclip.config_context(strict=True):
+        ...     settings = agclip.get_config()
+        >>> settings.strict, settings.source("strict")
+        (True, 'config_context')
     """
 
     backend: str | tuple[str, ...] = "auto"
