@@ -68,6 +68,7 @@ copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"agclip {release}"
 html_logo = "_static/logo.svg"
 html_favicon = "_static/favicon.svg"
@@ -95,19 +96,22 @@ def to_restructured_text(*arguments: Any) -> None:
 
 def visit_math(self: Any, node: nodes.math) -> None:
     """Write a formula as MathML, which browsers show without a script."""
-    self.body.append(convert(_latex(node)))
+    self.body.append(_mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def visit_math_block(self: Any, node: nodes.math_block) -> None:
     """Write a formula of its own lines as MathML."""
-    self.body.append(f'<div class="math">{convert(_latex(node), display="block")}</div>')
+    self.body.append(f'<div class="math">{_mathml(node, "block")}</div>')
     raise nodes.SkipNode
 
 
-def _latex(node: nodes.Node) -> str:
+def _mathml(node: nodes.Node, display: str) -> str:
     # latex2mathml 3 knows `split`, not `aligned`, which is the same, and keeps the escape of `_`.
-    return node.astext().replace("{aligned}", "{split}").replace(r"\_", "_")
+    latex = node.astext().replace("{aligned}", "{split}").replace(r"\_", "_")
+    # The bars of a norm would be stretched, each to the height of what is beside it.
+    bar = "&#x02016;</mo>"
+    return convert(latex, display=display).replace(f"<mo>{bar}", f'<mo stretchy="false">{bar}')
 
 
 def setup(app: Sphinx) -> None:

@@ -41,7 +41,9 @@ def described():
         for line in page.read_text(encoding="utf-8").splitlines():
             if there := re.match(r"\.\. currentmodule:: (\S+)", line):
                 module = there[1]
-            elif there := re.match(r"\.\. auto(?:function|class|exception|data):: (\w+)", line):
+            elif there := re.match(
+                r"\.\. (?:auto)?(?:function|class|exception|data):: (\w+)", line
+            ):
                 found.add((module, there[1]))
     return found
 
