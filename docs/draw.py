@@ -244,7 +244,8 @@ def _box(x: float, y: float, colour: str) -> Any:
 def draw_speed() -> Figure:
     """Draw the published ratios of the clip in place to PyTorch's own."""
     document = json.loads((DOCS.parent / "bench/results/last.json").read_text(encoding="utf-8"))
-    contests = {contest["title"]: contest["ratios"] for contest in document["contests"]}
+    family = [c for c in document["contests"] if c["family"] == "global_norm"]
+    contests = {contest["title"]: contest["ratios"] for contest in family}
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     titles = {

@@ -1,7 +1,8 @@
-"""Every cell of the README's table of wrong results, asked of the libraries themselves."""
+"""The README's table of wrong results, asked of the libraries, and its speeds, of the benchmark."""
 
 import ast
 import importlib
+import json
 import math
 import re
 from pathlib import Path
@@ -136,3 +137,33 @@ def test_the_norms_of_a_hundred_million_tenths_are_what_the_table_says():
         cell = row[TABLE[0].index(name)]
         digits = len(cell.partition(".")[2])
         assert float(norm) == pytest.approx(float(cell), abs=0.6 * 10.0**-digits), name
+
+
+def speeds(contest, *names):
+    """Return the smallest and the largest published ratio of some contenders."""
+    path = README.parent / "bench" / "results" / "last.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    family = [c for c in document["contests"] if c["family"] == "global_norm"]
+    (ratios,) = (c["ratios"] for c in family if c["title"] == contest)
+    found = [row[name] for row in ratios.values() for name in names]
+    return min(found), max(found)
+
+
+BEYOND = "clip_by_global_norm_, norm beyond the bound"
+WITHIN = "clip_by_global_norm_, norm within the bound"
+
+
+def test_the_speeds_that_are_told_are_those_of_the_last_published_benchmark():
+    plain = [
+        speeds(title, "agclip-torch-plain", "agclip-numpy-plain") for title in (BEYOND, WITHIN)
+    ]
+    least, most = min(low for low, _ in plain), max(high for _, high in plain)
+    told = README.read_text(encoding="utf-8")
+    assert f"Without Numba it is {least:.1f} to {most:.1f}." in told
+    landing = (README.parent / "docs" / "index.md").read_text(encoding="utf-8")
+    words = "agclip takes {:.1f} to {:.1f} times as long as PyTorch's clip where the norm is above"
+    assert words.format(*speeds(BEYOND, "agclip-torch", "agclip-numpy")) in landing
+    assert (
+        "and {:.1f} to {:.1f} within it".format(*speeds(WITHIN, "agclip-torch", "agclip-numpy"))
+        in landing
+    )
