@@ -10,6 +10,7 @@ DEMO_ARGS    ?=
 PYTEST_ARGS  ?=
 MUTATION     ?=
 JOBS         ?= 2
+PYTHONS      ?= python3.11 python3.12 python3.13 python3.14
 BENCH_ARGS   ?=
 PEERS        ?= peers
 BASE         ?= HEAD~1
@@ -37,7 +38,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all mutations lint docs bench bench-compare gpu wheel-test clean
+.PHONY: help demo test test-all mutations lint docs bench bench-compare gpu wheel-test release-check clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -54,6 +55,7 @@ help: ## Show this text
 	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
 	@echo '  MUTATION      a word in the names of the lines that `mutations` breaks; empty: all'
 	@echo '  JOBS          the processes that share the tests ($(JOBS))'
+	@echo '  PYTHONS       the Pythons that `release-check` tries; those that are not there are left out'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
 	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
@@ -114,6 +116,29 @@ wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on
 	venv/bin/python -c 'import agclip, agclip_backends as b; print(agclip.__file__, b.__file__)' \
 		| grep 'site-packages/agclip/.* .*site-packages/agclip_backends/'; \
 	AGCLIP_ACCELERATE=numba venv/bin/python -m agclip.testing
+
+# With what a user gets who has nothing else: NumPy and array-api-compat.
+release-check: $(VENV)/.build ## Install sdist and wheel in empty environments, on every Python here
+	rm -rf dist
+	$(BIN)/python -m build
+	@set -eu; \
+	away=$$(mktemp -d); \
+	trap 'rm -rf "$$away"' EXIT; \
+	trap 'exit 1' HUP INT TERM; \
+	cd "$$away"; \
+	unset PYTHONPATH; \
+	export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+	for python in $(PYTHONS); do \
+		"$$python" -c '' 2> /dev/null || { echo "$$python is not here"; continue; }; \
+		for file in "$(CURDIR)"/dist/agclip-*; do \
+			echo "$$python: $${file##*/}"; \
+			rm -rf venv; \
+			"$$python" -m venv venv; \
+			venv/bin/python -m pip install -q "$$file"; \
+			venv/bin/python -m agclip.testing numpy; \
+			venv/bin/python "$(CURDIR)/examples/numpy_loop.py"; \
+		done; \
+	done
 
 clean: ## Remove all that make has made here
 	rm -rf .venv dist docs/_build .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Gradient clipping for every array library: one definition, one name, one result."""
+"""Gradient clipping for NumPy, PyTorch, JAX, TensorFlow and every Array API library."""
 
 from typing import TYPE_CHECKING
 

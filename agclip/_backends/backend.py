@@ -103,6 +103,11 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         block: Leaves are widened in pieces of this many elements; None for whole leaves.
         chain: `sum_squares` adds no more squares than this one after the other, and then the sums
             of as many: the rounding test counts on it where access is "free". None for `block`.
+
+    Example:
+        >>> import array_api_strict
+        >>> agclip.Backend(name="array_api_strict", xp=array_api_strict).name
+        'array_api_strict'
     """
 
     name: str

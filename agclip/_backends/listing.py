@@ -21,6 +21,11 @@ class BackendInfo:
         usable: Whether arrays can be made with it here; None where that has not been tried.
         reason: Why not, and what to do; empty if it is usable.
         source: The distribution that brings it, or "register_backend".
+
+    Example:
+        >>> (row,) = (row for row in agclip.backends(load=False) if row.name == "numpy")
+        >>> row.version == np.__version__, row.reason
+        (True, '')
     """
 
     name: str
@@ -45,6 +50,10 @@ def backends(*, load: bool = True) -> list[BackendInfo]:
 
     Raises:
         ImportError: If two distributions bring a backend of the same name.
+
+    Example:
+        >>> [row.usable for row in agclip.backends(load=False) if row.name == "numpy"]
+        [True]
     """
     entries = entry_points.advertised(entry_points.BACKENDS)
     names = {*entries, *registry._registered}

@@ -41,6 +41,11 @@ def register_backend(backend: Backend) -> None:
 
     Raises:
         TypeError: If `backend` is not a `Backend`.
+
+    Example:
+        >>> import dataclasses
+        >>> numpy = agclip.get_backend("numpy")
+        >>> agclip.register_backend(dataclasses.replace(numpy, branch=numpy.branch))
     """
     if not isinstance(backend, Backend):
         msg = f"`backend` must be an agclip.Backend; got {type(backend).__name__}."

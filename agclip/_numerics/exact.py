@@ -1,4 +1,4 @@
-"""The reproducible norm: defined as a number, not as a way of computing one.
+"""The reproducible norm: an exact sum of terms that are rounded to one grid.
 
 With m the largest |x| of all elements (of both parts of complex ones), P the smallest power of two
 that is not below t·m, and t a power of two that is 1 unless a float64 m is extreme:

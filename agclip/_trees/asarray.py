@@ -23,6 +23,12 @@ def namespace() -> Namespace:
     Raises:
         RuntimeError: If none of them can be used. The message has the reasons, and what can be.
         ValueError: If the configuration is wrong.
+
+    Example:
+        >>> with agclip.config_context(backend="numpy"):
+        ...     xp = agclip.namespace()
+        >>> xp.ones(2)
+        array([1., 1.])
     """
     return default_backend.home.backend.xp
 
@@ -43,6 +49,11 @@ def asarray(x: Any, dtype: DType | str | None = None) -> Array:
         RuntimeError: If no configured backend can be used here.
         TypeError: If an array cannot be converted to the configured library.
         ValueError: If the library has no dtype of that name, or the configuration is wrong.
+
+    Example:
+        >>> with agclip.config_context(backend="numpy"):
+        ...     agclip.asarray([3, 4], dtype="float32")
+        array([3., 4.], dtype=float32)
     """
     x, owner = registry.resolved(x)
     if owner is not None:

@@ -1,4 +1,4 @@
-"""The backend that agclip makes arrays in, and the device: the first usable one configured.
+"""The backend of arrays that agclip makes itself, and the device: the first usable one configured.
 
 `home` is an attribute of this module, found at access (PEP 562): a compiler that traces Python can
 read it, but cannot follow the look for libraries and devices.
@@ -67,6 +67,10 @@ def get_backend(name: str | None = None) -> Backend:
         ValueError: If no installed distribution brings a backend of that name.
         ImportError: If its library is not installed, or its adapter does not load.
         RuntimeError: If its library is installed but cannot be used here, or is blocked.
+
+    Example:
+        >>> agclip.get_backend("numpy").xp.ones(2)
+        array([1., 1.])
     """
     return __getattr__("home").backend if name is None else registry.named(name)
 

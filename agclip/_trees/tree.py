@@ -78,6 +78,14 @@ def register_container(
 
     Raises:
         TypeError: If `cls` is not a class, or `flatten` or `unflatten` cannot be called.
+
+    Example:
+        >>> class Pair:
+        ...     def __init__(self, a, b):
+        ...         self.a, self.b = a, b
+        >>> agclip.register_container(Pair, lambda p: ((p.a, p.b), None), lambda _, ab: Pair(*ab))
+        >>> agclip.clip_by_norm(Pair(np.array([3.0, 4.0]), None), 1.0).a
+        array([0.6, 0.8])
     """
     if not isinstance(cls, type):
         msg = f"`cls` must be a class; got an instance of {type(cls).__name__}."

@@ -26,7 +26,12 @@ __all__ = [
 
 
 def current() -> Settings:
-    """Return the settings in force: for every call, so it costs next to nothing."""
+    """Return the settings in force: for every call, so it costs next to nothing.
+
+    Example:
+        >>> agclip.config.current() == agclip.get_config()
+        True
+    """
     return _now.settings
 
 
@@ -42,6 +47,10 @@ def get_config() -> Settings:
         OSError: If a file that is named or found cannot be read.
         TypeError: If a value in the environment or a file is of a wrong kind.
         ValueError: If a file is no TOML, or a setting does not exist or cannot have its value.
+
+    Example:
+        >>> agclip.get_config().nonfinite
+        'propagate'
     """
     return current()
 
@@ -60,6 +69,12 @@ def set_config(**settings: Unpack[Given]) -> None:
         ImportError: If the library that `backend` names does not load.
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
+
+    Example:
+        >>> agclip.set_config(nonfinite="zero")
+        >>> agclip.clip_by_norm(np.array([1.0, np.inf]), 1.0)
+        array([0., 0.])
+        >>> agclip.set_config(nonfinite=None)
     """
     layer = layer_of(settings, lambda _: "set_config")
     _now.assign(layer, {key for key, value in settings.items() if value is None})
@@ -83,6 +98,11 @@ def config_context(**settings: Unpack[Given]) -> AbstractContextManager[Settings
         ImportError: If the library that `backend` names does not load.
         TypeError: If a value is of a wrong kind.
         ValueError: If a setting does not exist, or cannot have its value.
+
+    Example:
+        >>> with agclip.config_context(nonfinite="zero"):
+        ...     agclip.clip_by_norm(np.array([1.0, np.inf]), 1.0)
+        array([0., 0.])
     """
     return _now.Context(layer_of(settings, lambda _: "config_context"))
 
@@ -103,6 +123,14 @@ def load_config(path: str | os.PathLike[str] | None = None) -> Settings:
         OSError: If the file cannot be read.
         TypeError: If a value is of a wrong kind.
         ValueError: If the file is no TOML, or a setting does not exist or cannot have its value.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "agclip.toml")
+        ...     _ = path.write_text('nonfinite = "error"')
+        ...     agclip.load_config(path).nonfinite
+        'error'
     """
     _now.reread(None if path is None else _files.located(path))
     return current()

@@ -44,8 +44,8 @@ class Settings:
     """The settings in force, as `get_config` returns them.
 
     Attributes:
-        backend: The library that agclip makes arrays in: a name, or names of which the first
-            usable one counts; "auto" follows the arrays that are given.
+        backend: The library of the arrays that agclip makes itself, as of Python numbers: a
+            name, or names of which the first usable one counts; "auto" follows given arrays.
         device: The device that agclip makes arrays on, as its library spells it; None for the
             library's own choice.
         on_foreign: What becomes of arrays of another library than `backend`: "error" or "convert".
@@ -56,6 +56,12 @@ class Settings:
         reproducible: Whether norms have the same bits everywhere.
         strict: Whether the exact norm of the result is within the bound.
         clip: What to clip by: tables with a `rule`, one after the other.
+
+    Example:
+        >>> with agclip.config_context(strict=True):
+        ...     settings = agclip.get_config()
+        >>> settings.strict, settings.source("strict")
+        (True, 'config_context')
     """
 
     backend: str | tuple[str, ...] = "auto"

@@ -19,7 +19,13 @@ _BITS = 31
 
 
 class Holding(NamedTuple):
-    """What is known of one leaf of this rank."""
+    """What is known of one leaf of this rank.
+
+    Example:
+        >>> from agclip.distributed import Holding
+        >>> Holding("w", (3,), holders=1, replicas=2).agrees
+        False
+    """
 
     path: str
     """Its path, as rules spell it."""

@@ -41,9 +41,9 @@ def global_norm(
         t_list: A tree of real or complex floating-point arrays of any shape; None leaves are left
             out. A list at the top is a list of tensors.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
-        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count; None for what
-            is configured.
+        reproducible: Sum exactly, after one rounding of each term to a common grid: the norm has
+            the same bits in every library and for every order of leaves, chunking and number of
+            threads; None for what is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; None for one.
         comm: Who else holds leaves of the same tree: a communicator (a process group of
             `torch.distributed`, one of mpi4py, the name of an axis of a JAX mesh, a function
@@ -129,9 +129,9 @@ def clip_by_global_norm(
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
             clipping twice changes no bit; None for what is configured.
-        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count; None for what
-            is configured.
+        reproducible: Sum exactly, after one rounding of each term to a common grid: the norm has
+            the same bits in every library and for every order of leaves, chunking and number of
+            threads; None for what is configured.
         loss_scale: The positive number that `t_list` comes in multiplied by; the leaves go out
             divided by it, and the norms are those of the divided leaves.
         comm: Who else holds leaves of the same tree: a communicator (a process group of

@@ -64,9 +64,9 @@ def clip_by_norm(
         strict: Shrink the coefficient by a few units of roundoff (2.25 of float32, 16 of float64,
             one more of a half type), so that the exact norm of the result is within the bound and
             clipping twice changes no bit; None for what is configured.
-        reproducible: Use the norm that is defined as a number, not by a way of computing it: the
-            same bits from every library, order of leaves, chunking and thread count; None for what
-            is configured.
+        reproducible: Sum exactly, after one rounding of each term to a common grid: the norm has
+            the same bits in every library and for every order of leaves, chunking and number of
+            threads; None for what is configured.
         loss_scale: The positive number that `t` comes in multiplied by; it goes out divided by it.
 
     Returns:

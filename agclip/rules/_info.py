@@ -32,6 +32,11 @@ class ClipInfo(NamedTuple):
         leaf_norms: The norm of each leaf before clipping, by its path, such as "layers.0.bias".
         skip: Whether a NaN or an infinity may have come out: a step with it would spoil the
             parameters. Never with the policy "zero".
+
+    Example:
+        >>> _, info = agclip.Clipper(agclip.ClipByGlobalNorm(1.0))([np.array([3.0, 4.0])])
+        >>> info.to_host().norm, info.to_host().clipped
+        (5.0, True)
     """
 
     norm: Array

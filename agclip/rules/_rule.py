@@ -36,6 +36,9 @@ class Rule(Protocol):
 
     Rules are values: they remember nothing themselves. Both functions may be called inside of
     `jax.jit` and `torch.compile`, and are traced once for all steps.
+
+    >>> isinstance(agclip.ZClip(), agclip.Rule)
+    True
     """
 
     def init(self, params: Tree) -> State:

@@ -46,6 +46,13 @@ class AdaGC(_memory.Remembers, Options):
         decay: β, the weight of the past in the average: between 0 and 1.
         warmup: The number of steps that are clipped by the global norm.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.AdaGC(warmup=1))
+        >>> for norm in (0.5, 50.0):
+        ...     clipped, info = clipper({"w": np.array([norm]), "b": np.array([0.1])})
+        >>> clipped["w"].tolist(), clipped["b"].tolist()
+        ([0.525], [0.1])
+
     Source: G. Wang et al., "AdaGC: Improving training stability for large language model
     pretraining", 2025, arXiv:2502.11034.
     """

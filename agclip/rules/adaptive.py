@@ -30,6 +30,12 @@ class AdaptiveGradClip(Options):
         unit_axes: The axes the norm of one unit is taken over: "out_in" for the layout of PyTorch,
             "in_out" for that of Flax and TensorFlow, axes, or a function of (path, leaf).
 
+    Example:
+        >>> rule = agclip.AdaptiveGradClip(0.5, unit_axes="out_in")
+        >>> params, grads = np.array([[1.0, 0.0], [3.0, 4.0]]), np.array([[2.0, 0.0], [0.3, 0.4]])
+        >>> agclip.Clipper(rule)(grads, params)[0].tolist()
+        [[0.5, 0.0], [0.3, 0.4]]
+
     Source: A. Brock, S. De, S. L. Smith, K. Simonyan, "High-performance large-scale image
     recognition without normalization", 2021, arXiv:2102.06171, equation 3.
     """

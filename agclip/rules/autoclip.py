@@ -43,6 +43,13 @@ class AutoClip(_memory.OfGlobalNorm):
         window: How many norms are remembered; None for all.
         warmup: For how many steps norms are only collected.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.AutoClip(percentile=50.0))
+        >>> for norm in (1.0, 3.0, 100.0):
+        ...     clipped, info = clipper(np.array([norm]))
+        >>> clipped.tolist()
+        [3.0]
+
     Source: P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive gradient clipping
     for source separation networks", 2020, arXiv:2007.14469.
     """

@@ -33,6 +33,11 @@ class Chain(Steps):
     Args:
         rules: The rules in order, at least one: as a list, or one after the other.
         *more: The other rules, if the first one is given by itself.
+
+    Example:
+        >>> rule = agclip.Chain(agclip.ClipByGlobalNorm(1.0), agclip.ClipByValue(-0.7, 0.7))
+        >>> agclip.Clipper(rule)(np.array([3.0, 4.0]))[0]
+        array([0.6, 0.7])
     """
 
     rules: tuple[Rule, ...]

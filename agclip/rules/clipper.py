@@ -33,11 +33,11 @@ _NEEDED, _FORM = {"rule", "state"}, {"rule", "arguments", "step", "state"}
 class Clipper:
     """A rule that keeps its own state.
 
-    ```python
-    clipper = agclip.Clipper(agclip.ZClip())
-    for batch in batches:
-        clipped, info = clipper(grads, params)
-    ```
+    >>> clipper = agclip.Clipper(agclip.ZClip())
+    >>> for grads in ([np.array([0.3, 0.4])], [np.array([3.0, 4.0])]):
+    ...     clipped, info = clipper(grads)
+    >>> clipped, clipper.step
+    ([array([0.6, 0.8])], 2)
 
     What the rule leaves to the settings (`nonfinite`, `reproducible`, `strict`) is looked up once,
     when the clipper is made. It is for plain loops: inside of a function that is compiled, call

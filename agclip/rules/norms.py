@@ -58,6 +58,12 @@ class ClipByGlobalNorm(OfNorm):
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.ClipByGlobalNorm(1.0))
+        >>> clipped, info = clipper({"w": np.array([3.0]), "b": np.array([4.0])})
+        >>> float(info.norm), float(agclip.global_norm(clipped))
+        (5.0, 1.0)
+
     Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
     networks", 2013, arXiv:1211.5063.
     """
@@ -87,6 +93,13 @@ class ClipByNorm(OfNorm):
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
         axes: The axes a norm is taken over; None for all.
         ord: The order of the norm: a number > 0, `inf` or "inf" for the largest absolute value.
+
+    Example:
+        >>> clipped, info = agclip.Clipper(agclip.ClipByNorm(1.0))(
+        ...     [np.array([3.0, 4.0]), np.ones(1)]
+        ... )
+        >>> clipped
+        [array([0.6, 0.8]), array([1.])]
 
     Source: TensorFlow's `tf.clip_by_norm`; R. Pascanu, T. Mikolov, Y. Bengio, 2013,
     arXiv:1211.5063.
@@ -121,6 +134,10 @@ class ClipByAverageNorm(OfNorm):
     Attributes:
         clip_norm: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
 
+    Example:
+        >>> agclip.Clipper(agclip.ClipByAverageNorm(1.0))(np.array([3.0, 4.0]))[0]
+        array([1.2, 1.6])
+
     Source: TensorFlow's `tf.clip_by_average_norm`.
     """
 
@@ -144,6 +161,10 @@ class ClipByRMS(OfNorm):
 
     Attributes:
         clip_rms: The bound: a number >= 0 or a 0-d array; infinity or None for no bound.
+
+    Example:
+        >>> agclip.Clipper(agclip.ClipByRMS(1.0))(np.array([1.0, 7.0]))[0]
+        array([0.2, 1.4])
 
     Source: N. Shazeer, M. Stern, "Adafactor: Adaptive learning rates with sublinear memory cost",
     2018, arXiv:1804.04235, section 6.

@@ -43,6 +43,12 @@ class PerGroup(Steps):
 
     Attributes:
         groups: The rule, or None, of each pattern: a dict, or pairs.
+
+    Example:
+        >>> rule = agclip.PerGroup({"*.bias": None, "*": agclip.ClipByGlobalNorm(1.0)})
+        >>> grads = {"a": {"weight": np.array([3.0, 4.0]), "bias": np.array([9.0])}}
+        >>> agclip.Clipper(rule)(grads)[0]
+        {'a': {'weight': array([0.6, 0.8]), 'bias': array([9.])}}
     """
 
     groups: Mapping[str, Rule | None] | tuple[tuple[str, Rule | None], ...]

@@ -29,6 +29,13 @@ class QuantileClip(_memory.OfGlobalNorm):
         quantile: The share of steps that are to stay as they are: between 0 and 1.
         rate: η, the step width of the logarithm of the bound: a number > 0.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.QuantileClip(initial=1.0, quantile=0.5, rate=0.2))
+        >>> for norm in (5.0, 5.0):
+        ...     clipped, info = clipper(np.array([norm]))
+        >>> round(float(info.threshold), 3)
+        1.105
+
     Source: G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially private learning
     with adaptive clipping", 2021, arXiv:1905.03871, equation 1; one norm a step, and no noise.
     """

@@ -50,6 +50,12 @@ class Scheduled(_memory.Remembers):
         rule_class: As the attribute.
         schedule: As the attribute.
         **options: The rule's other arguments, by name.
+
+    Example:
+        >>> rule = agclip.Scheduled(agclip.ClipByGlobalNorm, lambda t: 1.0 / (1.0 + t))
+        >>> clipper = agclip.Clipper(rule)
+        >>> [clipper(np.array([3.0]))[0].tolist() for _ in range(2)]
+        [[1.0], [0.5]]
     """
 
     rule_class: type[Any]

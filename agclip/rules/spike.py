@@ -42,6 +42,13 @@ class SpikeClip(_memory.Remembers):
             say.
         loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.SpikeClip(threshold=4000.0, warmup=1))
+        >>> for entry in (1.0, 100.0):
+        ...     clipped, info = clipper(np.array([entry, 1.0]))
+        >>> clipped.round(9).tolist()
+        [2.0, 1.0]
+
     Source: T. Huang et al., "SPAM: Spike-aware Adam with momentum reset for stable LLM training",
     2025, arXiv:2501.06842, section 4.
     """

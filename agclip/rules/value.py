@@ -35,6 +35,10 @@ class ClipByValue(Steps):
         clip_value_max: Upper bound, likewise.
         loss_scale: What the gradients come in multiplied by, and are divided by: a number > 0.
 
+    Example:
+        >>> agclip.Clipper(agclip.ClipByValue(-1.0, 1.0))(np.array([3.0, -0.5]))[0]
+        array([ 1. , -0.5])
+
     Source: TensorFlow's `tf.clip_by_value`.
     """
 

@@ -39,6 +39,13 @@ class ZClip(_memory.OfGlobalNorm):
         target: What a norm beyond is brought down to: "reciprocal" or "mean".
         eps: Added to σ: a number > 0.
 
+    Example:
+        >>> clipper = agclip.Clipper(agclip.ZClip(warmup=4, max_norm=None))
+        >>> for norm in (1.0, 1.5, 1.0, 1.5, 50.0):
+        ...     clipped, info = clipper(np.array([norm]))
+        >>> round(float(clipped[0]), 3)
+        1.258
+
     Source: A. Kumar, L. Owen, N. R. Chowdhury, F. Güra, "ZClip: Adaptive spike mitigation for LLM
     pre-training", 2025, arXiv:2504.02507; `max_norm` and `eps` from its implementation.
     """

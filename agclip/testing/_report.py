@@ -35,6 +35,11 @@ class Outcome:
         status: "passed"; "warned" if it passed, and the library warned meanwhile; "failed"; or
             "skipped" where the library gives the check no occasion.
         detail: What was wrong, warned of, or the reason for the skip; empty if it passed.
+
+    Example:
+        >>> from agclip.testing import Outcome, Report
+        >>> Report("mylib", "1.0", (Outcome("zeros", "Zeros stay zeros.", "passed"),)).ok
+        True
     """
 
     name: str
@@ -67,6 +72,14 @@ class Report:
         library: The name of the library.
         version: Its version, or None where it cannot be told.
         outcomes: One a check, in the order they ran.
+
+    Example:
+        >>> from agclip.testing import Outcome, Report
+        >>> report = Report(
+        ...     "mylib", "1.0", (Outcome("zeros", "Zeros stay zeros.", "failed", "-0"),)
+        ... )
+        >>> report.ok, report.of("failed")[0].detail
+        (False, '-0')
     """
 
     library: str
@@ -132,6 +145,11 @@ def check_backend(library: str | Library) -> Report:
         ValueError: If no installed distribution brings a backend of that name.
         ImportError: If its library is not installed, or its adapter does not load.
         RuntimeError: If its library is installed but cannot be used here.
+
+    Example:
+        >>> from agclip.testing import check_backend
+        >>> check_backend("numpy").ok
+        True
     """
     if isinstance(library, str):
         library = Library(library)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch.distributed.fsdp", reason="PyTorch is not installed, or without FSDP")
 
-PROGRAM = Path(__file__).parents[2] / "docs" / "examples" / "fsdp2.py"
+PROGRAM = Path(__file__).parents[2] / "examples" / "fsdp2.py"
 
 
 def trained(folder, processes, steps):

@@ -136,6 +136,13 @@ def uninstall() -> None:
 
     Raises:
         RuntimeError: If something else has been put there since; nothing is put back then.
+
+    Example:
+        >>> from agclip.integrations.torch import install, is_installed, uninstall
+        >>> install()
+        >>> uninstall()
+        >>> is_installed()
+        False
     """
     with _installation.lock:
         _installation.kept = False
@@ -174,5 +181,12 @@ def installed() -> Iterator[None]:
 
 
 def is_installed() -> bool:
-    """Tell whether agclip's functions stand in the place of PyTorch's now."""
+    """Tell whether agclip's functions stand in the place of PyTorch's now.
+
+    Example:
+        >>> from agclip.integrations.torch import installed, is_installed
+        >>> with installed():
+        ...     is_installed()
+        True
+    """
     return bool(_installation.before)

@@ -48,6 +48,11 @@ class Library:
         traced: Whether a wrapped function cannot read the values of its arguments.
         ignored_warnings: Categories of warnings that the library gives for what it computes
             rightly. Another RuntimeWarning or UserWarning makes a result "right, but warned".
+
+    Example:
+        >>> from agclip.testing import Library
+        >>> Library("numpy", dtypes={"float16": np.float16}).name
+        'numpy'
     """
 
     backend: str
