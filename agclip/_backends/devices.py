@@ -38,6 +38,16 @@ def reduce(backend: Backend, values: Sequence[Array], combine: Callable[[Any, An
     return result
 
 
+def maximum(backend: Backend, values: Sequence[Array]) -> Scalar:
+    """Return the largest of 0-d arrays, NaN if one is, on the device of the first one."""
+    xp = backend.xp
+    if len(values) > 2 and all(backend.access(value) == "sync" for value in values):
+        devices = [backend.device(value) for value in values]
+        if devices.count(devices[0]) == len(devices):
+            return xp.max(xp.stack(list(values)))
+    return reduce(backend, values, xp.maximum)
+
+
 def anywhere(backend: Backend, facts: Sequence[Array]) -> Array:
     """Tell whether one of some 0-d booleans is true, on the device of the first one."""
     return reduce(backend, facts, lambda a, b: a | b)

@@ -10,6 +10,7 @@ from agclip._clipping import arguments, pipeline
 from agclip._clipping.measure import measured, widened
 from agclip._clipping.pipeline import Outcome
 from agclip._clipping.plan import Inputs, Plan, StaticArgs
+from agclip._clipping.rows import over_all, row_of
 from agclip._numerics.ranges import Norm
 from agclip._trees.gather import gather_like
 from agclip._trees.leaves import Leaves
@@ -46,6 +47,9 @@ def of_parameters(call: StaticArgs, _: Sequence[Norm], inputs: Inputs) -> tuple[
     params, eps = inputs.extra
     clipping, floor = (widened(call, inputs.arrays, x) for x in (inputs.bound, eps))
     found = measured(call, params)
+    row = row_of(call, inputs.arrays, found)
+    if row is not None:
+        return over_all(row, lambda n: _allowed(call, n, floor, clipping), found), None
     return [call.backend.at(n.root, _allowed, call, n, floor, clipping) for n in found], None
 
 

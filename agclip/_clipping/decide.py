@@ -9,6 +9,7 @@ from agclip._backends import batch, devices
 from agclip._backends.dtypes import Kind, kind_of, narrower
 from agclip._clipping.measure import all_axes, unscaled_value
 from agclip._clipping.plan import StaticArgs
+from agclip._clipping.rows import apart, joined_norm, row_of
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import (
     Decision,
@@ -29,6 +30,14 @@ def on_device(
     loss_scale: Scalar | None,
 ) -> tuple[list[Decision], list[Norm]]:
     """Compare every group with its limit; return the decisions, and the norms they rest on."""
+    row = row_of(call, arrays, norms)
+    if row is not None:
+        limit = row.join(limits)
+        norm = joined_norm(row, norms)
+        decision, _ = call.backend.at(
+            arrays[0], _decision, call, 0, arrays, norm, limit, loss_scale
+        )
+        return apart(row, decision), list(norms)
     made, settled = [], []
     for group, norm, limit in zip(call.groups, norms, limits, strict=True):
         members = batch.chosen(arrays, group)

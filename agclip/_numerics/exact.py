@@ -24,6 +24,7 @@ from agclip._backends import batch, devices, host_scalars, powers
 from agclip._backends.backend import Backend
 from agclip._backends.contract import Grid
 from agclip._backends.exact_sums import cut, halves_added, sums_of_parts
+from agclip._backends.joined import joined
 from agclip._numerics import axis_sums
 from agclip._numerics.ranges import RANGES, Norm
 from agclip._typing import Array, DType, Namespace, Scalar
@@ -113,8 +114,9 @@ def _of_arrays(
     """Sum whole leaves, and carry between the parts in floating point, exactly."""
     xp, acc_dtype = backend.xp, backend.acc_dtype(backend.xp, leaves[0])
     if axes is None:
+        leaves = joined(backend, leaves)  # the sum is the same in any order
         peaks = devices.scalars(backend, xp, leaves, backend.abs_max(xp, leaves, acc_dtype))
-        peak = devices.reduce(backend, peaks, xp.maximum)
+        peak = devices.maximum(backend, peaks)
     else:
         peak = axis_sums.abs_max(backend, leaves, axes, acc_dtype)
     finite = xp.isfinite(peak)

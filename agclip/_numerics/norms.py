@@ -16,6 +16,7 @@ from itertools import repeat
 
 from agclip._backends import batch, devices, host_scalars
 from agclip._backends.backend import Backend
+from agclip._backends.joined import joined
 from agclip._backends.dtypes import kind_of
 from agclip._numerics import axis_sums
 from agclip._numerics.exact import exact_norm
@@ -210,6 +211,8 @@ def power_norm(backend: Backend, m: Namespace, leaves: Sequence[Array], order: f
         found = backend.power_sums(xp, leaves, acc_dtype, 1.0, 1.0, 1.0)
         norm = total(backend, m, devices.scalars(backend, m, leaves, found))
         return Norm(norm, 1.0, norm < math.inf)
+    if m is not host_scalars:
+        leaves = joined(backend, leaves)
     peaks = devices.scalars(backend, m, leaves, backend.abs_max(xp, leaves, acc_dtype))
     peak = maximum(backend, m, peaks)
     if order == math.inf and batch.all_real(leaves):
@@ -261,4 +264,4 @@ def total(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
 def maximum(backend: Backend, m: Namespace, values: Sequence[Scalar]) -> Scalar:
     if m is host_scalars:
         return host_scalars.largest(values)
-    return devices.reduce(backend, values, m.maximum)
+    return devices.maximum(backend, values)

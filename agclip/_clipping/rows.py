@@ -1,0 +1,78 @@
+"""Decisions on the slices of many leaves as one: on a device each operation costs its launch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from agclip._backends import batch
+from agclip._backends.contract import Factor
+from agclip._clipping.plan import StaticArgs
+from agclip._numerics.coefficient import Decision
+from agclip._numerics.ranges import Norm
+from agclip._typing import Array, Namespace, Scalar
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """Arrays laid end to end in one of one axis: their shapes, and where each ends."""
+
+    xp: Namespace
+    shapes: list[tuple[int, ...]]
+    ends: list[int]
+
+    def join(self, values: Sequence[Scalar]) -> Scalar:
+        """Return arrays of these shapes as one; a scalar that is the same for all as it is."""
+        first = values[0]
+        if isinstance(first, float) or all(value is first for value in values):
+            return first
+        xp = self.xp
+        whole = (xp.broadcast_to(x, s) for x, s in zip(values, self.shapes, strict=True))
+        return xp.concat([xp.reshape(x, (-1,)) for x in whole])
+
+    def part(self, value: Scalar | None) -> list[Scalar | None]:
+        """Return what of an array is each one's; of a scalar that goes for all itself."""
+        if value is None or isinstance(value, float) or value.ndim == 0:
+            return [value] * len(self.shapes)
+        starts = [0, *self.ends]
+        pieces = (value[a:b] for a, b in itertools.pairwise(starts))
+        return [self.xp.reshape(x, s) for x, s in zip(pieces, self.shapes, strict=True)]
+
+
+def row_of(call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm]) -> Row | None:
+    """Return where norms along axes would lie in a row; None if each has to be looked at by itself.
+
+    They may if all leaves have one dtype and are on one device, on which nothing can be read for
+    nothing, and which no compiler sees.
+    """
+    alike = isinstance(arrays, batch.LeafBatch) and len(arrays.kinds) == 1
+    if call.plan.axes is None or call.tested or len(norms) < 2 or not alike:
+        return None
+    if batch.access(arrays) != "sync":
+        return None
+    shapes = [norm.root.shape for norm in norms]
+    return Row(call.backend.xp, shapes, list(itertools.accumulate(map(math.prod, shapes))))
+
+
+def joined_norm(row: Row, norms: Sequence[Norm]) -> Norm:
+    """Return norms as one."""
+    roots, scales, finite, _ = zip(*norms, strict=True)
+    return Norm(row.join(roots), row.join(scales), row.join(finite))
+
+
+def apart(row: Row, decision: Decision) -> list[Decision]:
+    """Return the decision on each from that on all."""
+    exceeds, applies, factor, finite, limit = decision
+    columns = map(row.part, (exceeds, applies, *factor.narrow, *factor.wide, finite, limit))
+    return [
+        Decision(one, two, Factor((a, b), (c, d)), three, four)
+        for one, two, a, b, c, d, three, four in zip(*columns, strict=True)
+    ]
+
+
+def over_all(row: Row, function: Callable[..., Scalar], norms: Sequence[Norm]) -> list[Scalar]:
+    """Return what an elementwise function makes of norms: of all of them at once."""
+    return row.part(function(joined_norm(row, norms)))
