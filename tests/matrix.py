@@ -38,8 +38,8 @@ class Subject(NamedTuple):
     public: str
     oracle: Oracle
     run: Callable[..., tuple[list[Any], list[Any]]]
-    """`(trees, params, policy, inplace)` → what comes out of each step; and what is remembered and
-    recorded, as Python's numbers."""
+    """`(trees, params, policy, inplace, read)` → what comes out of each step; and what is
+    remembered and recorded, as Python's numbers, unless `read` is false."""
     policies: bool = True
     """Whether it takes `nonfinite`."""
     inplace: bool = True
@@ -52,14 +52,14 @@ def _of_function(public: str, label: str, wanted: Oracle, *args: Any, **options:
     with_params = public == "adaptive_grad_clip"
 
     def run(
-        trees: Sequence[Any], params: Any, policy: str, *, inplace: bool
+        trees: Sequence[Any], params: Any, policy: str, *, inplace: bool, read: bool = True
     ) -> tuple[list[Any], list[Any]]:
         function = getattr(agclip, f"{public}_" if inplace else public)
         chosen = {**options, **({"nonfinite": policy} if policies else {})}
         first = (params,) if with_params else ()
         results = [function(tree, *first, *args, **chosen) for tree in trees]
         if public in ("clip_by_global_norm", "clip_per_example"):
-            return [one for one, _ in results], [_host(other) for _, other in results]
+            return [one for one, _ in results], [_host(other) for _, other in results if read]
         return results, []
 
     has_twin = hasattr(agclip, f"{public}_")
@@ -71,7 +71,7 @@ def _of_rule(label: str, wanted: Oracle, make: Callable[..., Any]) -> Subject:
     policies = public != "ClipByValue"
 
     def run(
-        trees: Sequence[Any], params: Any, policy: str, *, inplace: bool
+        trees: Sequence[Any], params: Any, policy: str, *, inplace: bool, read: bool = True
     ) -> tuple[list[Any], list[Any]]:
         rule = make(nonfinite=policy)
         state, results, facts = rule.init(params), [], []
@@ -79,8 +79,8 @@ def _of_rule(label: str, wanted: Oracle, make: Callable[..., Any]) -> Subject:
             step = rule.update_ if inplace else rule.update
             new, state, info = step(tree, state, params)
             results.append(new)
-            facts.append(_host(state))
-            facts.append(info.to_host())
+            if read:
+                facts += [_host(state), info.to_host()]
         return results, facts
 
     return Subject(f"{public}{label}", public, wanted, run, policies, make=make)

@@ -43,7 +43,22 @@ def _dpnp() -> arrays.Library:
 
 def _ndonnx() -> arrays.Library:
     ndonnx = module("ndonnx")
+    _start_no_threads(importlib.import_module("onnxruntime"))
     return arrays.Library("ndonnx", ndonnx.asarray, lambda x: np.asarray(x.unwrap_numpy()))
+
+
+def _start_no_threads(onnxruntime: Any) -> None:
+    """Have sessions compute in the thread that calls: ndonnx makes one for each operation."""
+    made = onnxruntime.SessionOptions
+    if not isinstance(made, type):
+        return
+
+    def options() -> Any:
+        new = made()
+        new.intra_op_num_threads = 1
+        return new
+
+    onnxruntime.SessionOptions = options
 
 
 def _cubed() -> arrays.Library:
@@ -68,3 +83,5 @@ STEPS = {"dpnp": 4, "ndonnx": 2, "cubed": 1}
 STEPS_IN_PLACE = {"dpnp": 4, "ndonnx": 1}
 """How many steps of a run are taken: some compile each call, or start a program for it."""
 WRITABLE = ("dpnp", "ndonnx")
+READ = {"cubed": "ZClip"}
+"""Of a library that computes for each value anew, the rule whose states and records are read."""

@@ -51,8 +51,9 @@ def steps_of(subject, kind, lib, *, inplace):
 def run(subject, kind, lib, *, inplace):
     trees, params = matrix.trees_of(kind, lib)
     trees = trees[: steps_of(subject, kind, lib, inplace=inplace)]
+    read = strangers.READ.get(lib.name, subject.name) == subject.name
     with matrix.setting(kind, lib):
-        results, facts = subject.run(trees, params, kind.policy, inplace=inplace)
+        results, facts = subject.run(trees, params, kind.policy, inplace=inplace, read=read)
     return trees, results, facts
 
 
