@@ -16,7 +16,7 @@ MOST = 1 << 22
 
 
 def joined(backend: Backend, leaves: Sequence[Array]) -> Sequence[Array]:
-    """Return the elements of leaves in fewer arrays, in whatever order; the leaves where it is even.
+    """Return the elements of leaves in fewer arrays, in whatever order.
 
     For leaves of one device alone, of which nobody has the values at hand, and which no compiler
     sees: that one joins operations by itself.

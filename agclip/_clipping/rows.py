@@ -29,8 +29,8 @@ class Row(NamedTuple):
         first = values[0]
         if isinstance(first, float) or all(value is first for value in values):
             return first
-        xp = self.xp
-        whole = (xp.broadcast_to(x, s) for x, s in zip(values, self.shapes, strict=True))
+        xp, pairs = self.xp, zip(values, self.shapes, strict=True)
+        whole = [x if x.shape == s else xp.broadcast_to(x, s) for x, s in pairs]
         return xp.concat([xp.reshape(x, (-1,)) for x in whole])
 
     def part(self, value: Scalar | None) -> list[Scalar | None]:

@@ -16,8 +16,8 @@ from itertools import repeat
 
 from agclip._backends import batch, devices, host_scalars
 from agclip._backends.backend import Backend
-from agclip._backends.joined import joined
 from agclip._backends.dtypes import kind_of
+from agclip._backends.joined import joined
 from agclip._numerics import axis_sums
 from agclip._numerics.exact import exact_norm
 from agclip._numerics.power_norms import power_root, power_scale, unit_of
