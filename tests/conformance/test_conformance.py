@@ -162,7 +162,7 @@ def is_quickly_compiled(name, case):
 
 
 class TestCompiledFunctions(BackendConformance):
-    examples = 4
+    examples = 2
 
     def pytest_generate_tests(self, metafunc):
         laws = [p for p in PROPERTIES if "entries" in p.name or "idempotent" in p.name]
