@@ -142,7 +142,8 @@ def _scale_some(call: StaticArgs, members: Sequence[Array], factor: Factor, appl
     """Multiply leaves: a factor of one changes no real number, but complex ones that are NaN."""
     xp = call.backend.xp
     plain = [leaf for leaf in members if kind_of(leaf.dtype).family == "real"]
-    call.backend.scale_(xp, plain, factor)
+    if plain:
+        call.backend.scale_(xp, plain, factor)
     for leaf in members:
         if kind_of(leaf.dtype).family == "complex":
             (new,) = call.backend.scale(xp, [leaf], factor)

@@ -118,10 +118,10 @@ def _multiplied(
     parts = _parts(factor)
     if not _is_one_number(factor) or (torch.is_grad_enabled() and any(map(_recorded, parts))):
         return None
-    device = leaves[0].device
 
     def record() -> tuple[torch.Tensor, int]:
         """Return what the kernel reads: three words that are not looked at, the factor, a flag."""
+        device = leaves[0].device
         words = [_tensor(1.0 if x is None else x, torch.float64, device) for x in parts]
         flag = _tensor(halves.STATE, torch.float64, device)
         made = torch.stack([*words[:3], *words, flag])
