@@ -12,8 +12,8 @@ from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._clipping.rank_sums import Part
 from agclip._numerics import rounding
-from agclip._typing import Array, Scalar
-from agclip.distributed import _messages
+from agclip._typing import Access, Array, Scalar
+from agclip.distributed import _links, _messages, _peaks
 
 
 class Way(NamedTuple):
@@ -29,6 +29,8 @@ class Way(NamedTuple):
     """None where no vector has a head: one program runs on every rank."""
     limited: bool
     """Whether what the norm is compared with is a number of the call."""
+    probing: bool
+    """Whether the first vector is a sum, though the norm is the reproducible one."""
 
     @property
     def m(self) -> Any:
@@ -62,7 +64,14 @@ class Way(NamedTuple):
         """Send the first vector in such a way that every rank raises an error."""
         if self.digest is None:
             return
-        if by_sum(self.call.plan):
+        if self.probing:
+            exchange = self.exchange if self.access == "never" else self.exchange.by_host()
+            parts = [part for part in self.parts if part.joint]
+            slots = [Slot(x.group, x.key, [0.0] * (3 + _peaks.COUNT)) for x in parts]
+            head = _messages.sum_head(frozenset(), self.digest, 0.0, silent=True)
+            head[0] += _messages.A_FAILURE
+            exchange.reduced(slots, "sum", head)
+        elif by_sum(self.call.plan):
             head = _messages.sum_head(frozenset(), self.digest, 0.0)
             head[0] += _messages.A_FAILURE
             widths = widths_of(self)
@@ -88,6 +97,8 @@ class Way(NamedTuple):
         limits follow from a state, and leaves outside of the link are of this rank alone.
         """
         call, ranks = self.call, self.exchange.ranks
+        if call.plan.reproducible and (call.plan.record or ranks.replicas is not None):
+            return False  # sums do not tell replicas that differ, nor the norm of each leaf
         backend, parts = call.backend, [part for part in self.parts if part.joint]
         return (
             call.host
@@ -101,6 +112,11 @@ class Way(NamedTuple):
             and batch.narrow(self.arrays, "float64")
             and rounding.known_chain(backend.chain or backend.block)
         )
+
+    @property
+    def access(self) -> Access:
+        """Return what it costs to read a scalar of a leaf."""
+        return "free" if self.m is host_scalars else self.call.backend.access(self.arrays[0])
 
     @property
     def readable(self) -> bool:
@@ -128,7 +144,9 @@ def way_of(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Way:
     exchange = Exchange(call, ranks, arrays[0], m)
     inner = call._replace(plan=call.plan._replace(ranks=None, limits=None))
     limited = call.plan.limits is None
-    return Way(inner, _parts(call), exchange, arrays, kinds, digest, limited)
+    given, order, exact = ranks.given, call.plan.order, call.plan.reproducible
+    probing = _links.probing(given, order, exact)
+    return Way(inner, _parts(call), exchange, arrays, kinds, digest, limited, probing)
 
 
 def _digest(call: StaticArgs, inputs: Inputs) -> int:
