@@ -166,7 +166,8 @@ def _parts(call: StaticArgs) -> list[Part]:
     groups = [(list(group), plan.joint) for group in call.groups]
     groups += [(list(group), not plan.joint) for group in others]
     if ranks.cuts is None and ranks.replicas is None:
-        alike = {True: ranks.common, False: frozenset[int]()}
+        nobody: frozenset[int] = frozenset()  # Dynamo calls no subscripted type (PyTorch 2.13)
+        alike = {True: ranks.common, False: nobody}
         return [Part(g, joint, alike[joint], 1, tuple(x)) for g, (x, joint) in enumerate(groups)]
     parts = []
     for position, (group, joint) in enumerate(groups):
