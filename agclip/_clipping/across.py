@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 from agclip._backends import devices, host_scalars, kernels
 from agclip._backends.dtypes import kind_of
-from agclip._clipping import exact_norms, rank_sums
+from agclip._clipping import exact_norms, rank_sums, single
 from agclip._clipping.exact_norms import Found
 from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.way import Way, by_sum, way_of, widths_of
 from agclip._numerics import power_norms
-from agclip._numerics.ranges import RANGES, Norm
+from agclip._numerics.ranges import Norm
+from agclip._trees.default_backend import make
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
@@ -71,8 +72,7 @@ def measured(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Found:
 
 def _plain(way: Way) -> Found:
     """Add up squares or magnitudes: one vector."""
-    call, order = way.call, int(way.call.plan.order)
-    name = kind_of(call.acc_dtype).name
+    order = int(way.call.plan.order)
     widths = widths_of(way)
     tested = way.tested
     head: list[Scalar] = []
@@ -81,13 +81,14 @@ def _plain(way: Way) -> Found:
         head += _messages.sum_head(way.kinds, way.digest, held, tested=tested)
     try:
         found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths), tested))
+        if way.single:
+            found = single.sums(found, widths, order)
     except Exception:
         way.say_failed()
         raise
     sums, head = way.exchange.reduced(way.slots(found, widths), "sum", head)
     kinds = exact_norms.judged(way, head, _messages.judged_sum)
-    limits = RANGES[name]
-    made = [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)]
+    made = [rank_sums.joined(way.m, sums[g], way.limits, order) for g in range(way.groups)]
     testers = _messages.testers(head) if tested else 0
     if testers:
         made[0] = exact_norms.tested_over_ranks(made[0], sums[0][-1], testers)
@@ -107,16 +108,20 @@ def exactly(call: StaticArgs, inputs: Inputs, *, held: bool) -> Norm:
 def _powers(way: Way) -> Found:
     """Add up powers in units of the largest element of all: two vectors, one of order inf."""
     call, m, order = way.call, way.m, way.call.plan.order
-    limits = RANGES[kind_of(call.acc_dtype).name]
     tops, kinds = exact_norms.peaks_of_all(way)
     if order == math.inf:
-        return [rank_sums.largest(m, plain, scaled, limits) for plain, scaled in tops], kinds
-    units = []
+        return [rank_sums.largest(m, plain, scaled, way.limits) for plain, scaled in tops], kinds
+    units, dtype = [], call.acc_dtype
+    if way.single:
+        dtype = make([], "float64").dtype
     for (top,) in tops:
-        scale = power_norms.power_scale(m, top, call.acc_dtype)
-        units.append((scale, power_norms.unit_of(m, top, scale, order, call.acc_dtype)))
+        scale = power_norms.power_scale(m, top, dtype)
+        units.append((scale, power_norms.unit_of(m, top, scale, order, dtype)))
+    here = units
+    if way.single:
+        here = [single.unit(*one, top) for one, (top,) in zip(units, tops, strict=True)]
     try:
-        sent = way.local(rank_sums.power_sums, way.arrays, units)
+        sent = way.local(rank_sums.power_sums, way.arrays, here)
     except Exception:
         way.say_lost(1)
         raise
@@ -134,6 +139,8 @@ def _powers(way: Way) -> Found:
 def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:
     """Return a norm of floats as one of arrays on the device of a leaf."""
     backend = call.backend
+    if kind_of(call.acc_dtype).name == "float32":
+        norm = single.norm(norm)
     with backend.context():
         root, scale = (
             devices.constant(backend, float(x), call.acc_dtype, first)

@@ -14,7 +14,7 @@ from typing import Any
 
 from agclip._backends import host_scalars
 from agclip._backends.dtypes import Kind
-from agclip._clipping import rank_sums
+from agclip._clipping import rank_sums, single
 from agclip._clipping.exchange import Slot
 from agclip._clipping.way import Way
 from agclip._numerics import limbs, rounding
@@ -45,6 +45,8 @@ def peaks_of_all(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
     except Exception:
         way.say_failed()
         raise
+    if way.single and way.call.plan.order == math.inf:
+        found = single.moduli(found)
     for start in range(0, len(found), width):
         marked += _marked(m, found[start : start + width])
     # The trouble of the head is the mark of all leaves.

@@ -12,6 +12,7 @@ from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._clipping.rank_sums import Part
 from agclip._numerics import rounding
+from agclip._numerics.ranges import RANGES, Range
 from agclip._typing import Access, Array, Scalar
 from agclip.distributed import _links, _messages, _peaks
 
@@ -36,6 +37,16 @@ class Way(NamedTuple):
     def m(self) -> Any:
         """What the scalars are written in once they have travelled."""
         return self.exchange.m
+
+    @property
+    def single(self) -> bool:
+        """Whether leaves are measured in float32 here, and told in float64: see `single`."""
+        return self.m is host_scalars and kind_of(self.call.acc_dtype).name == "float32"
+
+    @property
+    def limits(self) -> Range:
+        """Return the range of what is told, with which sums are scaled."""
+        return RANGES["float64" if self.single else kind_of(self.call.acc_dtype).name]
 
     @property
     def groups(self) -> int:
