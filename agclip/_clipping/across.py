@@ -9,27 +9,21 @@ units of the largest element of all ranks, and need to know it first; so does th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from agclip._backends import devices, host_scalars, kernels
-from agclip._backends.dtypes import Kind, kind_of
-from agclip._clipping import rank_sums
+from agclip._backends.dtypes import kind_of
+from agclip._clipping import exact_norms, rank_sums, single
+from agclip._clipping.exact_norms import Found
 from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.way import Way, by_sum, way_of, widths_of
-from agclip._numerics import limbs, power_norms, rounding
-from agclip._numerics.ranges import RANGES, Norm
+from agclip._numerics import power_norms
+from agclip._numerics.ranges import Norm
+from agclip._trees.default_backend import make
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.distributed import _messages
-
-Found = tuple[list[Norm], frozenset[Kind] | None]
-"""The norm of each group, and the kinds of dtype that any rank holds, where they are known."""
-
-_told: dict[Any, frozenset[Kind]] = {}
-"""What the first vectors of calls have told, where reading them costs a synchronisation."""
-_MOST = 1024
 
 
 def failed(leaves: Leaves, plan: Plan) -> None:
@@ -64,10 +58,12 @@ def measured(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Found:
         RuntimeError: If another rank has failed or makes another call, or `replicas` is wrong.
     """
     way = way_of(call, inputs, held=held)
-    if by_sum(call.plan):
+    if way.probing:
+        found = exact_norms.probed(way)
+    elif by_sum(call.plan):
         found = _plain(way)
     else:
-        found = _exact(way) if call.plan.order in (1, 2) else _powers(way)
+        found = exact_norms.exact(way) if call.plan.order in (1, 2) else _powers(way)
     made, kinds = found
     if way.m is host_scalars and not call.host:
         made = [_as_arrays(call, inputs.arrays[0], norm) for norm in made]
@@ -76,8 +72,7 @@ def measured(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Found:
 
 def _plain(way: Way) -> Found:
     """Add up squares or magnitudes: one vector."""
-    call, order = way.call, int(way.call.plan.order)
-    name = kind_of(call.acc_dtype).name
+    order = int(way.call.plan.order)
     widths = widths_of(way)
     tested = way.tested
     head: list[Scalar] = []
@@ -86,17 +81,17 @@ def _plain(way: Way) -> Found:
         head += _messages.sum_head(way.kinds, way.digest, held, tested=tested)
     try:
         found = way.local(rank_sums.sums, way.arrays, static=(tuple(widths), tested))
+        if way.single:
+            found = single.sums(found, widths, order)
     except Exception:
         way.say_failed()
         raise
     sums, head = way.exchange.reduced(way.slots(found, widths), "sum", head)
-    kinds = _judged(way, head, _messages.judged_sum)
-    limits = RANGES[name]
-    made = [rank_sums.joined(way.m, sums[g], limits, order) for g in range(way.groups)]
-    if tested and made[0].root > 0 and made[0].finite:
-        testers, count = _messages.testers(head), sums[0][-1] / rank_sums.ASIDE
-        error = rounding.error_over_ranks(count, testers) if testers else 0.0
-        made[0] = made[0]._replace(error=error)
+    kinds = exact_norms.judged(way, head, _messages.judged_sum)
+    made = [rank_sums.joined(way.m, sums[g], way.limits, order) for g in range(way.groups)]
+    testers = _messages.testers(head) if tested else 0
+    if testers:
+        made[0] = exact_norms.tested_over_ranks(made[0], sums[0][-1], testers)
     return made, kinds
 
 
@@ -107,62 +102,26 @@ def exactly(call: StaticArgs, inputs: Inputs, *, held: bool) -> Norm:
     """
     plan = call.plan._replace(reproducible=True, record=False)
     way = way_of(call._replace(plan=plan), inputs, held=held)
-    return _exact(way, closely=False)[0][0]
-
-
-def _tops(way: Way) -> tuple[list[list[Scalar]], frozenset[Kind] | None]:
-    """Return the peaks of each group, NaN if an element is on any rank: one vector.
-
-    NaN goes as a mark and an infinity: whether a maximum keeps it depends on who takes it.
-    """
-    m, width = way.m, 2 if way.call.plan.order == math.inf else 1
-    head: list[Scalar] = []
-    marked: list[Scalar] = []
-    if way.digest is not None:
-        head += _messages.max_head(way.kinds, way.digest)
-    try:
-        found = way.local(rank_sums.peaks, way.arrays)
-    except Exception:
-        way.say_failed()
-        raise
-    for start in range(0, len(found), width):
-        marked += _marked(m, found[start : start + width])
-    # The trouble of the head is the mark of all leaves.
-    tops, head = way.exchange.reduced(way.slots(marked, width + 1), "max", head)
-    trouble = tops[0][-1]
-    kinds = _judged(way, [trouble, *head], lambda read: _messages.judged_max(read[0], read[1:]))
-    made = []
-    for g in range(way.groups):
-        *values, mark = tops[g]
-        isnan = mark > 0
-        made.append([m.where(isnan & m.equal(v, math.inf), math.nan, v) for v in values])
-    return made, kinds
-
-
-def _marked(m: Any, values: Sequence[Scalar]) -> list[Scalar]:
-    """Return numbers with infinities for NaN, and after them a mark if there was one."""
-    first = values[0]
-    none, one = m.full_like(first, 0.0), m.full_like(first, 1.0)
-    mark = none
-    for value in values:
-        mark = m.where(m.not_equal(value, value), one, mark)
-    marked = [m.where(m.not_equal(value, value), math.inf, value) for value in values]
-    return [*marked, mark]
+    return exact_norms.exact(way._replace(probing=False), closely=False)[0][0]
 
 
 def _powers(way: Way) -> Found:
     """Add up powers in units of the largest element of all: two vectors, one of order inf."""
     call, m, order = way.call, way.m, way.call.plan.order
-    limits = RANGES[kind_of(call.acc_dtype).name]
-    tops, kinds = _tops(way)
+    tops, kinds = exact_norms.peaks_of_all(way)
     if order == math.inf:
-        return [rank_sums.largest(m, plain, scaled, limits) for plain, scaled in tops], kinds
-    units = []
+        return [rank_sums.largest(m, plain, scaled, way.limits) for plain, scaled in tops], kinds
+    units, dtype = [], call.acc_dtype
+    if way.single:
+        dtype = make([], "float64").dtype
     for (top,) in tops:
-        scale = power_norms.power_scale(m, top, call.acc_dtype)
-        units.append((scale, power_norms.unit_of(m, top, scale, order, call.acc_dtype)))
+        scale = power_norms.power_scale(m, top, dtype)
+        units.append((scale, power_norms.unit_of(m, top, scale, order, dtype)))
+    here = units
+    if way.single:
+        here = [single.unit(*one, top) for one, (top,) in zip(units, tops, strict=True)]
     try:
-        sent = way.local(rank_sums.power_sums, way.arrays, units)
+        sent = way.local(rank_sums.power_sums, way.arrays, here)
     except Exception:
         way.say_lost(1)
         raise
@@ -177,69 +136,11 @@ def _powers(way: Way) -> Found:
     return made, kinds
 
 
-def _exact(way: Way, *, closely: bool = True) -> Found:
-    """Add up the integers of the reproducible norm: two vectors."""
-    call, m, order = way.call, way.m, int(way.call.plan.order)
-    pairs, kinds = _tops(way)
-    tops = [top for (top,) in pairs]
-    known = way.kinds if kinds is None else kinds
-    bits = 96 if any(kind.precision == 53 for kind in known) else 64
-    try:
-        sent = way.local(rank_sums.limb_sums, way.arrays, tops, static=(bits,))
-    except Exception:
-        way.say_lost(limbs.COUNT)
-        raise
-    sums, _ = way.exchange.reduced(way.slots(sent, limbs.COUNT), "sum")
-    if way.readable:
-        for g in range(way.groups):
-            _messages.require_whole(sums[g][-1], closely=closely)
-    made = []
-    for g, top in enumerate(tops):
-        grid = limbs.grid_from(m, top, order, bits)
-        made.append(limbs.norm(call.backend, m, sums[g], grid, top))
-    return made, kinds
-
-
-def _judged(
-    way: Way, head: Sequence[Scalar], judge: Callable[[Sequence[float]], frozenset[Kind]]
-) -> frozenset[Kind] | None:
-    """Return the kinds of dtype that any rank holds; None where nothing can be read.
-
-    Where reading costs a synchronisation it is done once for each communicator and plan.
-
-    Raises:
-        RuntimeError: If a rank has failed or makes another call, or `replicas` is wrong.
-    """
-    if way.readable:
-        return judge(head)
-    cost = "never" if way.digest is None else way.call.backend.access(head[0])
-    if cost == "never":
-        return None
-    # The communicators themselves, not their ids: another may come to stand where one has stood.
-    key = way.exchange.ranks.links, way.digest, way.kinds, len(head)
-    known = _told.get(key) if cost == "sync" and _hashable(key) else None
-    if known is not None:
-        return known
-    with way.call.backend.context():
-        kinds = judge([float(x) for x in _messages.listed(way.call.backend.xp.stack(head))])
-    if len(_told) >= _MOST:
-        _told.clear()
-    if cost == "sync" and _hashable(key):
-        _told[key] = kinds
-    return kinds
-
-
-def _hashable(key: Any) -> bool:
-    try:
-        hash(key)
-    except TypeError:
-        return False
-    return True
-
-
 def _as_arrays(call: StaticArgs, first: Array, norm: Norm) -> Norm:
     """Return a norm of floats as one of arrays on the device of a leaf."""
     backend = call.backend
+    if kind_of(call.acc_dtype).name == "float32":
+        norm = single.norm(norm)
     with backend.context():
         root, scale = (
             devices.constant(backend, float(x), call.acc_dtype, first)

@@ -68,6 +68,12 @@ class Exchange(NamedTuple):
             pending = self._joined([*rest, *done], op)
         return {group: values for (group, _), values in pending.items()}, head
 
+    def by_host(self) -> Exchange:
+        """Return what carries floats by way of host memory, whatever leaves are."""
+        if self.m is host_scalars:
+            return self
+        return self._replace(call=self.call._replace(host=False), m=host_scalars)
+
     def _inside(self, slots: Sequence[Slot], op: Op) -> dict[int, list[Scalar]]:
         """Reduce the scalars of each group in the program: all that has the same axes at once."""
         pending = self._joined(slots, op)

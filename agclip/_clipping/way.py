@@ -12,8 +12,9 @@ from agclip._clipping.exchange import Exchange, Slot
 from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._clipping.rank_sums import Part
 from agclip._numerics import rounding
-from agclip._typing import Array, Scalar
-from agclip.distributed import _messages
+from agclip._numerics.ranges import RANGES, Range
+from agclip._typing import Access, Array, Scalar
+from agclip.distributed import _links, _messages, _peaks
 
 
 class Way(NamedTuple):
@@ -29,11 +30,23 @@ class Way(NamedTuple):
     """None where no vector has a head: one program runs on every rank."""
     limited: bool
     """Whether what the norm is compared with is a number of the call."""
+    probing: bool
+    """Whether the first vector is a sum, though the norm is the reproducible one."""
 
     @property
     def m(self) -> Any:
         """What the scalars are written in once they have travelled."""
         return self.exchange.m
+
+    @property
+    def single(self) -> bool:
+        """Whether leaves are measured in float32 here, and told in float64: see `single`."""
+        return self.m is host_scalars and kind_of(self.call.acc_dtype).name == "float32"
+
+    @property
+    def limits(self) -> Range:
+        """Return the range of what is told, with which sums are scaled."""
+        return RANGES["float64" if self.single else kind_of(self.call.acc_dtype).name]
 
     @property
     def groups(self) -> int:
@@ -62,7 +75,14 @@ class Way(NamedTuple):
         """Send the first vector in such a way that every rank raises an error."""
         if self.digest is None:
             return
-        if by_sum(self.call.plan):
+        if self.probing:
+            exchange = self.exchange if self.access == "never" else self.exchange.by_host()
+            parts = [part for part in self.parts if part.joint]
+            slots = [Slot(x.group, x.key, [0.0] * (3 + _peaks.COUNT)) for x in parts]
+            head = _messages.sum_head(frozenset(), self.digest, 0.0, silent=True)
+            head[0] += _messages.A_FAILURE
+            exchange.reduced(slots, "sum", head)
+        elif by_sum(self.call.plan):
             head = _messages.sum_head(frozenset(), self.digest, 0.0)
             head[0] += _messages.A_FAILURE
             widths = widths_of(self)
@@ -88,6 +108,8 @@ class Way(NamedTuple):
         limits follow from a state, and leaves outside of the link are of this rank alone.
         """
         call, ranks = self.call, self.exchange.ranks
+        if call.plan.reproducible and (call.plan.record or ranks.replicas is not None):
+            return False  # sums do not tell replicas that differ, nor the norm of each leaf
         backend, parts = call.backend, [part for part in self.parts if part.joint]
         return (
             call.host
@@ -101,6 +123,11 @@ class Way(NamedTuple):
             and batch.narrow(self.arrays, "float64")
             and rounding.known_chain(backend.chain or backend.block)
         )
+
+    @property
+    def access(self) -> Access:
+        """Return what it costs to read a scalar of a leaf."""
+        return "free" if self.m is host_scalars else self.call.backend.access(self.arrays[0])
 
     @property
     def readable(self) -> bool:
@@ -128,7 +155,9 @@ def way_of(call: StaticArgs, inputs: Inputs, *, held: bool = True) -> Way:
     exchange = Exchange(call, ranks, arrays[0], m)
     inner = call._replace(plan=call.plan._replace(ranks=None, limits=None))
     limited = call.plan.limits is None
-    return Way(inner, _parts(call), exchange, arrays, kinds, digest, limited)
+    given, order, exact = ranks.given, call.plan.order, call.plan.reproducible
+    probing = _links.probing(given, order, exact)
+    return Way(inner, _parts(call), exchange, arrays, kinds, digest, limited, probing)
 
 
 def _digest(call: StaticArgs, inputs: Inputs) -> int:
@@ -148,7 +177,8 @@ def _parts(call: StaticArgs) -> list[Part]:
     groups = [(list(group), plan.joint) for group in call.groups]
     groups += [(list(group), not plan.joint) for group in others]
     if ranks.cuts is None and ranks.replicas is None:
-        alike = {True: ranks.common, False: frozenset[int]()}
+        nobody: frozenset[int] = frozenset()  # Dynamo calls no subscripted type (PyTorch 2.13)
+        alike = {True: ranks.common, False: nobody}
         return [Part(g, joint, alike[joint], 1, tuple(x)) for g, (x, joint) in enumerate(groups)]
     parts = []
     for position, (group, joint) in enumerate(groups):

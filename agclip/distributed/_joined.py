@@ -25,7 +25,7 @@ def ranks_of(leaves: Leaves, comm: Any, replicas: Any, facts: tuple[Any, ...] = 
         TypeError: If `comm` or `replicas` is of a wrong kind, or leaves are lazy or sparse.
         ValueError: If `replicas` is wrong as far as this rank can tell.
     """
-    found = _links.links(comm)
+    found = given = _links.links(comm)
     typed = () if leaves.cuts is None else tuple(dict.fromkeys(_all(leaves.cuts)))
     if comm is not None and not found:  # (): this process alone
         typed = ()
@@ -61,7 +61,7 @@ def ranks_of(leaves: Leaves, comm: Any, replicas: Any, facts: tuple[Any, ...] = 
     if typed and leaves.cuts is not None:
         cuts = tuple(frozenset(map(typed.index, cut)) for cut in leaves.cuts)
     common = frozenset(range(len(typed), len(links)))
-    return Ranks(links, common, cuts, often, _replicas.held(leaves, often), facts)
+    return Ranks(links, common, cuts, often, _replicas.held(leaves, often), facts, given)
 
 
 def _require_sure(leaves: Leaves, parts: Parts, comm: Any, found: tuple[Link | str, ...]) -> None:

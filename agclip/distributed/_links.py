@@ -8,7 +8,7 @@ from agclip._backends import entry_points
 from agclip._checks import describe
 from agclip._typing import Array
 from agclip.distributed import _engines
-from agclip.distributed._ranks import Link, Op
+from agclip.distributed._ranks import Engine, Link, Op
 
 
 def links(comm: Any) -> tuple[Link | str, ...]:
@@ -24,10 +24,9 @@ def links(comm: Any) -> tuple[Link | str, ...]:
     if isinstance(comm, (tuple, list)):
         return tuple(link for one in comm for link in links(one))
     # Engines first: a compiler refuses to be asked whether a process group can be called.
-    for base in type(comm).__mro__:
-        engine = getattr(_engines, "engine_" + base.__module__.partition(".")[0], None)
-        if engine is not None and engine.accepts(comm):
-            return (Link(engine.all_reduce, comm),)
+    engine = _engine(comm)
+    if engine is not None:
+        return (Link(engine.all_reduce, comm),)
     if callable(comm) and not isinstance(comm, type):
         return (Link(_called, comm),)
     known = ", ".join(sorted(entry_points.advertised(entry_points.COMMUNICATORS)))
@@ -37,6 +36,28 @@ def links(comm: Any) -> tuple[Link | str, ...]:
         f"got {describe(comm)}."
     )
     raise TypeError(msg)
+
+
+def _engine(comm: Any) -> Engine | None:
+    for base in type(comm).__mro__:
+        engine: Engine | None = getattr(
+            _engines, "engine_" + base.__module__.partition(".")[0], None
+        )
+        if engine is not None and engine.accepts(comm):
+            return engine
+    return None
+
+
+def probing(given: tuple[Link | str, ...], order: float, reproducible: Any) -> bool:
+    """Tell whether a reproducible norm begins with a sum, as the default does.
+
+    All that it depends on is known before the leaves are, and the same on every rank.
+    """
+    if reproducible is not True or order != 2 or len(given) != 1:
+        return False
+    (link,) = given
+    engine = _engine(link.comm) if isinstance(link, Link) else None
+    return engine is not None and engine.host is not None and engine.host(link.comm)
 
 
 def _called(function: Any, vector: Array, op: Op) -> Array:

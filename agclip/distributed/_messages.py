@@ -6,7 +6,8 @@ up to 131071 ranks; one of which the maximum is taken has 4.
     sum   members + 2¹⁷·failures + 2³⁴·(float64 held)
           (half held) + 2¹⁷·(bfloat16 held) + 2³⁴·(float32 held)
           d + 2³⁴·(untested)    of a digest d of the call; who cannot take the rounding test
-    d²                    Σ1·Σd² = (Σd)² only if all are equal
+          d²                    Σ1·Σd² = (Σd)² only if all are equal
+          silent                only before peaks: how many ranks do not tell theirs
           Σ h / replicas        whole if `replicas` says who holds what
     max   float64 held; the coarsest other dtype; d; -d; and after the peaks
           trouble: 1 for a NaN, 2 for a failure
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip._backends.dtypes import Kind, kind_named
+from agclip.distributed import _peaks
 from agclip.distributed._ranks import Op
 from agclip.distributed._replicas import hashed
 
@@ -47,13 +49,22 @@ def _present(kinds: frozenset[Kind]) -> list[float]:
 
 
 def sum_head(
-    kinds: frozenset[Kind], digest: int, held: float, *, tested: bool = False
+    kinds: frozenset[Kind],
+    digest: int,
+    held: float,
+    *,
+    tested: bool = False,
+    silent: bool | None = None,
 ) -> list[float]:
-    """Return the head of a vector that is going to be added up."""
+    """Return the head of a vector that is going to be added up.
+
+    `silent` is for one that has peaks behind it: whether this rank does not tell its own.
+    """
     double, single, half, coarse = _present(kinds)
     d = float(digest)
     packed = [1.0 + _DIGIT**2 * double, half + _DIGIT * coarse + _DIGIT**2 * single]
-    return [*packed, d if tested else d + _DIGIT**2, d * d, held]
+    more = [] if silent is None else [float(silent)]
+    return [*packed, d if tested else d + _DIGIT**2, d * d, *more, held]
 
 
 def max_head(kinds: frozenset[Kind], digest: int) -> list[float]:
@@ -76,7 +87,7 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
         raise RuntimeError(_failed())
     if members * int(head[3]) != (int(head[2]) % _DIGIT**2) ** 2:
         raise RuntimeError(_same())
-    if not whole(head[4]):
+    if not whole(head[-1]):
         raise RuntimeError(_held())
     half, coarse, single = _digits(head[1])
     return _kinds([double, single, half, coarse])
@@ -85,6 +96,11 @@ def judged_sum(head: Sequence[float]) -> frozenset[Kind]:
 def testers(head: Sequence[float]) -> int:
     """Return the number of ranks if all of them can take the rounding test, else 0."""
     return 0 if int(head[2]) // _DIGIT**2 else _digits(head[0])[0]
+
+
+def silent(head: Sequence[float]) -> bool:
+    """Tell whether a rank has not told its peak, in a vector that has peaks."""
+    return head[4] > 0
 
 
 def judged_max(trouble: float, head: Sequence[float]) -> frozenset[Kind]:
@@ -125,10 +141,11 @@ def _kinds(held: Sequence[float]) -> frozenset[Kind]:
     return frozenset(kind_named(name) for name, one in zip(_NAMES, held, strict=True) if one)
 
 
-def failure(order: float, *, exact: bool) -> tuple[list[float], Op]:
+def failure(order: float, *, exact: bool, probing: bool) -> tuple[list[float], Op]:
     """Return the first vector of a call of a rank that does not know yet what its leaves are."""
-    if order in (1, 2) and not exact:
-        return [1.0 + A_FAILURE, *[0.0] * 7], "sum"
+    if order in (1, 2) and (probing or not exact):
+        more = 1 + _peaks.COUNT if probing else 0
+        return [1.0 + A_FAILURE, *[0.0] * (7 + more)], "sum"
     return [*[0.0] * (6 if order == math.inf else 5), FAILED], "max"
 
 

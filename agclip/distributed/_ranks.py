@@ -23,6 +23,9 @@ class Engine(NamedTuple):
     accepts: Callable[[Any], bool]
     """Tells whether an object is a communicator of this engine."""
     all_reduce: AllReduce
+    host: Callable[[Any], bool] | None = None
+    """Tells whether a communicator's ranks hold arrays in host memory, as a rule: on each the same.
+    Then `reproducible` begins with the vector of the default. None for no."""
 
 
 class Link(NamedTuple):
@@ -53,6 +56,8 @@ class Ranks(NamedTuple):
     whole number if `replicas` says who holds what."""
     facts: tuple[Any, ...] = ()
     """What has to be the same on every rank, besides the plan and its numbers."""
+    given: tuple[Link | str, ...] = ()
+    """The caller's links, whatever types have told: the same on every rank."""
 
     @property
     def inside(self) -> bool:

@@ -26,7 +26,8 @@ def failed(comm: Any, order: Any, reproducible: Any) -> None:
     except (TypeError, ValueError):
         found = 2.0
     exact = config.current().reproducible if reproducible is None else reproducible
-    values, op = _messages.failure(found, exact=exact is True)
+    probing = _links.probing(links, found, exact)
+    values, op = _messages.failure(found, exact=exact is True, probing=probing)
     vector = make(values, "float64")
     for link in links:
         assert isinstance(link, Link), "axes have been left out"

@@ -72,6 +72,42 @@ def placements(options):
     return program
 
 
+def narrow(dtypes):
+    """Return a program of leaves that nobody shares, of which some ranks may hold none."""
+    calls = {
+        "clip": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, **o)[::-1],
+        "strict": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, strict=True, **o)[::-1],
+        "scaled": lambda t, **o: agclip.clip_by_global_norm_(t, 0.37, loss_scale=0.3, **o)[::-1],
+        "norm": lambda t, **o: (agclip.global_norm(t, **o), []),
+        "order 1": lambda t, **o: (agclip.global_norm(t, 1, **o), []),
+        "rule": _by_rule,
+    }
+
+    def program(r):
+        draw, wrong = random.Random(f"{dtypes} {r.size}"), []
+        for turn in range(TURNS):
+            count = draw.choice([1, r.size - 1, 2 * r.size + 1])
+            numbers = [[draw.gauss(0, 3) for _ in range(draw.randint(0, 90))] for _ in range(count)]
+            for name, call in calls.items():
+                whole = [r.make(x, dtypes[k % len(dtypes)]) for k, x in enumerate(numbers)]
+                mine = whole[r.rank :: r.size]
+                mine = [x.clone() if hasattr(x, "clone") else x.copy() for x in mine]
+                wanted, new = call(whole, reproducible=True)
+                norm, got = call(mine, comm=r.comm, reproducible=True)
+                same = plain(got) == plain(list(new)[r.rank :: r.size])
+                if plain(norm) != plain(wanted) or not same:
+                    wrong.append((turn, name, plain(norm), plain(wanted)))
+        return wrong or "the same"
+
+    return program
+
+
+def _by_rule(tree, **options):
+    rule = agclip.ClipByGlobalNorm(0.37, **options)
+    new, _, info = rule.update(tree, rule.init(tree))
+    return info.norm, new
+
+
 def _name(x):
     return str(x.dtype).rpartition(".")[2]
 
@@ -97,6 +133,13 @@ CASES = {
     **{
         f"placements, {name}, {size} ranks": Case(size, placements(options), "the same")
         for name, options in OPTIONS.items()
+        for size in (2, 3)
+    },
+    **{
+        f"bits of one process, {' and '.join(dtypes)}, {size} ranks": Case(
+            size, narrow(dtypes), "the same"
+        )
+        for dtypes in (("float16",), ("bfloat16",), ("float32",), ("float16", "float64"))
         for size in (2, 3)
     },
     # What other clippers have got wrong.

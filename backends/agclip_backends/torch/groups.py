@@ -55,4 +55,9 @@ def _accepts(x: Any) -> bool:
     return dist.is_available() and isinstance(x, dist.ProcessGroup)
 
 
-engine = Engine(accepts=_accepts, all_reduce=all_reduce)
+def _host(group: Any) -> bool:
+    """Tell whether a process group moves what is in host memory, and nothing else."""
+    return dist.get_backend(group) in ("gloo", "mpi")
+
+
+engine = Engine(accepts=_accepts, all_reduce=all_reduce, host=_host)
