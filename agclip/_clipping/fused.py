@@ -60,11 +60,19 @@ def clip(call: StaticArgs, inputs: Inputs) -> tuple[Decided | None, Any]:
 def by_norm(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[Decided | None, Any]:
     """Return a clip by a norm that the program has found, as `clip` does.
 
-    It is for calls that are `StaticArgs.by_norm` alone. Where leaves are narrower than float64, on
-    every rank, a norm of an order >= 1 is in its range: what it is scaled by can be divided out.
+    Where leaves are narrower than float64, on every rank, a norm of an order >= 1 is in its range:
+    what it is scaled by can be divided out.
     """
-    kinds = batch.kinds(inputs.arrays) | (call.kinds or frozenset())
-    if batch.some_double(kinds) or call.plan.order < 1:
+    plan = call.plan
+    if batch.access(inputs.arrays) != "sync" or not plan.joint or plan.record or plan.order < 1:
+        return None, None
+    if plan.per_example or plan.axes is not None:
+        return None, None
+    if inputs.loss_scale is not None or inputs.merged is not None:
+        return None, None
+    if plan.limits is not None and not hasattr(plan.limits, "eps"):
+        return None, None
+    if batch.some_double(batch.kinds(inputs.arrays) | (call.kinds or frozenset())):
         return None, None
     (norm,) = norms
     unscaled = type(norm.scale) is float and norm.scale == 1.0

@@ -174,9 +174,10 @@ def finish(
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
     """Return the same from the norms."""
     arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
-    decided, extra = fused.by_norm(call, norms, inputs) if call.by_norm else (None, None)
-    if decided is not None:
-        return _of_backend(call, decided, extra)
+    if not call.host:
+        decided, extra = fused.by_norm(call, norms, inputs)
+        if decided is not None:
+            return _of_backend(call, decided, extra)
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)

@@ -85,8 +85,6 @@ class StaticArgs(NamedTuple):
     """Whether the program ends with the decisions: the leaves are overwritten after it."""
     simple: bool = False
     """Whether `Backend.fused` may be asked: see there."""
-    by_norm: bool = False
-    """Whether it may be asked once the one norm has been found."""
     kinds: frozenset[Kind] | None = None
     """The kinds of dtype that any rank holds, where that is known; None for those of the leaves."""
 
@@ -153,19 +151,7 @@ def static_args(leaves: Leaves, plan: Plan, inputs: Inputs, *, inplace: bool) ->
         and inputs.merged is None
         and (use_norm is None or (plan.given is not None and loss_scale is None))
         and _simple(plan),
-        by_norm=leaves.access == "sync"
-        and inputs.merged is None
-        and loss_scale is None
-        and plan.joint
-        and not plan.record
-        and _whole(plan)
-        and (plan.limits is None or hasattr(plan.limits, "eps")),
     )
-
-
-def _whole(plan: Plan) -> bool:
-    """Tell whether a leaf is multiplied by one factor."""
-    return plan.axes is None and not plan.per_example
 
 
 def _singles(count: int) -> tuple[range, ...]:
@@ -178,7 +164,8 @@ _known_singles = functools.lru_cache(maxsize=64)(_singles)  # every step asks fo
 def _simple(plan: Plan) -> bool:
     """Tell whether a plan is one that `Backend.fused` has the terms for."""
     return (
-        _whole(plan)
+        plan.axes is None
+        and not plan.per_example
         and (plan.limits is None or hasattr(plan.limits, "eps") or hasattr(plan.limits, "of_norm"))
         and plan.ranks is None
         and plan.nonfinite != "error"
