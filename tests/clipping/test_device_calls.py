@@ -76,7 +76,7 @@ CALLS = {
     "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 100, 3),
     "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 240, 4),
     "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 82, 2),
-    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 82, 2),
+    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 83, 2),
     "get_total_norm": (lambda t, _: get_total_norm(t), 66, 1),
     "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 60, 1),
 }
