@@ -114,7 +114,7 @@ def probed(way: Way) -> Found:
     joint = [part for part in way.parts if part.joint]
     sums: list[Scalar] = [0.0] * (3 * len(joint))
     peaks: list[Scalar] = []
-    tops = [0.0] * len(joint)
+    tops: Sequence[float] = [0.0] * len(joint)
     try:
         if tested:
             sums = way.local(rank_sums.sums, way.arrays, static=((3,) * len(joint), True))
