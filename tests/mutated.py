@@ -610,8 +610,8 @@ MUTATIONS = {
         f"{RANKS} -k 'threads and held'",
     ),
     "ranks: who holds what is not compared": Mutation(
-        "    if not whole(head[4]):\n",
-        "    if head[4] < 0:\n",
+        "    if not whole(head[-1]):\n",
+        "    if head[-1] < 0:\n",
         f"{RANKS} -k 'threads and wrong'",
     ),
     "ranks: what a division leaves over is lost": Mutation(
@@ -643,6 +643,26 @@ MUTATIONS = {
         "whole = norms[0]._replace(error=0.0) if sure else across.exactly(call, inputs, held=held)",
         "whole = norms[0]._replace(error=0.0)",
         f"{ROUNDING} -k 'by_default'",
+    ),
+    "ranks: sums stand for replicas that may differ": Mutation(
+        "        if call.plan.reproducible and (call.plan.record or ranks.replicas is not None):\n",
+        "        if call.plan.reproducible and call.plan.record:\n",
+        "tests/ranks/test_reproducible_on_hosts.py -k replicas_said",
+    ),
+    "ranks: a rank that tells no peak is taken for one without leaves": Mutation(
+        "    if _messages.silent(head):\n",
+        "    if silent and False:\n",
+        "tests/ranks/test_reproducible_on_hosts.py -k cannot_prove",
+    ),
+    "ranks: the grid is that of the smallest peak": Mutation(
+        "    for number in range(COUNT - 1, -1, -1):\n",
+        "    for number in range(COUNT):\n",
+        "tests/ranks/test_reproducible_on_hosts.py -k grid",
+    ),
+    "ranks: sums of a device without float64 are told in units of float32": Mutation(
+        "            found = single.sums(found, widths, order)\n",
+        "            found = list(found)\n",
+        "tests/ranks/test_no_float64.py -k units",
     ),
     "ranks: what stands in for leaves is asked for its replicas": Mutation(
         "    arrays = [] if leaves.stand_in else leaves.arrays",

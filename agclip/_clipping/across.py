@@ -119,7 +119,8 @@ def _powers(way: Way) -> Found:
         units.append((scale, power_norms.unit_of(m, top, scale, order, dtype)))
     here = units
     if way.single:
-        here = [single.unit(*one, top) for one, (top,) in zip(units, tops, strict=True)]
+        pairs = zip(units, tops, strict=True)
+        here = [single.unit(scale, unit, top) for (scale, unit), (top,) in pairs]
     try:
         sent = way.local(rank_sums.power_sums, way.arrays, here)
     except Exception:

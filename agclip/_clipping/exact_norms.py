@@ -104,17 +104,16 @@ def exact(
 
 def probed(way: Way) -> Found:
     """Return the norms by a sum of sums or peaks, and what has to follow it."""
-    exchange = way.exchange if way.access == "never" else way.exchange.by_host()
     tested = way.tested
     silent = bool(way.kinds) if tested else _cannot_tell(way)
     assert way.digest is not None, "links are communicators"
-    held = exchange.ranks.held
+    held = way.exchange.ranks.held
     head: list[Scalar] = []
     head += _messages.sum_head(way.kinds, way.digest, held, tested=tested, silent=silent)
     joint = [part for part in way.parts if part.joint]
     sums: list[Scalar] = [0.0] * (3 * len(joint))
     peaks: list[Scalar] = []
-    tops = [0.0] * len(joint)
+    tops: Sequence[float] = [0.0] * len(joint)
     try:
         if tested:
             sums = way.local(rank_sums.sums, way.arrays, static=((3,) * len(joint), True))
@@ -128,7 +127,7 @@ def probed(way: Way) -> Found:
         Slot(part.group, part.key, [*sums[3 * k : 3 * k + 3], *_peaks.told(tops[k])])
         for k, part in enumerate(joint)
     ]
-    came, head = exchange.reduced(slots, "sum", head)
+    came, head = way.first.reduced(slots, "sum", head)
     rest = way._replace(probing=False)
     if way.access == "never":
         return exact(rest)

@@ -17,7 +17,8 @@ _LARGE = 2.0**50
 
 def sums(values: Sequence[float], widths: Sequence[int], order: int) -> list[float]:
     """Return the sums of parts, of one number or of three, as the plain sums that they are."""
-    found, start = [], 0
+    found: list[float] = []
+    start = 0
     for width in widths:
         part = values[start : start + width]
         start += width
@@ -31,7 +32,7 @@ def sums(values: Sequence[float], widths: Sequence[int], order: int) -> list[flo
 
 def moduli(values: Sequence[float]) -> list[float]:
     """Return pairs of a largest modulus, and 0 or it scaled down, as the modulus alone."""
-    found = []
+    found: list[float] = []
     for plain, scaled in zip(values[::2], values[1::2], strict=True):
         found += [plain + scaled / _HERE.down, 0.0]
     return found

@@ -75,19 +75,18 @@ class Way(NamedTuple):
         """Send the first vector in such a way that every rank raises an error."""
         if self.digest is None:
             return
-        if self.probing:
-            exchange = self.exchange if self.access == "never" else self.exchange.by_host()
-            parts = [part for part in self.parts if part.joint]
-            slots = [Slot(x.group, x.key, [0.0] * (3 + _peaks.COUNT)) for x in parts]
-            head = _messages.sum_head(frozenset(), self.digest, 0.0, silent=True)
+        if self.probing or by_sum(self.call.plan):
+            head = _messages.sum_head(
+                frozenset(), self.digest, 0.0, silent=True if self.probing else None
+            )
             head[0] += _messages.A_FAILURE
-            exchange.reduced(slots, "sum", head)
-        elif by_sum(self.call.plan):
-            head = _messages.sum_head(frozenset(), self.digest, 0.0)
-            head[0] += _messages.A_FAILURE
-            widths = widths_of(self)
-            values = [0.0] * sum(widths)
-            self.exchange.reduced(self.slots(values, widths), "sum", head)
+            if self.probing:
+                parts = [part for part in self.parts if part.joint]
+                slots = [Slot(x.group, x.key, [0.0] * (3 + _peaks.COUNT)) for x in parts]
+            else:
+                widths = widths_of(self)
+                slots = self.slots([0.0] * sum(widths), widths)
+            self.first.reduced(slots, "sum", head)
         else:
             width = 2 if self.call.plan.order == math.inf else 1
             values = [*[0.0] * width, _messages.FAILED] * len(self.parts)
@@ -128,6 +127,12 @@ class Way(NamedTuple):
     def access(self) -> Access:
         """Return what it costs to read a scalar of a leaf."""
         return "free" if self.m is host_scalars else self.call.backend.access(self.arrays[0])
+
+    @property
+    def first(self) -> Exchange:
+        """Return what carries the first vector: floats, where a rank begins with a sum of peaks."""
+        reads = self.probing and self.access != "never"
+        return self.exchange.by_host() if reads else self.exchange
 
     @property
     def readable(self) -> bool:

@@ -55,8 +55,10 @@ def probing(given: tuple[Link | str, ...], order: float, reproducible: Any) -> b
     """
     if reproducible is not True or order != 2 or len(given) != 1:
         return False
-    (link,) = given
-    engine = _engine(link.comm) if isinstance(link, Link) else None
+    link = given[0]
+    if isinstance(link, str):
+        return False
+    engine = _engine(link.comm)
     return engine is not None and engine.host is not None and engine.host(link.comm)
 
 
