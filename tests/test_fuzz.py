@@ -34,7 +34,11 @@ def test_a_number_leads_to_the_same_call_again(numpy):
 def broken(monkeypatch):
     """Let `clip_by_norm` change what is within the bound."""
     right = agclip.clip_by_norm
-    monkeypatch.setattr(agclip, "clip_by_norm", lambda *args, **kw: right(*args, **kw, loss_scale=4))
+
+    def wrong(*args, **options):
+        return right(*args, **{**options, "loss_scale": 4.0})
+
+    monkeypatch.setattr(agclip, "clip_by_norm", wrong)
 
 
 @pytest.mark.usefixtures("broken")
