@@ -9,6 +9,7 @@ BACKEND      ?=
 DEMO_ARGS    ?=
 PYTEST_ARGS  ?=
 MUTATION     ?=
+FUZZ_ARGS    ?=
 JOBS         ?= 2
 PYTHONS      ?= python3.11 python3.12 python3.13 python3.14
 BENCH_ARGS   ?=
@@ -38,7 +39,7 @@ demo_backend := $(if $(filter torch,$(BACKEND)),$(torch)) $(if $(filter cupy,$(B
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all mutations lint docs bench bench-compare gpu wheel-test release-check clean
+.PHONY: help demo test test-all mutations fuzz fuzz-readers lint docs bench bench-compare gpu wheel-test release-check clean
 
 help: ## Show this text
 	@echo 'Usage: make TARGET [VARIABLE=value ...]'
@@ -54,6 +55,7 @@ help: ## Show this text
 	@echo '  DEMO_ARGS     more arguments for `agclip demo`'
 	@echo '  PYTEST_ARGS   more arguments for pytest in `test` and `test-all`'
 	@echo '  MUTATION      a word in the names of the lines that `mutations` breaks; empty: all'
+	@echo '  FUZZ_ARGS     more arguments for `fuzz` (--trees, --seconds, --seed, --number) and `fuzz-readers`'
 	@echo '  JOBS          the processes that share the tests ($(JOBS))'
 	@echo '  PYTHONS       the Pythons that `release-check` tries; those that are not there are left out'
 	@echo '  BENCH_ARGS    more arguments for pytest in `bench`'
@@ -73,6 +75,12 @@ test-all: lint $(whole) ## Check the code, then run every test, with more librar
 
 mutations: $(test_env) ## Break lines one by one in a copy, and fail if the tests do not see it
 	$(BIN)/python tests/mutations.py $(MUTATION)
+
+fuzz: $(test_env) ## Compare results on random trees with exact arithmetic
+	AGCLIP_CONFIG=none $(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
+
+fuzz-readers: $(test_env) $(VENV)/.atheris ## Fuzz the readers of files and logs, guided by coverage
+	for target in files logs; do $(BIN)/python tests/fuzz_readers.py $$target $(FUZZ_ARGS) || exit 1; done
 
 lint: $(test_env) ## Check style, format and types
 	$(BIN)/ruff check
@@ -162,6 +170,10 @@ $(VENV)/.cupy: $(VENV)/.made
 # nothing that is tested needs it. One of another build cannot be imported, and takes Lightning along.
 $(VENV)/.timm: $(VENV)/.made
 	$(PIP) --no-deps 'timm>=1.0'
+	@touch $@
+
+$(VENV)/.atheris: $(VENV)/.made
+	$(PIP) 'atheris>=3.0'
 	@touch $@
 
 $(VENV)/.build: $(VENV)/.made

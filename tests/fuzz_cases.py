@@ -12,14 +12,13 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+from agclip.testing.harness.codec import arrays_of
 from oracle import functions as reference
 from oracle.functions import FORMATS, Tensor
 from vectors import reproducible
 from vectors.case import COMPONENT, INTEGERS, Array, rounded
 from vectors.notation import leaves_of
 from vectors.results import RESULTS
-
-from agclip.testing.harness.codec import arrays_of
 
 REALS = ("float16", "bfloat16", "float32", "float64")
 FLOATS = (*REALS, "complex64", "complex128")
@@ -62,12 +61,25 @@ class Call:
             elif leaf["ulps"] and leaf["dtype"] in {"float64", "complex128"}:
                 leaf["ulps"] = 3 / min(order, 1) + 1
 
+    def capped(self, largest: float) -> Call:
+        """Return the call with a bound that is no larger."""
+        place = self._place
+        if place >= len(self.args) or not _ordinary(self.args[place]):
+            return self
+        args = list(self.args)
+        args[place] = min(args[place], largest)
+        return replace(self, args=tuple(args))
+
+    @property
+    def _place(self) -> int:
+        return 2 if self.function == "adaptive_grad_clip" else 1
+
     def shifted(self, factor: float) -> Call:
         """Return the call with another bound: for one that lies where the norm is."""
-        place = 2 if self.function == "adaptive_grad_clip" else 1
-        args = list(self.args)
-        if self.function == "global_norm" or not _ordinary(args[place]):
+        place = self._place
+        if place >= len(self.args) or not _ordinary(self.args[place]):
             return self
+        args = list(self.args)
         args[place] *= factor
         return replace(self, args=tuple(args))
 
@@ -91,6 +103,8 @@ def draw(source: Random, dtypes: Sequence[str], *, exact_sums: bool) -> Call:
     if function == "clip_by_value":
         return _by_value(source, dtypes)
     call = _DRAWN[function](source, floats)
+    if not exact_sums:
+        call = call.capped(2.0**100)  # times the root of the size it is to be a float32
     options = dict(call.options)
     if function != "global_norm" and source.random() < 0.5:
         options["nonfinite"] = source.choice(POLICIES)

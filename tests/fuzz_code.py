@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from fuzz_cases import Call
 from oracle.functions import Tensor
 from vectors.case import Array
 from vectors.notation import leaves_of
-
-from fuzz_cases import Call
 
 
 def smaller(call: Call, fails: Callable[[Call], bool], tries: int = 200) -> Call:

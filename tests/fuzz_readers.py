@@ -26,13 +26,13 @@ TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS / "cli")]
 
 with atheris.instrument_imports(include=["agclip.cli"]):
-    from agclip.cli.files.readers import FileError, open_file
-    from agclip.cli.files.readers import _npy, _npz, _pt, _safetensors  # noqa: F401 - instrumented
+    from agclip.cli.files.readers import FileError, _npy, _npz, _pt, _safetensors, open_file  # noqa: F401 - instrumented
     from agclip.cli.logs.readers import LogError, read_log
 
-import test_cli_file_damage as files
-import test_cli_log_fuzz as logs
-from test_cli_log_events import record
+# They import the readers, which have to be instrumented by then.
+import test_cli_file_damage as files  # noqa: E402
+import test_cli_log_fuzz as logs  # noqa: E402
+from test_cli_log_events import record  # noqa: E402
 
 FOLDER = Path(tempfile.mkdtemp(prefix="agclip-fuzz-"))
 
@@ -44,6 +44,10 @@ def _zipped(compression: int) -> Callable[[bytes], bytes]:
 FILE_WRAPS = (bytes, _zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED))
 """The first byte of an input says how the rest is wrapped: checksums would hide what is inside."""
 LOG_WRAPS = (bytes, record)
+
+
+def _require_one_line(error: Exception) -> None:
+    assert len(str(error).splitlines()) == 1, "the message is one line"
 
 
 def read_file(data: bytes) -> None:
@@ -58,7 +62,7 @@ def read_file(data: bytes) -> None:
                     assert source.read(place).shape == leaf.shape
                 source.write(io.BytesIO(), lambda _: None)
         except FileError as error:
-            assert len(str(error).splitlines()) == 1, "the message is one line"
+            _require_one_line(error)
 
 
 def read_norms(data: bytes) -> None:
@@ -68,7 +72,7 @@ def read_norms(data: bytes) -> None:
         try:
             history = read_log(io.BytesIO(LOG_WRAPS[data[0] % len(LOG_WRAPS)](data[1:])), None)
         except LogError as error:
-            assert len(str(error).splitlines()) == 1, "the message is one line"
+            _require_one_line(error)
             return
     assert len(history.steps) == len(history.norms) > 0
     assert all(0 <= norm < math.inf for norm in history.norms)

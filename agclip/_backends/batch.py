@@ -31,6 +31,13 @@ class LeafBatch(list[Any]):
         distinct: Whether it is certain that no two leaves share memory.
         origin: The batch that these leaves were chosen from, and their positions there; else None.
             An adapter with more columns of its own finds them there.
+
+    Example:
+        >>> from agclip.adapters import kind_of
+        >>> leaves = [np.ones(3), np.ones(2)]
+        >>> batch = LeafBatch(leaves, [kind_of(x.dtype) for x in leaves], [3, 2])
+        >>> len(batch), list(batch.counts)
+        (2, [3, 2])
     """
 
     __slots__ = ("access", "column", "counts", "distinct", "elements", "kinds", "origin")
@@ -106,26 +113,46 @@ def _all_real(kinds: frozenset[Kind]) -> bool:
 
 
 def all_real(leaves: Sequence[Array]) -> bool:
-    """Tell whether all leaves are real floating-point arrays."""
+    """Tell whether all leaves are real floating-point arrays.
+
+    Example:
+        >>> all_real([np.ones(1)]), all_real([np.ones(1), np.ones(1, complex)])
+        (True, False)
+    """
     if isinstance(leaves, LeafBatch):
         return _all_real(leaves.kinds)
     return all(kind_of(leaf.dtype).family == "real" for leaf in leaves)
 
 
 def double(leaves: Sequence[Array]) -> bool:
-    """Tell whether a leaf has the precision of float64."""
+    """Tell whether a leaf has the precision of float64.
+
+    Example:
+        >>> double([np.ones(1, np.float32)]), double([np.ones(1), np.ones(1, np.float32)])
+        (False, True)
+    """
     if isinstance(leaves, LeafBatch):
         return some_double(leaves.kinds)
     return any(kind_of(leaf.dtype).precision == 53 for leaf in leaves)
 
 
 def elements(leaves: Sequence[Array]) -> int:
-    """Return the number of real elements of leaves; a complex one counts as two."""
+    """Return the number of real elements of leaves; a complex one counts as two.
+
+    Example:
+        >>> elements([np.ones(3), np.ones(2, complex)])
+        7
+    """
     return leaves.elements if isinstance(leaves, LeafBatch) else sum(counts(leaves))
 
 
 def counts(leaves: Sequence[Array]) -> Sequence[int]:
-    """Return the number of real elements of each leaf; a complex one counts as two."""
+    """Return the number of real elements of each leaf; a complex one counts as two.
+
+    Example:
+        >>> list(counts([np.ones(3), np.ones(2, complex)]))
+        [3, 4]
+    """
     if isinstance(leaves, LeafBatch):
         return leaves.counts
     parts = (2 if kind_of(leaf.dtype).family == "complex" else 1 for leaf in leaves)

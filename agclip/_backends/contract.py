@@ -44,6 +44,11 @@ class Factor(NamedTuple):
     `pre` is a power of two, or None for one; the two together reach below the smallest normal
     number of the leaf. `narrow` is for leaves multiplied in float32, `wide` for float64 leaves.
     Each part is a Python float, a 0-d array, or an array that broadcasts against the leaf.
+
+    Example:
+        >>> factor = Factor(narrow=(None, 0.5), wide=(None, 0.5))
+        >>> factor.wide
+        (None, 0.5)
     """
 
     narrow: tuple[Scalar | None, Scalar]

@@ -16,7 +16,13 @@ from agclip._typing import DType, Namespace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What the clips need to know of a dtype."""
+    """What the clips need to know of a dtype.
+
+    Example:
+        >>> from agclip.adapters import kind_named
+        >>> kind_named("float16").precision, kind_named("float16").largest
+        (11, 65504.0)
+    """
 
     name: str
     family: Literal["real", "complex", "integer", "none", "other"]
@@ -81,7 +87,12 @@ _BY_DTYPE: dict[type, dict[DType, Kind]] = {}
 
 
 def kind_of(dtype: DType) -> Kind:
-    """Return the `Kind` of a dtype object of any library."""
+    """Return the `Kind` of a dtype object of any library.
+
+    Example:
+        >>> kind_of(np.dtype("complex64")).family, kind_of(np.dtype("complex64")).precision
+        ('complex', 24)
+    """
     try:
         return _BY_DTYPE[type(dtype)][dtype]
     except KeyError:
@@ -97,7 +108,12 @@ def _found(dtype: DType) -> Kind:
 
 
 def kind_named(name: str) -> Kind:
-    """Return the `Kind` of a dtype of the standard, or of a narrower one, by name."""
+    """Return the `Kind` of a dtype of the standard, or of a narrower one, by name.
+
+    Example:
+        >>> kind_named("bfloat16").precision, kind_named("bfloat16").half
+        (8, True)
+    """
     return _BY_NAME[name]
 
 

@@ -24,6 +24,12 @@ def exact_sum(
     """Return Σ RN(s / g) of all elements, an integer in units of the grid's spacing g.
 
     Sums of blocks of `size` elements are formed by the library, and added as Python integers.
+
+    Example:
+        >>> grid = Grid(scale=1.0, unit=4.0**2, order=2, bits=64)
+        >>> total = exact_sum(np, [np.asarray([3.0, -4.0])], np.float64, grid)
+        >>> total * grid.unit / 2**64
+        25.0
     """
     widths = _WIDTHS[grid.bits]
     integer = 0

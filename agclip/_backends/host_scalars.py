@@ -70,7 +70,12 @@ def float32(x: float) -> float:
 
 
 def total(values: Iterable[SupportsFloat]) -> float:
-    """Return the sum, rounded once; infinite where it leaves the range."""
+    """Return the sum, rounded once; infinite where it leaves the range.
+
+    Example:
+        >>> float_total([1e16, 1.0, -1e16])
+        1.0
+    """
     try:
         return math.fsum(values)
     except OverflowError:

@@ -23,7 +23,12 @@ R = TypeVar("R")
 def sum_squares(
     xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar
 ) -> Sequence[Scalar]:
-    """Return Σ (scale·|x|)², formed in `acc_dtype`, for each leaf; 0 for an empty one."""
+    """Return Σ (scale·|x|)², formed in `acc_dtype`, for each leaf; 0 for an empty one.
+
+    Example:
+        >>> [float(x) for x in sum_squares(np, [np.asarray([3.0, -4.0])], np.float64, 1.0)]
+        [25.0]
+    """
     return [_sum_of_parts(xp, leaf, acc_dtype, scale) for leaf in leaves]
 
 
@@ -36,12 +41,23 @@ def _sum_of_parts(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar) -
 def sums(
     xp: Namespace, leaves: Sequence[Array], function: Callable[[Array], Sequence[Array]]
 ) -> Sequence[Sequence[Scalar]]:
-    """Return, for each leaf, the sums of the arrays that an elementwise function makes of it."""
+    """Return, for each leaf, the sums of the arrays that an elementwise function makes of it.
+
+    Example:
+        >>> ((one, other),) = sums(np, [np.asarray([3.0, -4.0])], lambda x: (abs(x), x * x))
+        >>> float(one), float(other)
+        (7.0, 25.0)
+    """
     return [[xp.sum(y) for y in function(leaf)] for leaf in leaves]
 
 
 def abs_max(xp: Namespace, leaves: Sequence[Array], acc_dtype: DType) -> Sequence[Scalar]:
-    """Return max |x| in `acc_dtype` of each leaf, NaN if an element is; complex: of both parts."""
+    """Return max |x| in `acc_dtype` of each leaf, NaN if an element is; complex: of both parts.
+
+    Example:
+        >>> [float(x) for x in abs_max(np, [np.asarray([3.0, -4.0])], np.float64)]
+        [4.0]
+    """
     maxima = []
     for leaf in leaves:
         parts = [peak(xp, xp.abs(cast(xp, part, acc_dtype))) for part in real_parts(xp, leaf)]
@@ -99,7 +115,12 @@ def _modulus(xp: Namespace, leaf: Array, acc_dtype: DType, scale: Scalar, unit: 
 
 
 def total(_: Namespace, values: Sequence[Array]) -> Scalar:
-    """Return the sum of 0-d arrays, added in pairs, and pairs of these."""
+    """Return the sum of 0-d arrays, added in pairs, and pairs of these.
+
+    Example:
+        >>> float(total(np, [np.asarray(1.0), np.asarray(2.0), np.asarray(4.0)]))
+        7.0
+    """
     while len(values) > 1:
         odd = values[len(values) - len(values) % 2 :]
         pairs = zip(values[::2], values[1::2], strict=False)
@@ -108,7 +129,13 @@ def total(_: Namespace, values: Sequence[Array]) -> Scalar:
 
 
 def scale(xp: Namespace, leaves: Sequence[Array], factor: Factor) -> list[Array]:
-    """Return each leaf times the factor: multiplied in float32 for half types, rounded once."""
+    """Return each leaf times the factor: multiplied in float32 for half types, rounded once.
+
+    Example:
+        >>> factor = Factor(narrow=(None, 0.5), wide=(None, 0.5))
+        >>> [float(x[0]) for x in scale(np, [np.asarray([3.0])], factor)]
+        [1.5]
+    """
     return [_scale_leaf(xp, leaf, factor) for leaf in leaves]
 
 
@@ -141,7 +168,13 @@ def select(
     if_true: Callable[[], Sequence[Array]],
     if_false: Callable[[], Sequence[Array]],
 ) -> list[Array]:
-    """Choose without reading the predicate: both sides are computed, `where` picks."""
+    """Choose without reading the predicate: both sides are computed, `where` picks.
+
+    Example:
+        >>> yes, no = [np.asarray([1.0])], [np.asarray([2.0])]
+        >>> [float(x[0]) for x in select(np, np.asarray(True), lambda: yes, lambda: no)]
+        [1.0]
+    """
     return [xp.where(predicate, a, b) for a, b in zip(if_true(), if_false(), strict=True)]
 
 
@@ -187,7 +220,13 @@ def run(program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, .
 
 
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
-    """Return x in a dtype, x itself if it has it already."""
+    """Return x in a dtype, x itself if it has it already.
+
+    Example:
+        >>> x = np.ones(2, np.float32)
+        >>> cast(np, x, np.float32) is x, cast(np, x, np.float64).dtype.name
+        (True, 'float64')
+    """
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
@@ -197,7 +236,12 @@ def computable(xp: Namespace, x: Array) -> Array:
 
 
 def real_parts(xp: Namespace, leaf: Array) -> tuple[Array, ...]:
-    """Return a real leaf itself, or the real and imaginary parts of a complex one."""
+    """Return a real leaf itself, or the real and imaginary parts of a complex one.
+
+    Example:
+        >>> [float(x[0]) for x in real_parts(np, np.asarray([3.0 - 4.0j]))]
+        [3.0, -4.0]
+    """
     if kind_of(leaf.dtype).family == "complex":
         return xp.real(leaf), xp.imag(leaf)
     return (leaf,)
@@ -208,6 +252,10 @@ def number(xp: Namespace, value: Any, dtype: DType, device: Device) -> Array:
 
     A number is filled in on the device: one that is made on the host is copied there, and the host
     waits for the copy. The device is None for a library that knows none.
+
+    Example:
+        >>> number(np, 2.5, np.float32, None).shape
+        ()
     """
     where: dict[str, Any] = {} if device is None else {"device": device}
     if isinstance(value, (list, tuple)):
@@ -223,12 +271,23 @@ def scalar_like(xp: Namespace, value: float, dtype: DType, x: Array) -> Array:
 
 
 def is_one(x: Scalar) -> bool:
-    """Tell whether a scalar is the Python float 1.0: no array is read."""
+    """Tell whether a scalar is the Python float 1.0: no array is read.
+
+    Example:
+        >>> is_one(1.0), is_one(np.asarray(1.0))
+        (True, False)
+    """
     return isinstance(x, float) and x == 1.0
 
 
 def scaled(x: Array, factor: Scalar) -> Array:
-    """Return x times a factor, x itself if the factor is the Python float 1.0."""
+    """Return x times a factor, x itself if the factor is the Python float 1.0.
+
+    Example:
+        >>> x = np.asarray([3.0])
+        >>> scaled(x, 1.0) is x, float(scaled(x, 2.0)[0])
+        (True, 6.0)
+    """
     return x if is_one(factor) else x * factor
 
 

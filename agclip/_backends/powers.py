@@ -68,7 +68,12 @@ def joined(
 
 
 def whole(xp: Namespace, y: Array) -> Array:
-    """Return the sum of all elements of an array of numbers >= 0."""
+    """Return the sum of all elements of an array of numbers >= 0.
+
+    Example:
+        >>> float(accurate_sum(np, np.asarray([1.0, 2.0**-53, 2.0**-53]))) - 1.0 == 2.0**-52
+        True
+    """
     precision = kind_of(y.dtype).precision
     plain = xp.sum(y)
     ordinary, a = anchor(xp, plain, precision)
@@ -79,7 +84,12 @@ def whole(xp: Namespace, y: Array) -> Array:
 def power_sums(
     xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, p: float, scale: Scalar, unit: Scalar
 ) -> Sequence[Scalar]:
-    """Return Σ (scale·|x| / unit)^p in `acc_dtype` for each leaf; for p = inf the maximum."""
+    """Return Σ (scale·|x| / unit)^p in `acc_dtype` for each leaf; for p = inf the maximum.
+
+    Example:
+        >>> [float(x) for x in power_sums(np, [np.asarray([1.0, -2.0])], np.float64, 3, 1.0, 1.0)]
+        [9.0]
+    """
     closely = rounded([kind_of(leaf.dtype) for leaf in leaves], acc_dtype)
     sums = []
     for leaf in leaves:
@@ -101,7 +111,13 @@ def power_sums_in_pieces(
     unit: Scalar,
     size: int,
 ) -> Sequence[float]:
-    """Return the same as floats, of leaves that can be read for nothing, a piece at a time."""
+    """Return the same as floats, of leaves that can be read for nothing, a piece at a time.
+
+    Example:
+        >>> leaves = [np.asarray([1.0, -2.0])]
+        >>> power_sums_in_pieces(np, leaves, np.float64, 3, 1.0, 1.0, size=1024)
+        [9.0]
+    """
     closely = rounded([kind_of(leaf.dtype) for leaf in leaves], acc_dtype)
     results = []
     for leaf in leaves:

@@ -14,6 +14,10 @@ def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int)
 
     Ordered by stride, every axis must step over all that the smaller ones reach. Nothing is sorted:
     to a compiler that traces Python, strides may be symbols.
+
+    Example:
+        >>> overlaps_itself((3,), (0,), 8), overlaps_itself((3,), (8,), 8)
+        (True, False)
     """
     axes = [(abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1]
     for i, (stride, _) in enumerate(axes):
@@ -37,6 +41,10 @@ def pieces(x: Any, size: int) -> Iterable[Any]:
 
     Widening a piece at a time keeps the copy in cache; reshaping to one axis would copy a leaf
     that is not contiguous.
+
+    Example:
+        >>> [x.size for x in pieces(np.ones((5, 2)), 4)]
+        [4, 4, 2]
     """
     if math.prod(x.shape) <= size:
         yield x

@@ -33,6 +33,17 @@ def clip_gradients(
 
     Raises:
         NotImplementedError: If each process holds a part of the gradients.
+
+    Example:
+        >>> import accelerate, agclip, torch
+        >>> from agclip.integrations.accelerate import clip_gradients
+        >>> accelerator = accelerate.Accelerator(cpu=True)
+        >>> net = torch.nn.Linear(2, 1, bias=False)
+        >>> net, optimizer = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=1.0))
+        >>> accelerator.backward(net(torch.tensor([[3.0, 4.0]])).sum())
+        >>> info = clip_gradients(accelerator, net, agclip.Clipper(agclip.ClipByGlobalNorm(1.0)))
+        >>> float(info.norm)
+        5.0
     """
     kind = accelerator.distributed_type.name
     if kind in _SHARDING:

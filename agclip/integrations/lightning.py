@@ -43,6 +43,29 @@ class ClipGradients(_Base):  # type: ignore[misc]  # Any, whether or not Lightni
 
     Attributes:
         gradient_clip_rule: The rule; set it in the class, in `__init__`, or before `fit`.
+
+    Example:
+        >>> import agclip, lightning, torch
+        >>> from agclip.integrations.lightning import ClipGradients
+        >>> class Net(ClipGradients, lightning.LightningModule):
+        ...     gradient_clip_rule = agclip.ClipByGlobalNorm(1.0)
+        ...
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        ...
+        ...     def training_step(self, batch, index):
+        ...         return (self.w * self.w).sum() / 2
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=1.0)
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "barebones": False}
+        >>> quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> trainer = lightning.Trainer(max_steps=1, accelerator="cpu", **quiet)
+        >>> net = Net()
+        >>> trainer.fit(net, torch.utils.data.DataLoader([0, 1]))
+        >>> net.w.data  # the gradient was [3, 4]
+        tensor([2.4000, 3.2000])
     """
 
     gradient_clip_rule: Rule
@@ -153,6 +176,19 @@ def clip_gradients(fabric: Any, module: Any, optimizer: Any, clipper: Clipper) -
 
     Raises:
         NotImplementedError: If the strategy leaves each process a part of the gradients.
+
+    Example:
+        >>> import agclip, lightning, torch
+        >>> from agclip.integrations.lightning import clip_gradients
+        >>> fabric = lightning.Fabric(accelerator="cpu", devices=1)
+        >>> net = torch.nn.Linear(2, 1, bias=False)
+        >>> net, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), lr=1.0))
+        >>> fabric.backward(net(torch.tensor([[3.0, 4.0]])).sum())
+        >>> info = clip_gradients(
+        ...     fabric, net, optimizer, agclip.Clipper(agclip.ClipByGlobalNorm(1.0))
+        ... )
+        >>> float(info.norm)
+        5.0
     """
     _require_whole(fabric.strategy)
     optimizer = unwrapped(optimizer)

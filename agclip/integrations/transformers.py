@@ -27,6 +27,16 @@ class ClipGradients(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
 
     Attributes:
         clipper: The rule with its state.
+
+    Example:
+        >>> import agclip, torch, transformers
+        >>> from agclip.integrations.transformers import ClipGradients
+        >>> net = torch.nn.Linear(2, 1, bias=False)
+        >>> args = transformers.TrainingArguments(max_grad_norm=0, use_cpu=True, report_to=[])
+        >>> clip = ClipGradients(agclip.ClipByGlobalNorm(1.0))
+        >>> trainer = transformers.Trainer(net, args, callbacks=[clip])
+        >>> clip.clipper.step  # trainer.train() clips before each step
+        0
     """
 
     def __init__(self, rule: Rule) -> None:

@@ -15,6 +15,11 @@ class Memory(NamedTuple):
     """The place of an array: that of its first element, and the bytes to the next on each axis.
 
     It tells two arrays apart only where addresses do: on one host, or on devices under one driver.
+
+    Example:
+        >>> x = np.ones((2, 3))
+        >>> Memory(x.ctypes.data, x.strides, x.itemsize).strides
+        (24, 8)
     """
 
     address: int

@@ -26,6 +26,15 @@ class Clipping:
     Attributes:
         rule: The rule, with the settings filled in.
         leaf_norms: Whether the record holds the norm of each variable's gradient.
+
+    Example:
+        >>> import agclip, keras
+        >>> from agclip.integrations.keras import with_clipping
+        >>> optimizer = with_clipping(keras.optimizers.SGD(1.0), agclip.ClipByGlobalNorm(1.0))
+        >>> w = keras.Variable([0.0, 0.0])
+        >>> _ = optimizer.apply_gradients([(keras.ops.array([3.0, 4.0]), w)])
+        >>> bool(optimizer.clipping.last.clipped), float(optimizer.clipping.last.threshold)
+        (True, 1.0)
     """
 
     rule: Rule

@@ -20,6 +20,17 @@ class ClipLogger(keras.callbacks.Callback):  # type: ignore[misc]  # Any, where 
     Logs of an epoch have two more entries: `grad_norm`, the mean of the norms that are finite, and
     `clip_rate`, the share of steps whose gradients exceeded the bound. Callbacks that stand behind
     it see both. It reads a norm in every batch, so a device is waited for.
+
+    Example:
+        >>> import agclip, keras, numpy as np
+        >>> from agclip.integrations.keras import ClipLogger, with_clipping
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        >>> optimizer = with_clipping(keras.optimizers.SGD(0.1), agclip.ClipByGlobalNorm(1e-3))
+        >>> model.compile(optimizer, "mse")
+        >>> x = np.ones((4, 1), "float32")
+        >>> done = model.fit(x, 9.0 * x, batch_size=2, verbose=0, callbacks=[ClipLogger()])
+        >>> done.history["clip_rate"]
+        [1.0]
     """
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -34,6 +34,13 @@ class ClippedOptimizer(_Base):  # type: ignore[misc]  # Any, where Keras is not 
 
     Attributes:
         clipping: The rule, and `last`, the record of the last step.
+
+    Example:
+        >>> import agclip, keras
+        >>> from agclip.integrations.keras import ClippedOptimizer, with_clipping
+        >>> optimizer = with_clipping(keras.optimizers.SGD(1.0), agclip.ClipByNorm(1.0))
+        >>> isinstance(optimizer, ClippedOptimizer), isinstance(optimizer, keras.optimizers.SGD)
+        (True, True)
     """
 
     clipping: Clipping

@@ -91,9 +91,11 @@ def per_example_layer_norm_clip(
         >>> import jax.numpy as jnp
         >>> from agclip.integrations.optax import per_example_layer_norm_clip
         >>> grads = [jnp.asarray([[3.0, 4.0]]), jnp.ones((1, 1, 1, 1))]
-        >>> per_example_layer_norm_clip(grads, 2.0**0.5 * 2.5)
-        ([Array([1.5, 2. ], dtype=float32), Array([[[1.]]], dtype=float32)],
-         [Array(1, dtype=int32), Array(0, dtype=int32)])
+        >>> sums, counts = per_example_layer_norm_clip(grads, 2.0**0.5 * 2.5)
+        >>> sums
+        [Array([1.5, 2. ], dtype=float32), Array([[[1.]]], dtype=float32)]
+        >>> counts
+        [Array(1, dtype=int32), Array(0, dtype=int32)]
 
     Source: optax's `optax.per_example_layer_norm_clip`; H. B. McMahan et al., "Learning
     differentially private recurrent language models", 2017, arXiv:1710.06963.

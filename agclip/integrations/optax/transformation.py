@@ -28,6 +28,15 @@ class ClipState(NamedTuple):
         memory: What the rule remembers; `()` for nothing.
         info: The record of the last step, on devices, which nobody has read. Before the first step
             its norm is 0, its scale 1 and its threshold infinite. None if it is not asked for.
+
+    Example:
+        >>> import agclip, jax.numpy as jnp
+        >>> from agclip.integrations.optax import as_gradient_transformation
+        >>> clipping = as_gradient_transformation(agclip.ClipByGlobalNorm(1.0))
+        >>> grads = {"w": jnp.asarray([3.0, 4.0])}
+        >>> _, state = clipping.update(grads, clipping.init(grads))
+        >>> state.memory, float(state.info.norm)
+        ((), 5.0)
     """
 
     memory: Any

@@ -38,6 +38,19 @@ class Attachment:
         last: The record of the last step that was taken with gradients, of which nothing has been
             read; None before the first.
         folded: Whether the optimizer itself was left to divide in that step.
+
+    Example:
+        >>> import torch
+        >>> from agclip import ClipByGlobalNorm
+        >>> from agclip.integrations.torch import attach
+        >>> p = torch.nn.Parameter(torch.zeros(2))
+        >>> optimizer = torch.optim.SGD([p], lr=1.0)
+        >>> clip = attach(optimizer, ClipByGlobalNorm(1.0))
+        >>> p.grad = torch.tensor([3.0, 4.0])
+        >>> optimizer.step()
+        >>> clip.step, bool(clip.last.clipped)
+        (1, True)
+        >>> clip.detach()
     """
 
     last: ClipInfo | None

@@ -17,7 +17,7 @@ from agclip.testing.harness.check import (
     over,
     plain,
 )
-from agclip.testing.harness.library import Library
+from agclip.testing.harness.library import Library, NotApplicableError
 
 
 def refused(library: Library, refusal: Refusal) -> None:
@@ -37,6 +37,8 @@ def _text_of_the_error(refusal: Refusal, x: Tree, library: Library) -> str:
         result = refusal.call(x, library)
     except refusal.error as error:
         return str(error)
+    except NotApplicableError:  # the library has no such dtype to be refused
+        raise
     except Exception as error:
         msg = f"{refusal.name} must be a {wanted}; got {type(error).__name__}: {error}"
         raise ConformanceError(msg) from error
