@@ -320,8 +320,8 @@ MUTATIONS = {
         "docs/rules/zclip.md",
     ),
     "documentation: another default": Mutation(
-        "| `alpha` | 0.97 |",
-        "| `alpha` | 0.98 |",
+        "| `alpha`, 0.97 |",
+        "| `alpha`, 0.98 |",
         "tests/rules/test_rules_docs.py",
     ),
     "TensorFlow: Grappler sees a comparison with NaN": Mutation(
@@ -415,7 +415,7 @@ MUTATIONS = {
         "tests/rules/test_rules_history.py",
     ),
     "history: a leaf's average is compared with its norm as measured": Mutation(
-        "        bound = _memory.allowing(xp, n, bound)\n",
+        "        bound = allowing(xp, n, bound)\n",
         "        pass\n",
         "tests/rules/test_rules_history.py",
     ),

@@ -1,4 +1,4 @@
-"""What rules with memory are made of: states of 0-d arrays, arithmetic that is the same anywhere.
+"""What rules with memory are made of: states of 0-d arrays, and bounds that follow from them.
 
 Statistics are formed in float64 where there is one, with operations that IEEE 754 defines to the
 bit: a run that moves to another library goes on with the thresholds of one that stayed.
@@ -6,7 +6,6 @@ bit: a run that moves to another library goes on with the thresholds of one that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -25,6 +24,7 @@ from agclip._trees.leaves import Leaves
 from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Namespace, Scalar, Tree
 from agclip.rules import _paths
+from agclip.rules._arithmetic import allowing
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
 from agclip.rules._rule import Options, State, Step, Steps, begun, taken
 
@@ -153,42 +153,6 @@ def array(leaves: Leaves, numbers: Numbers, values: Any = None) -> Array:
     begin = int(numbers.start) if numbers.integer else numbers.start
     with backend.context():
         return kernels.number(xp, begin if values is None else values, dtype, backend.device(first))
-
-
-def root(backend: Backend, m: Namespace, x: Scalar) -> Scalar:
-    """Return the correctly rounded square root."""
-    return m.sqrt(x) if m is host_scalars else backend.sqrt(m, x)
-
-
-def real(m: Namespace, count: Scalar, like: Scalar) -> Scalar:
-    """Return a count in the dtype of another number."""
-    return float(count) if m is host_scalars else m.astype(count, like.dtype)
-
-
-def times(m: Namespace, a: Scalar, b: Scalar) -> Scalar:
-    """Return the product of two numbers >= 0, rounded.
-
-    A compiler may merge a product with the sum it goes into, and round once where others round
-    twice. It cannot do so through a maximum.
-    """
-    product = a * b
-    if m is host_scalars:
-        return product
-    return m.maximum(product, m.full_like(product, 0.0))
-
-
-def average(m: Namespace, old: Scalar, new: Scalar, decay: float) -> Scalar:
-    """Return decay·old + (1 - decay)·new of numbers >= 0."""
-    return times(m, old, decay) + times(m, new, 1.0 - decay)
-
-
-def allowing(m: Namespace, norm: Scalar, bound: Scalar) -> Scalar:
-    """Return the bounds with which norms that are remembered as within them stay as they are.
-
-    Norms are measured more finely than they are reported and remembered. Compared as measured, a
-    norm that is the largest of its own history would exceed it half the time, by a rounding.
-    """
-    return m.where(norm <= bound, m.full_like(bound, math.inf), bound)
 
 
 def settled(state: Any) -> Any:

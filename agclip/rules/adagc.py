@@ -17,9 +17,9 @@ from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Tree
 from agclip.rules import _checks, _memory, _paths
+from agclip.rules._arithmetic import allowing, average, times
 from agclip.rules._info import joined
 from agclip.rules._layout import COUNT, SIZE, ByPath, Parts
-from agclip.rules._memory import average, times
 from agclip.rules._rule import Options, State, Step, taken
 
 
@@ -145,7 +145,7 @@ def _advance(
     new = xp.where(enters, xp.where(unknown, left, moved), old)
     most = xp.where(early, xp.full_like(whole, absolute), xp.sqrt(xp.sum(bound * bound)))
     if not strict:
-        bound = _memory.allowing(xp, n, bound)
+        bound = allowing(xp, n, bound)
     every = range(len(norms))
     return [bound[i, ...] for i in every], most, count + 1, [new[i, ...] for i in every]
 

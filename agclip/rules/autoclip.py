@@ -12,8 +12,8 @@ from agclip._numerics.axis_sums import add
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
+from agclip.rules._arithmetic import times
 from agclip.rules._layout import COUNT, GROWING, SIZE, Parts
-from agclip.rules._memory import times
 from agclip.rules._rule import State
 
 FIRST = 16

@@ -13,8 +13,8 @@ from agclip._clipping import arguments
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, NonFinite, Scalar, Tree
 from agclip.rules import _checks, _elements, _memory, _paths
+from agclip.rules._arithmetic import average
 from agclip.rules._layout import COUNT, SIZE, ByPath, Parts
-from agclip.rules._memory import average
 from agclip.rules._rule import State, Step, configured
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from agclip._backends.backend import Backend
 from agclip._typing import Namespace, Scalar
 from agclip.rules import _checks, _memory
+from agclip.rules._arithmetic import average, real, root, times
 from agclip.rules._layout import COUNT, SIZE, Parts
-from agclip.rules._memory import average, times
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +85,7 @@ def _advance(
 ) -> tuple[Scalar, Scalar, dict[str, Any]]:
     z_threshold, reach, alpha, warmup, most, eps = numbers
     count, seen, mean, variance = (state[key] for key in ("count", "seen", "mean", "variance"))
-    sigma = _memory.root(backend, m, variance)
+    sigma = root(backend, m, variance)
     # A norm of zero would pull the mean to zero, and with it the bound on all that comes after.
     usual = m.isfinite(norm) & (norm > 0)
     known = mean > 0
@@ -95,7 +95,7 @@ def _advance(
     target = mean + (sigma * reach) / m.where(spike, z, m.full_like(z, 1.0))
     taken = m.where(spike, target, m.where(usual, norm, mean))
     number = m.where(known, seen, m.full_like(seen, 0)) + 1
-    sample = _of_sample(m, mean, variance, taken, _memory.real(m, number, mean))
+    sample = _of_sample(m, mean, variance, taken, real(m, number, mean))
     moving = _moving(m, mean, variance, taken, alpha)
     new_mean, new_variance = (m.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
     # A norm whose square leaves the range would make σ infinite for ever.
