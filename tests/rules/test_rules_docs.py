@@ -9,7 +9,8 @@ import pytest
 from agclip.rules.from_table import RULES
 
 PAGES = Path(__file__).parents[2] / "docs" / "rules"
-ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (?:\S+ \| )?`(\w+)`(?: \||,) (.*) \|$", re.MULTILINE)
+"""A row that begins with an argument, or with its symbol before it."""
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)")
 
 
