@@ -63,24 +63,18 @@ class Call:
 
     def capped(self, largest: float) -> Call:
         """Return the call with a bound that is no larger."""
-        place = self._place
-        if place >= len(self.args) or not _ordinary(self.args[place]):
-            return self
-        args = list(self.args)
-        args[place] = min(args[place], largest)
-        return replace(self, args=tuple(args))
-
-    @property
-    def _place(self) -> int:
-        return 2 if self.function == "adaptive_grad_clip" else 1
+        return self._bounded(lambda bound: min(bound, largest))
 
     def shifted(self, factor: float) -> Call:
         """Return the call with another bound: for one that lies where the norm is."""
-        place = self._place
-        if place >= len(self.args) or not _ordinary(self.args[place]):
-            return self
+        return self._bounded(lambda bound: bound * factor)
+
+    def _bounded(self, change: Callable[[float], float]) -> Call:
+        place = 2 if self.function == "adaptive_grad_clip" else 1
         args = list(self.args)
-        args[place] *= factor
+        if place >= len(args) or not _ordinary(args[place]):
+            return self
+        args[place] = change(args[place])
         return replace(self, args=tuple(args))
 
 
@@ -111,9 +105,6 @@ def draw(source: Random, dtypes: Sequence[str], *, exact_sums: bool) -> Call:
     if source.random() < 0.3:
         options["loss_scale"] = source.choice(SCALES)
     return replace(call, options=options)
-
-
-# --- arrays and trees ----------------------------------------------------------------------------
 
 
 def entry(source: Random, dtype: str, base: int, *, plain: bool) -> float:
@@ -198,9 +189,6 @@ def bound(source: Random, arrays: Sequence[Array], order: float = 2) -> Any:
     if special < 0.3:
         return size
     return size * 2.0 ** source.uniform(-8.0, 2.0)
-
-
-# --- functions -----------------------------------------------------------------------------------
 
 
 def _per_leaf(function: str) -> Callable[[Random, Sequence[str]], Call]:

@@ -699,4 +699,10 @@ MUTATIONS = {
         "                limit = terms.limit(clipped.norm * 2)",
         "tests/backends/test_fused_memory.py",
     ),
+    "suite: a dtype that a library lacks is a failure": Mutation(
+        "    except NotApplicableError:  # the library has no such dtype to be refused\n"
+        "        raise\n",
+        "",
+        "tests/backends/test_write_a_backend.py -k lacks",
+    ),
 }

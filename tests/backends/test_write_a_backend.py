@@ -1,4 +1,4 @@
-"""The page that shows how to write a backend, followed to the letter."""
+"""The page that shows a whole package for ndonnx, followed to the letter."""
 
 import os
 import re
@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import agclip
-import arrays
 from agclip.testing import Library
-from agclip.testing._quick import quick_checks
 from agclip.testing._report import fixed_checks, report_on
 
 PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
@@ -24,19 +21,6 @@ def blocks(language):
     """Return the blocks of code of the page."""
     text = PAGE.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def test_the_ten_lines_are_ten_and_green(tmp_path):
-    pytest.importorskip("array_api_strict")
-    code = blocks("python")[0]
-    assert len(code.strip().splitlines()) <= 10
-    with arrays.registry(tmp_path):
-        exec(compile(code, str(PAGE), "exec"), {})
-        assert agclip.get_backend("array_api_strict").branch.__name__ == "<lambda>"
-        library = Library("array_api_strict", ignored_warnings=(RuntimeWarning,))
-        report = report_on(library, quick_checks())
-    assert report.ok, report
-    assert report.counts.passed > 20
 
 
 @pytest.fixture(scope="module")
