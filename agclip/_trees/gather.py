@@ -95,8 +95,10 @@ def _gathered(
     *,
     inplace: bool,
     sparse: bool = True,
+    own: bool = False,
 ) -> Leaves:
-    types, asked = set(map(type, found)), config.current().backend
+    """Return leaves of one library; `own` says that those of others have been taken over."""
+    types, asked = set(map(type, found)), "auto" if own else config.current().backend
     if len(types) > 1 and aside.several(types):
         found, structure = aside.settled(found, structure)
         types = set(map(type, found))
@@ -169,10 +171,13 @@ def _taken_over(
         alone = trees.Node(list, [path.removeprefix(name)], [trees.LEAF], "{}")
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(foreign.take_over(leaf, name, path))
+    if all(x is y for x, y in zip(brought, found, strict=True)):
+        # Nothing was another library's: a compiler does not see what classes become known.
+        return _gathered(found, structure, name, families, inplace=inplace, own=True)
     if inplace:
         owners = [owner for leaf in found if (owner := registry.resolve(leaf)) is not None]
         distinct.require_apart(owners, found, name, partial(path_of, structure, name))
-    leaves = _gathered(brought, structure, name, families, inplace=False)
+    leaves = _gathered(brought, structure, name, families, inplace=False, own=True)
     return leaves._replace(originals=found)
 
 
