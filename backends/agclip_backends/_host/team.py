@@ -12,7 +12,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,10 @@ def team_of(path: str) -> Team | None:
         parallel.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
         return Team(parallel, level)
     return None
+
+
+TEAMS: dict[str, Callable[[], Team | None]] = {}
+"""How to find the team of each library that may have one, by name: for those who ask."""
 
 
 def job_of(kernels: Any, table: Any, kernel: Any, threads: int, arguments: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ from agclip.adapters import Access, Kind, LeafBatch, kind_named
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
-from agclip_backends._host.team import Team, team_of
+from agclip_backends._host.team import TEAMS, Team, team_of
 from agclip_backends._memory import Memory
 from agclip_backends.torch import resident
 
@@ -251,6 +251,8 @@ def team() -> Team | None:
         return None
     return team_of(torch._C.__file__)
 
+
+TEAMS["torch"] = team
 
 _LIBRARY = tables.Library(
     new=torch.empty_like,
