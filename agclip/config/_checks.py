@@ -120,7 +120,7 @@ def _threads(at: At, value: Any) -> int | Literal["own"] | None:
     if value in ("own", "auto"):
         return "own" if value == "own" else None
     other = ValueError if isinstance(value, str) else TypeError
-    _checks.count(at, value, 1, _MOST_THREADS, none='"own" or "auto"', other=other)
+    _checks.count(at, value, 1, _MOST_THREADS, none='one of "own", "auto"', other=other)
     return int(value)
 
 

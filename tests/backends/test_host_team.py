@@ -105,7 +105,9 @@ def arguments_of(kernels, leaves):
 def memory(written):
     if isinstance(written, np.ndarray):
         return written.tobytes()
-    return b"".join(ctypes.string_at(leaf.data_ptr(), leaf.nbytes) for leaf in written if leaf.nbytes)
+    return b"".join(
+        ctypes.string_at(leaf.data_ptr(), leaf.nbytes) for leaf in written if leaf.nbytes
+    )
 
 
 KERNELS = ("sum_squares", "sum_magnitudes", "peaks", "exact_parts", "scale", "clip")
@@ -239,7 +241,9 @@ def test_an_interrupt_comes_when_all_is_written(monkeypatch):
     monkeypatch.setattr(team, "_parallel", Runtime(team, interrupt))
     with pytest.raises(KeyboardInterrupt):
         agclip.clip_by_value_(leaf, -0.1, 0.2)
-    assert hosts.bits(HOST.entries(leaf)) == hosts.bits(np.clip(x, np.float32(-0.1), np.float32(0.2)))
+    assert hosts.bits(HOST.entries(leaf)) == hosts.bits(
+        np.clip(x, np.float32(-0.1), np.float32(0.2))
+    )
     assert leaf._version > version
     monkeypatch.undo()
     assert float(agclip.global_norm(leaf, math.inf)) == np.float32(0.2)
@@ -428,7 +432,11 @@ print((True, True), 0, (True, True))
 }
 
 
-KEPT = ("a child of one that has clipped", "workers that load data", "a thread that clips until the process ends")
+KEPT = (
+    "a child of one that has clipped",
+    "workers that load data",
+    "a thread that clips until the process ends",
+)
 
 
 @pytest.mark.parametrize("name", thinned(PROGRAMS, keep=KEPT, ids=hosts.kebab))

@@ -513,15 +513,21 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
 # them, with the address of a job: words of 64 bits.
 
 
-@intrinsic
-def _fetch_add(_: Any, __: Any, ___: Any) -> Any:
-    """Return a word at an address, and add to it, while other threads do the same."""
+def _atomic(operation: str) -> Any:
+    """Return a compiled function that changes a word at an address, and returns what was there."""
 
-    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        word = builder.inttoptr(args[0], ir.PointerType(ir.IntType(64)))
-        return builder.atomic_rmw("add", word, args[1], "monotonic")
+    @intrinsic
+    def change(_: Any, __: Any, ___: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            word = builder.inttoptr(args[0], ir.PointerType(ir.IntType(64)))
+            return builder.atomic_rmw(operation, word, args[1], "monotonic")
 
-    return types.int64(types.uintp, types.int64), generate
+        return types.int64(types.uintp, types.int64), generate
+
+    return change
+
+
+_fetch_add = _atomic("add")
 
 
 NEXT, DONE = 0, 8
@@ -586,6 +592,6 @@ def _take_part(address: Any) -> None:
 @functools.cache
 def team_body() -> int:
     """Return the address of the function that a thread of a team calls, compiled when asked for."""
-    made = cfunc(types.void(types.uintp), cache=True, error_model="numpy")(_take_part)
+    made: Any = cfunc(types.void(types.uintp), cache=True, error_model="numpy")(_take_part)
     address: int = made.address
     return address

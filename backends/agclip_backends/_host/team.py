@@ -1,4 +1,4 @@
-"""A library's own team of threads, where it is one of OpenMP: a kernel's call may be worked off there.
+"""A library's own team of threads, where it is one of OpenMP, which works off a kernel's call.
 
 In a training loop the clip comes right after `backward()`, when the threads of the library's team
 still spin on their cores and wait for the next loop: threads of our own would have to take turns
@@ -42,11 +42,12 @@ class Team:
     def runtime(self) -> str:
         """Return the file name of the runtime; "OpenMP" if the system does not tell it."""
         found = _Symbol()
+        address = ctypes.cast(self._parallel, ctypes.c_void_p)
         try:
-            ctypes.CDLL(None).dladdr(ctypes.cast(self._parallel, ctypes.c_void_p), ctypes.byref(found))
+            ctypes.CDLL(None).dladdr(address, ctypes.byref(found))
         except AttributeError:
             return "OpenMP"
-        return os.path.basename(os.fsdecode(found.file or b"OpenMP"))
+        return Path(os.fsdecode(found.file or b"OpenMP")).name
 
     def free(self) -> bool:
         """Tell whether this thread can begin a parallel region now.
@@ -84,7 +85,7 @@ class Team:
 class _Symbol(ctypes.Structure):
     """What `dladdr` tells of an address: `Dl_info` of dlfcn.h."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes reads it
+    _fields_ = [
         ("file", ctypes.c_char_p),
         ("base", ctypes.c_void_p),
         ("name", ctypes.c_char_p),
@@ -151,9 +152,9 @@ def job_of(kernels: Any, table: Any, kernel: Any, threads: int, arguments: Seque
     """
     blocks = int(table[kernels.FIRST, -1])
     job = np.zeros(kernels.WORDS, np.int64)
-    job[kernels.KERNEL : kernels.ARGUMENTS] = (
-        kernels.SHARED[kernel], blocks, share(blocks, threads), table.ctypes.data, table.shape[1] - 1
-    )  # fmt: skip
+    job[kernels.KERNEL] = kernels.SHARED[kernel]
+    job[kernels.BLOCKS], job[kernels.SHARE] = blocks, share(blocks, threads)
+    job[kernels.TABLE], job[kernels.LEAVES] = table.ctypes.data, table.shape[1] - 1
     for place, argument in enumerate(arguments, kernels.ARGUMENTS):
         job[place] = _word(argument)
     return job
