@@ -4,6 +4,7 @@ import ctypes
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,8 +40,10 @@ def compiled():
 
 @pytest.fixture
 def handed(monkeypatch):
-    """The numbers of threads of the calls that a team was handed."""
+    """The numbers of threads of the calls that a team was handed, which never rests."""
     calls = []
+    monkeypatch.setattr(team_, "_LONGEST", 0)
+    monkeypatch.setattr(tensors.team(), "_rest", 0)
     work_off = team_.Team.work_off
 
     def counting(self, kernels, job, threads):
@@ -238,6 +241,7 @@ def test_an_interrupt_comes_when_all_is_written(monkeypatch):
     x = hosts.drawn("float32", hosts.SHARED)
     leaf = HOST.copy(x)
     version, team = leaf._version, tensors.team()
+    monkeypatch.setattr(team, "_rest", 0)
     monkeypatch.setattr(team, "_parallel", Runtime(team, interrupt))
     with pytest.raises(KeyboardInterrupt):
         agclip.clip_by_value_(leaf, -0.1, 0.2)
@@ -249,7 +253,45 @@ def test_an_interrupt_comes_when_all_is_written(monkeypatch):
     assert float(agclip.global_norm(leaf, math.inf)) == np.float32(0.2)
 
 
+class Late:
+    """A runtime of which some threads come when nothing is left to do."""
+
+    def __init__(self, team, prompt):
+        self.parallel, self.prompt = team._parallel, prompt
+
+    def __call__(self, body, job, threads, flags):
+        self.parallel(body, job, min(threads, self.prompt), flags)
+
+
+def test_a_team_that_is_waited_for_is_given_a_rest(monkeypatch, owned):
+    # One thread does all that three were asked for, as if the others had come too late.
+    leaf = torch.full((hosts.SHARED,), 2.0)
+    asked, team = [], tensors.team()
+    late = Late(team, 1)
+    monkeypatch.setattr(team, "_rest", 0)
+    monkeypatch.setattr(team, "_next_rest", 0)
+    monkeypatch.setattr(team, "_parallel", lambda *a: asked.append(calls) or late(*a))
+    for calls in range(140):
+        assert float(agclip.global_norm(leaf)) == 2048.0
+    assert asked == [0, 2, 6, 14, 30, 62, 126]
+    assert len(owned) == 140 - len(asked)
+
+
+@pytest.mark.parametrize(("came", "rest"), [(3, 0), (2, 1), (1, 1)])
+def test_a_team_rests_if_a_thread_found_nothing_to_do(came, rest):
+    def parallel(*_):
+        job[8:10] = 64, came
+
+    team = team_.Team(parallel, lambda: 0)
+    kernels = gather(tree_of("float32"), "t").arrays.kernels
+    job = np.zeros(kernels.WORDS, np.int64)
+    job[kernels.BLOCKS], job[kernels.SHARE] = 64, 16
+    team.work_off(SimpleNamespace(**{**vars(kernels), "team_body": lambda: 0}), job, 3)
+    assert [team.prompt() for _ in range(2)] == [not rest, True]
+
+
 def test_a_share_that_is_not_done_is_told_of(monkeypatch):
+    monkeypatch.setattr(tensors.team(), "_rest", 0)
     monkeypatch.setattr(tensors.team(), "_parallel", lambda *_: None)
     with pytest.raises(MemoryError, match="64 KiB a thread"):
         agclip.global_norm(torch.ones(hosts.SHARED))
@@ -344,7 +386,8 @@ def clip(size=3 << 20):
 
 def handed(work=None):
     import agclip
-    from agclip_backends._host.team import Team
+    from agclip_backends._host import team
+    Team, team._LONGEST = team.Team, 0
     work = work or clip
     calls = []
     off = Team.work_off
@@ -459,8 +502,9 @@ import torch
 import agclip
 
 def clip(_):
-    from agclip_backends._host.team import Team
+    from agclip_backends._host import team
     torch.set_num_threads(2)
+    Team, team._LONGEST = team.Team, 0
     calls, off = [], Team.work_off
     Team.work_off = lambda *a: calls.append(1) or off(*a)
     norm = agclip.clip_by_norm(torch.ones(1 << 20), 1.0).norm()

@@ -530,9 +530,9 @@ def _atomic(operation: str) -> Any:
 _fetch_add = _atomic("add")
 
 
-NEXT, DONE = 0, 8
-"""The words that threads write, the first block that nobody has taken and how many are done: each
-in a cache line of its own."""
+NEXT, DONE, CAME = 0, 8, 9
+"""The words that threads write: the first block that nobody has taken, in a cache line of its own,
+how many are done, and how many threads there were that found one to take."""
 KERNEL, BLOCKS, SHARE, TABLE, LEAVES, ARGUMENTS = range(16, 22)
 """The words they read: those from `ARGUMENTS` on are what the kernel takes besides."""
 WORDS = ARGUMENTS + 4
@@ -567,10 +567,14 @@ def _take_part(address: Any) -> None:
     table = carray(_as_int64(np.uintp(job[TABLE])), (4, leaves + 1))
     a, b, c, d = job[ARGUMENTS], job[ARGUMENTS + 1], job[ARGUMENTS + 2], job[ARGUMENTS + 3]
     number = np.int64(a).view(np.float64)
+    first = True
     while True:
         start = _fetch_add(np.uintp(address + 8 * NEXT), share)
         if start >= blocks:
             return
+        if first:
+            _fetch_add(np.uintp(address + 8 * CAME), 1)
+            first = False
         stop = min(start + share, blocks)
         if kernel == 0:
             sum_squares(table, start, stop, number, _numbers(b, blocks))

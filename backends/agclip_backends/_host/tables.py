@@ -106,7 +106,7 @@ class Leaves(LeafBatch):
             return
         threads = _threads(self.library)
         team = self.library.team() if threads > 1 and settings().threads is None else None
-        if team is not None and kernel in self.kernels.SHARED and team.free():
+        if team is not None and kernel in self.kernels.SHARED and team.free() and team.prompt():
             job = job_of(self.kernels, self.table, kernel, threads, arguments)
             team.work_off(self.kernels, job, threads)
             return

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+_LONGEST = 63
+"""Calls: then it is tried again, which takes a busy machine a time slice, some 20 ms."""
 _FORKED = 0x40
 """PF_FORKNOEXEC of Linux, in the ninth field of /proc/self/stat."""
 
@@ -37,6 +39,7 @@ class Team:
         """
         self._parallel = parallel
         self._level = level
+        self._rest = self._next_rest = 0
 
     @property
     def runtime(self) -> str:
@@ -62,6 +65,18 @@ class Team:
             or self._level()
         )
 
+    def prompt(self) -> bool:
+        """Tell whether its threads are likely to come at once.
+
+        A region ends when all of its threads have come, and where other processes want the cores
+        one may come when nothing is left to do. After such a call it is given a rest of one call,
+        then of three, up to `_LONGEST`.
+        """
+        if self._rest > 0:
+            self._rest -= 1
+            return False
+        return True
+
     def work_off(self, kernels: Any, job: Any, threads: int) -> None:
         """Work off a job in this thread and in the rest of the team; nobody is at it at the end.
 
@@ -80,6 +95,9 @@ class Team:
         if job[kernels.DONE] != job[kernels.BLOCKS]:
             msg = "there must be memory for 64 KiB a thread; got none. Free some memory."
             raise MemoryError(msg)
+        shares = -(-job[kernels.BLOCKS] // job[kernels.SHARE])
+        late = job[kernels.CAME] < min(threads, shares)
+        self._rest = self._next_rest = min(2 * self._next_rest + 1, _LONGEST) if late else 0
 
 
 class _Symbol(ctypes.Structure):
