@@ -146,22 +146,39 @@ def _cell(times: Times, name: str) -> str:
 
 def steps() -> Iterator[str]:
     """Yield the lines of a table of training steps."""
-    rows = [["a step of", "clip", "step, ms", "clip, ms", "its share", "clip ÷ peer's"]]
+    head = (
+        "a step of",
+        "clip",
+        "step, ms",
+        "clip, ms",
+        "its share",
+        "clip ÷ peer's",
+        "step ÷ peer's",
+    )
+    rows = [[*head]]
     for title, make in STEPS.items():
         made = make()
         peer = next(iter(made))
         found = _alternate(made)
         for name, seconds in found.items():
             whole, part = (statistics.median(column) * 1e3 for column in zip(*seconds, strict=True))
-            own = [clip for _, clip in seconds]
-            others = [clip for _, clip in found[peer]]
-            quotient = statistics.median(a / b for a, b in zip(own, others, strict=True))
-            numbers = f"{whole:.2f}", f"{part:.3f}", f"{part / whole:.1%}", f"{quotient:.2f}"
+            clips, wholes = (_quotient(seconds, found[peer], column) for column in (1, 0))
+            numbers = f"{whole:.2f}", f"{part:.3f}", f"{part / whole:.1%}", clips, wholes
             rows.append([title, name, *numbers])
     yield "Steps of training; a clip's time is that within the step"
     yield ""
     yield from report.table(rows)
     yield ""
+
+
+def _quotient(
+    own: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]], column: int
+) -> str:
+    """Return the ratio of two kinds of step; none if the clip is lost in the noise of a program."""
+    pairs = [(a[column], b[column]) for a, b in zip(own, others, strict=True)]
+    if min(map(min, pairs)) <= 0:
+        return "–"
+    return f"{statistics.median(a / b for a, b in pairs):.2f}"
 
 
 def _alternate(made: Mapping[str, Step]) -> dict[str, list[tuple[float, float]]]:
