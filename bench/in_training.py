@@ -30,7 +30,11 @@ from bench.training_steps import STEPS, Step
 from bench.workloads import Shape, Workload
 
 REFERENCE = "torch"
-ROUNDS = 25
+ROUNDS = 11
+TURN = 5
+"""Calls of a contender in a round, each after its library's work: the fastest one counts, for what
+disturbs one only makes it slower."""
+STEPS_TAKEN = 40
 
 
 def _bert_like() -> tuple[Shape, ...]:
@@ -117,12 +121,16 @@ def measure(workload: Workload, *, clips: bool) -> Times:
         for name in order:
             works, call, around = calls[name]
             with around():
-                works()
-                begin = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(min(_after(works, call) for _ in range(TURN)))
         order.reverse()
     return {name: seconds[1:] for name, seconds in times.items()}  # the first compiles
+
+
+def _after(works: Callable[[], object], call: Callable[[], object]) -> float:
+    works()
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def clips() -> Iterator[str]:
@@ -185,7 +193,7 @@ def _alternate(made: Mapping[str, Step]) -> dict[str, list[tuple[float, float]]]
     """Take a step of each kind in turn: the seconds of the whole, and of its clip."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     order = list(made)
-    for count in range(ROUNDS + 3):
+    for count in range(STEPS_TAKEN + 3):
         for name in order:
             seconds = made[name]()
             if count >= 3:  # the first ones compile and allocate

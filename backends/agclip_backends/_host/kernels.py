@@ -537,12 +537,8 @@ KERNEL, BLOCKS, SHARE, TABLE, LEAVES, ARGUMENTS = range(16, 22)
 """The words they read: those from `ARGUMENTS` on are what the kernel takes besides."""
 WORDS = ARGUMENTS + 4
 
-SHARED = {
-    kernel: number
-    for number, kernel in enumerate(
-        (sum_squares, sum_magnitudes, peaks, exact_parts, scale, clip),
-    )
-}
+_FOR_TEAMS = sum_squares, sum_magnitudes, peaks, exact_parts, scale, clip
+SHARED = {kernel: number for number, kernel in enumerate(_FOR_TEAMS)}
 """The kernels that a team can be handed, by the number in a job."""
 
 
