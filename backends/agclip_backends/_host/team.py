@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -169,13 +170,16 @@ def job_of(kernels: Any, table: Any, kernel: Any, threads: int, arguments: Seque
     They hold addresses: what they belong to has to live until the job is done.
     """
     blocks = int(table[kernels.FIRST, -1])
-    job = np.zeros(kernels.WORDS, np.int64)
+    job = [0] * kernels.WORDS
     job[kernels.KERNEL] = kernels.SHARED[kernel]
     job[kernels.BLOCKS], job[kernels.SHARE] = blocks, share(blocks, threads)
     job[kernels.TABLE], job[kernels.LEAVES] = table.ctypes.data, table.shape[1] - 1
     for place, argument in enumerate(arguments, kernels.ARGUMENTS):
         job[place] = _word(argument)
-    return job
+    return np.array(job, np.int64)
+
+
+_DOUBLE, _LONG = Struct("d"), Struct("q")
 
 
 def _word(argument: Any) -> int:
@@ -183,7 +187,8 @@ def _word(argument: Any) -> int:
         address: int = argument.ctypes.data
         return address
     if isinstance(argument, float):
-        return int(np.float64(argument).view(np.int64))
+        bits: int = _LONG.unpack(_DOUBLE.pack(argument))[0]
+        return bits
     return int(argument)
 
 
@@ -193,4 +198,4 @@ _SHARE = 16
 
 def share(blocks: int, threads: int) -> int:
     """Return how many blocks a thread takes at a time: each one some, unless there are few."""
-    return min(max(blocks // (4 * threads), 1), _SHARE)
+    return min(max(blocks // (16 * threads), 1), _SHARE)
