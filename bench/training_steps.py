@@ -167,6 +167,6 @@ def compiled() -> dict[str, Step]:
 STEPS: dict[str, Callable[[], dict[str, Step]]] = {
     "an MLP, 1.9 M, PyTorch": mlp,
     "a transformer block, 7.1 M, PyTorch": transformer,
-    "the demo's network, 0.03 M, NumPy": recurrent,
+    "the demo's network, 0.04 M, NumPy": recurrent,
     "an MLP, 1.9 M, JAX": compiled,
 }
