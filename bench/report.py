@@ -75,7 +75,7 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
         yield ""
         yield f"{contest.title}: time ÷ {contest.reference}"
         yield ""
-        yield from _table([["", *(member.workload.title for member in members)], *rows])
+        yield from table([["", *(member.workload.title for member in members)], *rows])
         if contest.axis == "leaves" and len(members) > 1:
             yield ""
             yield from _fits(members)
@@ -94,7 +94,7 @@ def memory(results: Sequence[Result]) -> Iterator[str]:
     yield ""
     yield f"{counted[0].workload.title}: peak extra memory of a call in MiB, its result included"
     yield ""
-    yield from _table([["", *(result.contest.title for result in counted)], *rows])
+    yield from table([["", *(result.contest.title for result in counted)], *rows])
 
 
 def notes(results: Sequence[Result]) -> Iterator[str]:
@@ -116,7 +116,8 @@ def notes(results: Sequence[Result]) -> Iterator[str]:
     yield ", ".join(f"{library} {number}" for library, number in versions().items()) + "."
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown: the first row is its head."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     for row in (rows[0], rule, *rows[1:]):

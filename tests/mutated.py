@@ -26,6 +26,7 @@ KERAS = "tests/integrations/keras/test_keras_on_{}.py"
 RANKS = "tests/ranks/test_protocol.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 SPARSE = "tests/functions/test_sparse.py"
+TEAM = "tests/backends/test_host_team.py"
 MUTATIONS = {
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
@@ -704,5 +705,25 @@ MUTATIONS = {
         "        raise\n",
         "",
         "tests/backends/test_write_a_backend.py -k lacks",
+    ),
+    "threads of PyTorch: after a fork too": Mutation(
+        "            _forked.here\n            or sys.is_finalizing()",
+        "            sys.is_finalizing()",
+        f"{TEAM} -k check_tells",
+    ),
+    "threads of PyTorch: within a parallel region": Mutation(
+        "            or self._level()\n",
+        "",
+        f"{TEAM} -k parallel_region",
+    ),
+    "threads of PyTorch: a share that nobody has done counts": Mutation(
+        "if job[kernels.DONE] != job[kernels.BLOCKS]:",
+        "if False:",
+        f"{TEAM} -k not_done",
+    ),
+    "threads of PyTorch: a number of own ones is not followed": Mutation(
+        "if threads > 1 and settings().threads is None else None",
+        "if threads > 1 else None",
+        f"{TEAM} -k number_of_threads",
     ),
 }

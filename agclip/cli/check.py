@@ -14,7 +14,7 @@ from agclip.cli.command.tables import print_table
 from agclip.config import Settings
 from agclip.testing import Outcome, Report
 from agclip.testing._quick import quick_check
-from agclip.testing._surroundings import changed, kernels, notes, versions
+from agclip.testing._surroundings import changed, kernels, notes, threads, versions
 
 
 class Checked(NamedTuple):
@@ -53,7 +53,7 @@ def run(args: Namespace) -> None:
 
 
 def _print(found: list[Checked], settings: Settings) -> None:
-    here = versions() | {"kernels": kernels(settings)}
+    here = versions() | {"kernels": kernels(settings), "threads": threads(settings)}
     here |= {f"setting {key}": said for key, said in changed(settings).items()}
     print_table(("what", "version"), list(here.items()), left=(0, 1))
     rows = [(row.info.name, row.info.version or "–", _result(row)) for row in found]
@@ -82,6 +82,7 @@ def _document(found: list[Checked], settings: Settings) -> dict[str, object]:
     return {
         "versions": versions(),
         "kernels": kernels(settings),
+        "threads": threads(settings),
         "settings": changed(settings),
         "notes": notes(),
         "backends": [

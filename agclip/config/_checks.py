@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from agclip import _checks
 from agclip._backends import entry_points
@@ -116,11 +116,11 @@ def _one_of(words: Collection[str]) -> Check:
     return check
 
 
-def _threads(at: At, value: Any) -> int | None:
-    if value == "auto":
-        return None
+def _threads(at: At, value: Any) -> int | Literal["own"] | None:
+    if value in ("own", "auto"):
+        return "own" if value == "own" else None
     other = ValueError if isinstance(value, str) else TypeError
-    _checks.count(at, value, 1, _MOST_THREADS, none='"auto"', other=other)
+    _checks.count(at, value, 1, _MOST_THREADS, none='one of "own", "auto"', other=other)
     return int(value)
 
 

@@ -32,7 +32,7 @@ class Given(TypedDict, total=False):
     device: str | None
     on_foreign: OnForeign | None
     accelerate: Accelerate | None
-    threads: int | Literal["auto"] | None
+    threads: int | Literal["own", "auto"] | None
     nonfinite: NonFinite | None
     reproducible: bool | None
     strict: bool | None
@@ -50,7 +50,9 @@ class Settings:
             library's own choice.
         on_foreign: What becomes of arrays of another library than `backend`: "error" or "convert".
         accelerate: Which implementation sums and scales on the host: "auto", "numba" or "off".
-        threads: How many threads agclip's own kernels use on the host; None for their own choice.
+        threads: How many threads of agclip's own its kernels use on the host; "own" for as many as
+            the library of the arrays would use, None for that library's own threads where they
+            can be had.
         nonfinite: What becomes of gradients with a NaN or an infinity: "propagate", "error", "zero"
             or "skip".
         reproducible: Whether norms have the same bits everywhere.
@@ -68,7 +70,7 @@ class Settings:
     device: str | None = None
     on_foreign: OnForeign = "error"
     accelerate: Accelerate = "auto"
-    threads: int | None = None
+    threads: int | Literal["own"] | None = None
     nonfinite: NonFinite = "propagate"
     reproducible: bool = False
     strict: bool = False

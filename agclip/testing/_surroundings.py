@@ -47,6 +47,18 @@ def kernels(settings: Settings) -> str:
     return "compiled by Numba, once that is worth it"
 
 
+def threads(settings: Settings) -> str:
+    """Return whose threads share the work of compiled kernels."""
+    from agclip_backends._host.team import TEAMS
+
+    if settings.threads is not None:
+        asked = "" if settings.threads == "own" else f", {settings.threads}"
+        return f"agclip's own{asked} ({settings.source('threads')} says so)"
+    teams = {name: team() for name, team in TEAMS.items()}
+    found = [f"{team.runtime} for {name}" for name, team in teams.items() if team and team.free()]
+    return ", ".join([*found, "agclip's own for others" if found else "agclip's own"])
+
+
 def changed(settings: Settings) -> dict[str, str]:
     """Return the settings that are not the default: the value, and who says it."""
     said = {key: settings.source(key) for key in KEYS}
@@ -81,5 +93,10 @@ def described() -> str:
     settings = get_config()
     shown = ", ".join(f"{name} {found}" for name, found in versions().items())
     others = ", ".join(f"{key} = {said}" for key, said in changed(settings).items())
-    lines = [shown, f"kernels: {kernels(settings)}", f"settings: {others or 'the defaults'}"]
+    lines = [
+        shown,
+        f"kernels: {kernels(settings)}",
+        f"threads: {threads(settings)}",
+        f"settings: {others or 'the defaults'}",
+    ]
     return "\n".join([*lines, *(f"note: {note}" for note in notes())])

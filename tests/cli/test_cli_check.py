@@ -164,7 +164,7 @@ def test_check_notes_what_stands_in_for_a_library(integration, capsys):
 
 def test_the_conformance_suite_notes_it_too(integration):
     lines = _surroundings.described().splitlines()
-    assert lines[3:] == [f"note: {note}" for note in integration]
+    assert lines[4:] == [f"note: {note}" for note in integration]
 
 
 @pytest.mark.usefixtures("unusable")

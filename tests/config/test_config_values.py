@@ -25,6 +25,7 @@ RIGHT = {
     "plain code": ("accelerate", "off", "off"),
     "threads": ("threads", 3, 3),
     "any number of threads": ("threads", "auto", None),
+    "agclip's own threads": ("threads", "own", "own"),
     "a policy": ("nonfinite", "skip", "skip"),
     "yes": ("reproducible", True, True),
     "no": ("strict", False, False),

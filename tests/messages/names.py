@@ -38,7 +38,7 @@ from agclip_backends._cuda import (
 from agclip_backends._cuda import (
     kept as kept_kernels,  # noqa: F401
 )
-from agclip_backends._host import threads
+from agclip_backends._host import team, threads
 from messages.keras_optimizers import (
     keras_growing,  # noqa: F401
     keras_logged,  # noqa: F401
@@ -252,6 +252,12 @@ def fork_in_a_clip():
     """Do to the helpers what a fork does to them in the child."""
     crew = threads._crew
     threads.work_off(threads.Shares(lambda *_: crew.forget(), 2, 1, None), 2)
+
+
+def share_nothing():
+    """Have a team do none of the work that it is handed."""
+    kernels = SimpleNamespace(team_body=lambda: 0, DONE=0, BLOCKS=1)
+    team.Team(lambda *_: None, lambda: 0).work_off(kernels, np.array([0, 4]), 2)
 
 
 def get_unusable():

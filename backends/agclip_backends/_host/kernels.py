@@ -9,11 +9,12 @@ It is all in one file: Numba's cache on disk asks whether this file has changed,
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
 BLOCK = 1 << 14
@@ -506,3 +507,91 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
         table[CODE, leaf] = formats[kind, 1]
         found |= 1 << kind
     return found if complete(table, written) else -1
+
+
+# A team of OpenMP's threads, which a library owns. Its runtime calls one function of C in each of
+# them, with the address of a job: words of 64 bits.
+
+
+def _atomic(operation: str) -> Any:
+    """Return a compiled function that changes a word at an address, and returns what was there."""
+
+    @intrinsic
+    def change(_: Any, __: Any, ___: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            word = builder.inttoptr(args[0], ir.PointerType(ir.IntType(64)))
+            return builder.atomic_rmw(operation, word, args[1], "monotonic")
+
+        return types.int64(types.uintp, types.int64), generate
+
+    return change
+
+
+_fetch_add = _atomic("add")
+
+
+NEXT, DONE, CAME = 0, 8, 9
+"""The words that threads write: the first block that nobody has taken, in a cache line of its own,
+how many are done, and how many threads there were that found one to take."""
+KERNEL, BLOCKS, SHARE, TABLE, LEAVES, ARGUMENTS = range(16, 22)
+"""The words they read: those from `ARGUMENTS` on are what the kernel takes besides."""
+WORDS = ARGUMENTS + 4
+
+_FOR_TEAMS = sum_squares, sum_magnitudes, peaks, exact_parts, scale, clip
+SHARED = {kernel: number for number, kernel in enumerate(_FOR_TEAMS)}
+"""The kernels that a team can be handed, by the number in a job."""
+
+
+@_compiled()
+def _words(address: Any, count: Any) -> Any:
+    return carray(_as_int64(np.uintp(address)), (count,))
+
+
+@_compiled()
+def _numbers(address: Any, count: Any) -> Any:
+    return _double(address, 0, count)
+
+
+def _take_part(address: Any) -> None:
+    """Work off shares of a job until none is left: `SHARED` says by which kernel.
+
+    No exception can pass through C. All that a kernel can fail with is no memory for its scratch;
+    Numba reports that on stderr, and the share is not done.
+    """
+    job = _words(address, WORDS)
+    kernel, blocks, share, leaves = job[KERNEL], job[BLOCKS], job[SHARE], job[LEAVES]
+    table = carray(_as_int64(np.uintp(job[TABLE])), (4, leaves + 1))
+    a, b, c, d = job[ARGUMENTS], job[ARGUMENTS + 1], job[ARGUMENTS + 2], job[ARGUMENTS + 3]
+    number = np.int64(a).view(np.float64)
+    first = True
+    while True:
+        start = _fetch_add(np.uintp(address + 8 * NEXT), share)
+        if start >= blocks:
+            return
+        if first:
+            _fetch_add(np.uintp(address + 8 * CAME), 1)
+            first = False
+        stop = min(start + share, blocks)
+        if kernel == 0:
+            sum_squares(table, start, stop, number, _numbers(b, blocks))
+        elif kernel == 1:
+            sum_magnitudes(table, start, stop, _numbers(a, blocks))
+        elif kernel == 2:
+            peaks(table, start, stop, _numbers(a, blocks))
+        elif kernel == 3:
+            parts = carray(_as_int64(np.uintp(d)), (blocks, 3))
+            exact_parts(table, start, stop, number, _numbers(b, 3), c != 0, parts)
+        elif kernel == 4:
+            scale(table, start, stop, _words(a, leaves), _numbers(b, 4))
+        else:
+            lows, highs = _numbers(b, leaves), _numbers(c, leaves)
+            clip(table, start, stop, _words(a, leaves), lows, highs)
+        _fetch_add(np.uintp(address + 8 * DONE), stop - start)
+
+
+@functools.cache
+def team_body() -> int:
+    """Return the address of the function that a thread of a team calls, compiled when asked for."""
+    made: Any = cfunc(types.void(types.uintp), cache=True, error_model="numpy")(_take_part)
+    address: int = made.address
+    return address

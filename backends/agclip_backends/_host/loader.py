@@ -100,6 +100,7 @@ class Loader:
                 # The program is over, and waits for this thread.
                 return
             kernel(*arguments)
+        module.team_body()
         self.module = module
 
     def abandon(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
+from agclip_backends._host.team import Team, job_of
 from agclip_backends._host.threads import Shares, work_off
 
 _SHARED = 1 << 20
@@ -46,6 +47,8 @@ class Library(NamedTuple):
     """`()` → how many threads it would use."""
     written: Callable[[Sequence[Any]], None]
     """`(leaves)` → None; it is told that they are going to be overwritten."""
+    team: Callable[[], Team | None] = lambda: None
+    """`()` → its own threads, if they can be had."""
 
 
 class Leaves(LeafBatch):
@@ -101,12 +104,18 @@ class Leaves(LeafBatch):
         if self.elements < _SHARED:
             kernel(self.table, 0, self.blocks, *arguments)
             return
+        threads = _threads(self.library)
+        team = self.library.team() if threads > 1 and settings().threads is None else None
+        if team is not None and kernel in self.kernels.SHARED and team.free() and team.prompt():
+            job = job_of(self.kernels, self.table, kernel, threads, arguments)
+            team.work_off(self.kernels, job, threads)
+            return
 
         def some(start: int, stop: int) -> None:
             kernel(self.table, start, stop, *arguments)
 
         shares = Shares(some, self.blocks, _SHARE // self.kernels.BLOCK, owned)
-        work_off(shares, _threads(self.library))
+        work_off(shares, threads)
 
 
 def _with_table(leaves: LeafBatch) -> LeafBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from agclip.adapters import Access, Kind, LeafBatch, kind_named
 from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
+from agclip_backends._host.team import TEAMS, Team, team_of
 from agclip_backends._memory import Memory
 from agclip_backends.torch import resident
 
@@ -242,11 +244,22 @@ def written(leaves: Sequence[torch.Tensor]) -> None:
             torch.autograd.graph.increment_version(leaf)
 
 
+@functools.cache
+def team() -> Team | None:
+    """Return PyTorch's own threads, if they are of OpenMP."""
+    if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
+        return None
+    return team_of(torch._C.__file__)
+
+
+TEAMS["torch"] = team
+
 _LIBRARY = tables.Library(
     new=torch.empty_like,
     addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
     written=written,
+    team=team,
 )
 
 
