@@ -142,10 +142,11 @@ def test_the_command_says_what_runs_here(capsys, monkeypatch):
     monkeypatch.delenv("AGCLIP_REQUIRE_BACKENDS", raising=False)
     with agclip.config_context(accelerate="off", threads=2):
         assert main([]) == 0
-    versions, kernels, settings, counts = capsys.readouterr().out.splitlines()
+    versions, kernels, threads, settings, counts = capsys.readouterr().out.splitlines()
     assert versions.startswith(f"agclip {agclip.__version__}, Python {sys.version.split()[0]} (")
     assert re.search(r", numba (\d|not installed).*, optree (\d|not installed)", versions)
     assert kernels == "kernels: array calls (config_context says so)"
+    assert threads == "threads: agclip's own, 2 (config_context says so)"
     assert settings.startswith("settings: ")
     assert "accelerate = 'off' (config_context), threads = 2 (config_context)" in settings
     assert counts == "0 passed, 0 failed, 0 skipped"
