@@ -14,6 +14,8 @@ from ranks.cases import ELSEWHERE, NO_REPLICAS, OTHER_CALL
 from ranks.host_engine import host_engine, on_host  # noqa: F401 - a fixture
 from ranks.placing import placed
 from ranks.test_placements import require_pieces
+from ranks.test_rounding_over_ranks import CALLS as USUAL
+from ranks.test_rounding_over_ranks import rule
 
 pytestmark = pytest.mark.usefixtures("host_engine")
 
@@ -44,12 +46,6 @@ def drawn(seed, dtype, size):
     return [(scale * rng.standard_normal(n)).astype(dtype) for n in counts]
 
 
-def rule(leaves, **options):
-    made = agclip.ClipByGlobalNorm(0.37, **options)
-    new, _, info = made.update(leaves, made.init(leaves))
-    return new, info.norm
-
-
 def state_rule(leaves, **options):
     made = agclip.ZClip(warmup=1, **options)
     state = made.init(leaves)
@@ -59,13 +55,8 @@ def state_rule(leaves, **options):
 
 
 CALLS = {
-    "clip": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, **o),
-    "strict": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, strict=True, **o),
-    "loss scale": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, loss_scale=0.3, **o),
-    "in place": lambda t, **o: agclip.clip_by_global_norm_([x.copy() for x in t], 1e-9, **o),
-    "norm": lambda t, **o: ([], agclip.global_norm(t, **o)),
+    **USUAL,
     "order 1": lambda t, **o: agclip.clip_by_global_norm(t, 0.37, ord=1, **o),
-    "rule": rule,
     "state": state_rule,
 }
 DTYPES = ["float16", "bfloat16", "float32", "float64"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from agclip.adapters import Terms
 from agclip_backends._cuda.fused_source import NORMS, RECORD
-from agclip_backends._cuda.kept import Kept, Workspace
+from agclip_backends._cuda.kept import POINTER, Kept, Workspace
 from agclip_backends._cuda.table import (
     Clipped,
     Library,
@@ -27,7 +27,6 @@ from agclip_backends._cuda.table import (
     report_arguments,
 )
 
-POINTER = ctypes.c_void_p * 1
 _SQUARES_AGAIN, _REPORT, _GIVEN = "agclip_norm_2_again", "agclip_report", "agclip_given"
 _EVERY = 15
 """All kinds of leaves, as bits."""
@@ -274,19 +273,8 @@ class Room(Kept):
         Returns:
             Whether it has been done.
         """
-        library = self.library
-        described = library.describe(sources) if sources else None
-        place = None if described is None else library.place(sources)
-        if described is None or place is None:
-            return False
-        if targets is None:
-            described = described.once
-        table = self._table(place, described, sources, targets, None)
-        if table is None:
-            return False
-        if table.chunks:
-            args = bound_arguments(table, lows, highs)
-            parameters = POINTER(ctypes.addressof(args))
-            self._launch(place, "agclip_within", table, self.map_blocks, parameters)
-            library.written(sources if targets is None else targets)
-        return True
+
+        def arguments(table: Table) -> Any:
+            return bound_arguments(table, lows, highs)
+
+        return self.map(sources, targets, "agclip_within", self.map_blocks, arguments)

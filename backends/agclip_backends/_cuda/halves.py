@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip.adapters import Terms
-from agclip_backends._cuda.fused import POINTER, Room
+from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import ACTIVE, NORMS
-from agclip_backends._cuda.table import Numbers, clip_arguments
+from agclip_backends._cuda.kept import POINTER
+from agclip_backends._cuda.table import Numbers, Table, clip_arguments
 
 STATE = ACTIVE * 2.0**-1074
 """The last word of a record, read as float64, that has all leaves multiplied by its factor."""
@@ -62,21 +63,10 @@ def multiply(
     Returns:
         Whether it has been done.
     """
-    library = room.library
-    described = library.describe(sources) if sources else None
-    place = None if described is None else library.place(sources)
-    if described is None or place is None:
-        return False
-    if targets is None:
-        described = described.once
-    table = room._table(place, described, sources, targets, None)
-    if table is None:
-        return False
-    if table.chunks:
-        numbers = Numbers(0, 0, 0, record[1], 0, 0, 0, math.inf, 1.0, 0, 0, divided=False)
-        args = clip_arguments(table, _TERMS, numbers)
-        parameters = POINTER(ctypes.addressof(args))
-        # There is no counter that is known to be zero: every block has its one chunk.
-        room._launch(place, "agclip_product", table, 0, parameters)
-    library.written(sources if targets is None else targets)
-    return True
+    numbers = Numbers(0, 0, 0, record[1], 0, 0, 0, math.inf, 1.0, 0, 0, divided=False)
+
+    def arguments(table: Table) -> Any:
+        return clip_arguments(table, _TERMS, numbers)
+
+    # There is no counter that is known to be zero: every block has its one chunk.
+    return room.map(sources, targets, "agclip_product", 0, arguments)

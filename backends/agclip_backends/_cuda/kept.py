@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from agclip_backends._cuda.described import Described, New
@@ -16,6 +17,7 @@ from agclip_backends._cuda.table import (
     template,
 )
 
+POINTER = ctypes.c_void_p * 1
 _PER_THREAD = 2
 """The handle of the default stream of the calling thread, whichever that is."""
 
@@ -173,3 +175,29 @@ class Kept:
         upload = self.library.upload
         memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
         return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
+
+    def map(
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any] | None,
+        name: str,
+        blocks: int,
+        arguments: Callable[[Table], Any],
+    ) -> bool:
+        """Write a function of every element, in one launch; tell whether it has been done."""
+        library = self.library
+        described = library.describe(sources) if sources else None
+        place = None if described is None else library.place(sources)
+        if described is None or place is None:
+            return False
+        if targets is None:
+            described = described.once
+        table = self._table(place, described, sources, targets, None)
+        if table is None:
+            return False
+        if table.chunks:
+            args = arguments(table)
+            parameters = POINTER(ctypes.addressof(args))
+            self._launch(place, name, table, blocks, parameters)
+            library.written(sources if targets is None else targets)
+        return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from agclip.adapters import Decided, Terms, settings
 from agclip_backends._cuda import halves
+from agclip_backends._cuda.described import Described
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.kept import UnavailableError
 
@@ -82,16 +83,12 @@ class Seam:
         if len(pairs) < len(bounds):
             return None
         ends = [pairs.get(kind, (0.0, 0.0)) for kind in range(4)]
-        with library.on(leaves):
-            targets = None if inplace else library.like(leaves, described)
-            try:
-                done = room.within(leaves, targets, *zip(*ends, strict=True))
-            except UnavailableError as error:
-                self._go_without(error)
-                return None
-        if not done:
-            return None
-        return leaves if targets is None else targets
+        lows, highs = zip(*ends, strict=True)
+
+        def write(targets: Any) -> bool:
+            return room.within(leaves, targets, lows, highs)
+
+        return self._written(leaves, described, write, inplace=inplace)
 
     def sums(self, leaves: Sequence[Any]) -> Any | None:
         """Return Σ|x|² of each leaf in float64, as one array; None if that is left to others."""
@@ -124,10 +121,26 @@ class Seam:
         described = library.describe(leaves)
         if described is None:
             return None
+
+        def write(targets: Any) -> bool:
+            return halves.multiply(self.room, leaves, targets, record())
+
+        return self._written(leaves, described, write, inplace=inplace)
+
+    def _written(
+        self,
+        leaves: Sequence[Any],
+        described: Described,
+        write: Callable[[Sequence[Any] | None], bool],
+        *,
+        inplace: bool,
+    ) -> Sequence[Any] | None:
+        """Return what a launch writes, in the leaves or in new ones; None if it did not."""
+        library = self.room.library
         with library.on(leaves):
             targets = None if inplace else library.like(leaves, described)
             try:
-                done = halves.multiply(self.room, leaves, targets, record())
+                done = write(targets)
             except UnavailableError as error:
                 self._go_without(error)
                 return None
