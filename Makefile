@@ -62,7 +62,7 @@ help: ## Show this text
 	@echo '  PEERS         the extra that brings more libraries to `bench`; empty: none ($(PEERS))'
 	@echo '  BASE          the revision that `bench-compare` compares with ($(BASE))'
 	@echo '  COMPARE_ARGS  more arguments for `bench-compare`'
-	@echo '  GPU_ARGS      more arguments for `gpu`: --budget SECONDS, --only WORDS, --out FOLDER'
+	@echo '  GPU_ARGS      more arguments for `gpu`: --budget SECONDS, --only WORDS, --out FOLDER, --rehearse'
 
 demo: $(demo_backend) $(VENV)/.extras-$(demo_extras) ## Train a small network with and without clipping, and plot it
 	$(strip $(BIN)/agclip demo $(if $(BACKEND),--backend $(BACKEND)) $(DEMO_ARGS))
@@ -101,8 +101,8 @@ bench: $(torch) $(VENV)/.extras-$(bench_extras) ## Measure agclip against other 
 bench-compare: $(torch) $(VENV)/.extras-bench ## Fail if the last commit is slower than BASE
 	$(BIN)/python -m bench.compare '$(BASE)' $(COMPARE_ARGS)
 
-gpu: $(torch) $(cupy) $(VENV)/.extras-bench ## Check and time the CUDA kernels on this machine's GPU
-	$(BIN)/python -m bench.gpu $(GPU_ARGS)
+gpu: $(test_env) $(VENV)/.extras-bench ## Run every check and benchmark that needs a GPU on this machine's
+	$(BIN)/python -m bench.gpu.whole $(GPU_ARGS)
 
 # The checkout would be imported before the installed package, so nothing runs from within it.
 wheel-test: $(VENV)/.build ## Build the wheel, then run the conformance suite on it elsewhere

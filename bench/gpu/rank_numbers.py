@@ -15,7 +15,6 @@ from agclip.integrations.torch import clip_grad_norm_
 from bench.gpu.rank_leaves import (
     OPTIONS,
     TREES,
-    VECTORS,
     differing,
     grads_of,
     group,
@@ -23,6 +22,7 @@ from bench.gpu.rank_leaves import (
     models,
     ratio,
     tree,
+    vectors_of,
 )
 
 
@@ -53,13 +53,11 @@ def vectors() -> Any:
     """How many collectives of the engine a norm takes, whatever the leaves."""
     found = {}
     for name, more in OPTIONS.items():
-        counts = set()
-        for dtypes in TREES.values():
+        for leaves, dtypes in TREES.items():
             with CommDebugMode() as counted:
                 agclip.clip_by_global_norm(tree(dtypes), 1.5, comm=group(), **more)
-            counts.add(counted.get_total_counts())
-        assert counts == {VECTORS.get(name, 1)}, (name, counts)
-        found[name] = counts.pop()
+            found[f"{name}, {leaves}"] = count = counted.get_total_counts()
+            assert count == vectors_of(name, dtypes), (name, leaves, count)
     return found
 
 

@@ -1,0 +1,82 @@
+"""The run of everything that needs a GPU: a part that fails costs the others nothing."""
+
+import argparse
+import json
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bench.gpu import conformance, public, summary, whole
+
+PARTS = {
+    "passes": (["-c", "print('fine')"], 0, "fine"),
+    "fails": (["-c", "raise SystemExit('no driver')"], 1, "no driver"),
+    "ends": (["-c", "import os; os.abort()"], -6, ""),
+    "hangs": (
+        ["-uc", "print('begun'); import time; time.sleep(60)"],
+        "out of time",
+        "begun",
+    ),
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return whole.Run(argparse.Namespace(out=tmp_path, budget=100.0))
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_how_a_part_ends_is_told_and_the_next_one_runs(run, tmp_path, name):
+    arguments, code, said = PARTS[name]
+    limit = 3 if name == "hangs" else 30
+    run.run(whole.Part(name, arguments, limit), limit)
+    run.run(whole.Part("after it", ["-c", "print('here')"], 30), 30)
+    told = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert told[name]["code"] == code
+    assert said in "\n".join(told[name]["said"])
+    assert told["after it"]["code"] == 0
+    table = (tmp_path / "gpu.md").read_text()
+    assert f"| {name} | {code} |" in table
+    assert ("\n" + " " * 4 + said in table) == (code != 0 and bool(said))
+
+
+def test_counts_and_failures_of_shares_are_added_up(tmp_path):
+    for share, failures in enumerate(({}, {"zeros": "-0\nmore"})):
+        found = {"library": "torch", "counts": {"passed": 3, "failed": len(failures)}}
+        path = tmp_path / f"conformance-torch-{share}.json"
+        path.write_text(json.dumps({**found, "failures": failures}))
+    table = summary.table({"versions": {}, "parts": {}, "results": summary.results(tmp_path)})
+    assert "| torch | 6 | 0 | 1 | 0 | 0 |" in table
+    assert "- torch: zeros: -0\n" in table
+
+
+def test_the_device_is_shared_out_whole():
+    assert sum(whole.ALONE.values()) < 1
+    assert set(whole.LIBRARIES) == set(whole.SHARES) == set(public.CONTESTS)
+
+
+def test_every_test_file_is_there():
+    assert [file for file in whole.TESTS if not (whole.ROOT / file).is_file()] == []
+
+
+def test_a_share_begins_with_one_check_of_every_promise():
+    every = conformance.fixed_checks()
+    turned = conformance.in_turn(every)
+    promises = [check.name.partition(" [")[0].partition(":")[0] for check in turned]
+    assert sorted(map(id, turned)) == sorted(map(id, every))
+    assert len(set(promises[: len(set(promises))])) == len(set(promises))
+
+
+def test_a_rehearsal_measures_every_function_of_pytorch(monkeypatch, tmp_path, capsys):
+    given = ["public", "torch", "--rehearse", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", given)
+    monkeypatch.setattr(public, "TURN", 1e-4)
+    with pytest.raises(SystemExit) as ended:
+        public.main()
+    assert ended.value.code == 0, capsys.readouterr()
+    found = json.loads((tmp_path / "public-torch.json").read_text())
+    assert {case.rpartition(", ")[2] for case in found} == set(public.DTYPES)
+    for contests in found.values():
+        assert all(times["agclip ÷ torch"] > 0 for times in contests.values())
+        assert len(contests) == 4
