@@ -143,14 +143,14 @@ def test_sentence_of_a_run_that_did_not_learn(corpus):
 
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory):
-    return run_json(tmp_path_factory.mktemp("demo") / "runs.png", "--steps", "5")["clipped"]
+    return run_json(tmp_path_factory.mktemp("demo") / "runs.png", "--steps", "3")["clipped"]
 
 
 @pytest.fixture(scope="module", params=["torch", "jax"])
 def other_run(request, tmp_path_factory):
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
     png = tmp_path_factory.mktemp("demo") / "runs.png"
-    document = run_json(png, "--steps", "5", "--backend", request.param)
+    document = run_json(png, "--steps", "3", "--backend", request.param)
     assert document["backend"] == request.param
     return document["clipped"]
 
