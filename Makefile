@@ -30,8 +30,9 @@ test_env := $(torch) $(cupy) $(VENV)/.extras-lint,test$(trainers) $(timm)
 whole    := $(VENV)/.extras-test-all
 
 # The tests of a file, or of a class, stay in one process: they share what is compiled. Products of
-# NumPy stay in one thread: others would wait for work while other processes compute.
-pytest := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+# NumPy stay in one thread, and threads of OpenMP sleep when they have nothing to do: others would
+# wait for work on the cores on which other processes compute.
+pytest := OPENBLAS_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 bench_extras := bench$(addprefix $(shell printf ,),$(PEERS))
 demo_extras  := cli,plot$(addprefix $(shell printf ,),$(filter jax,$(BACKEND)))

@@ -3,9 +3,10 @@
     python -m bench.compare BASE [--rounds N] [--only TEXT]
 
 Both revisions are checked out beside each other, and measured by the same interpreter with the same
-dependencies, in fresh processes with one thread each, in the order AB, BA, AB. In each round the
-base is measured twice, which tells how far apart two measurements of the same code are. What looks
-slower is measured once more, with more rounds, before the comparison fails with exit status 1.
+dependencies, in fresh processes with one thread each, in the order AB, BA, AB; clips in training in
+one with all threads that the libraries want. In each round the base is measured twice, which tells
+how far apart two measurements of the same code are. What looks slower is measured once more, with
+more rounds, before the comparison fails with exit status 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import accelerate
-from bench.compare_set import NAMES
+from bench.compare_set import NAMES, TRAINING
 from bench.verdict import Verdict, judge
 
 ROOT = Path(__file__).parents[1]
@@ -103,13 +104,23 @@ def checkouts(revisions: Sequence[str], root: Path) -> Iterator[list[Path]]:
 
 
 def run(tree: Path, names: Sequence[str]) -> Times:
-    """Return the times of a revision, measured in a process of its own.
+    """Return the times of a revision, measured in processes of its own.
 
     Raises:
-        UsageError: If it fails.
+        UsageError: If one fails.
     """
+    after_work = [name for name in names if name.endswith(TRAINING)]
+    alone = [name for name in names if name not in after_work]
+    one = dict.fromkeys(_THREADS, "1")
+    return {
+        **(_run(tree, alone, one) if alone else {}),
+        **(_run(tree, after_work, {}) if after_work else {}),
+    }
+
+
+def _run(tree: Path, names: Sequence[str], variables: dict[str, str]) -> Times:
     path = os.pathsep.join(map(str, (tree, tree / "backends")))
-    environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": path}
+    environment = {**os.environ, **variables, "PYTHONPATH": path}
     accelerate.use(environment)
     done = subprocess.run(
         [sys.executable, "-P", str(SET), str(tree), *names],
@@ -140,7 +151,9 @@ def measure(base: Path, head: Path, names: Sequence[str], rounds: int) -> list[V
 def compare(base: Path, head: Path, names: Sequence[str], rounds: int) -> list[Verdict]:
     """Print what was measured, and return the verdicts on what is slower."""
     for tree in (base, head):
-        run(tree, names[:1])  # compiles, where compiled code is kept
+        run(
+            tree, list(dict.fromkeys((names[0], names[-1])))
+        )  # compiles, where compiled code is kept
     verdicts = measure(base, head, names, rounds)
     print(*table(verdicts), sep="\n")
     missing = sorted(set(names) - {verdict.name for verdict in verdicts})

@@ -1,4 +1,4 @@
-"""In which order the processes of `make test` take the tests."""
+"""In which order the processes of `make test` take the tests, and what they tell of them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ FIRST = (
     "tests/testing/",
 )
 """Few tests that take seconds each: at the end, all processes but one would wait for them."""
+TOGETHER = ("tests/backends/test_fused_", "tests/ranks/")
+"""How the names of files begin whose tests share what takes long: one process runs them all."""
+UNTOLD = "untold"
+BRIEF = pytest.StashKey[bool]()
 
 
 def scope_of(nodeid: str) -> str:
-    """Return the class or file that a test belongs to, whose tests stay in one process."""
-    return nodeid.rpartition("::")[0]
+    """Return the class, file or files that a test belongs to, whose tests stay in one process."""
+    scope = nodeid.rpartition("::")[0]
+    return next((name for name in TOGETHER if scope.startswith(name)), scope)
 
 
 def longest_first(items: list[pytest.Item]) -> None:
@@ -44,6 +49,35 @@ def longest_first(items: list[pytest.Item]) -> None:
         return not scope.startswith(FIRST), -sizes[scope], scope
 
     items.sort(key=place)
+
+
+def tell_less(config: pytest.Config) -> None:
+    """Have a process of pytest-xdist tell nothing of what begins or ends as it should.
+
+    It sends six messages a test, which take a millisecond: a tenth of the time of most tests.
+    Someone who asks for durations, names or a file is told everything.
+    """
+    options, plugins = config.option, config.pluginmanager.get_plugins()
+    senders = [one for one in plugins if hasattr(one, "sendevent")]
+    if options.durations or options.xmlpath or options.verbose > 0 or not senders:
+        return
+    (interactor,) = senders
+    send = interactor.sendevent
+
+    def told(name: str, **values: Any) -> None:
+        if name != "logstart" and not (name == "testreport" and UNTOLD in values["data"]):
+            send(name, **values)
+
+    interactor.sendevent = told
+    config.stash[BRIEF] = True
+
+
+def in_brief(config: pytest.Config, report: Any) -> dict[str, bool] | None:
+    """Return what is made of a report that is not told of; None for all others."""
+    brief = config.stash.get(BRIEF, False) and isinstance(report, pytest.TestReport)
+    if not brief or report.when == "call" or not report.passed or report.sections:
+        return None
+    return {UNTOLD: True}
 
 
 class Numbered(list[str]):
@@ -59,11 +93,14 @@ class Numbered(list[str]):
 
 
 class ByScope(LoadScopeScheduling):
-    """The scheduler of `--dist loadscope`, which forgets what has run.
+    """The scheduler of `--dist loadscope`, which forgets what has run, with scopes of our own.
 
     That of pytest-xdist 3.8 searches the list of all tests for each one that it hands out, and
     counts them whenever one has ended: for 36,000 that takes it ten seconds.
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         """Keep the tests of a process."""

@@ -71,7 +71,86 @@ def test_few_long_tests_come_first_and_then_the_largest_scopes():
     assert [item.nodeid for item in items if "test_b" in item.nodeid] == TESTS[3:10]
 
 
-def test_what_is_named_as_long_is_there():
+@pytest.mark.parametrize("prefix", scheduling.TOGETHER)
+def test_files_that_share_what_takes_long_are_one_scope(prefix):
+    names = (f"{prefix}a.py::test_it[::]", f"{prefix}b.py::TestIt::test_it")
+    assert {scheduling.scope_of(name) for name in names} == {prefix}
+
+
+def test_what_is_named_as_long_or_as_one_is_there():
     root = Path(__file__).parents[1]
-    missing = [name for name in scheduling.FIRST if not (root / name.partition("::")[0]).exists()]
+    names = [name.partition("::")[0] for name in scheduling.FIRST]
+    missing = [name for name in names if not (root / name).exists()]
+    missing += [prefix for prefix in scheduling.TOGETHER if not [*root.glob(f"{prefix}*")]]
     assert missing == []
+
+
+REPORTS = {
+    "set up": (("setup", "passed", []), False),
+    "passed": (("call", "passed", []), True),
+    "failed": (("call", "failed", []), True),
+    "torn down": (("teardown", "passed", []), False),
+    "skipped": (("setup", "skipped", []), True),
+    "an error": (("teardown", "failed", []), True),
+    "printed": (("setup", "passed", [("Captured stdout setup", "x")]), True),
+}
+
+
+class Interactor:
+    """What sends messages, and notes them."""
+
+    def __init__(self):
+        self.sent = []
+
+    def sendevent(self, name, **values):
+        self.sent.append((name, values))
+
+
+def process(**options):
+    """Return the configuration of a process, and its interactor."""
+    told = {"durations": None, "xmlpath": None, "verbose": 0} | options
+    interactor = Interactor()
+    plugins = SimpleNamespace(get_plugins=lambda: [object(), interactor])
+    made = SimpleNamespace(
+        option=SimpleNamespace(**told), pluginmanager=plugins, stash=pytest.Stash()
+    )
+    scheduling.tell_less(made)
+    return made, interactor
+
+
+def sent_of(config, interactor, kind):
+    report = pytest.TestReport("a", ("a.py", 1, "a"), {}, kind[1], None, kind[0], kind[2])
+    data = scheduling.in_brief(config, report)
+    interactor.sendevent("testreport", data={"all": True} if data is None else data)
+    return interactor.sent
+
+
+@pytest.mark.parametrize(("kind", "told"), REPORTS.values(), ids=REPORTS)
+def test_of_what_passes_the_call_alone_is_told(kind, told):
+    assert bool(sent_of(*process(), kind)) == told
+
+
+def test_ends_are_told_and_beginnings_are_not():
+    _, interactor = process()
+    for name in ("logstart", "logfinish", "runtest_protocol_complete"):
+        interactor.sendevent(name)
+    assert [name for name, _ in interactor.sent] == ["logfinish", "runtest_protocol_complete"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"durations": 9}, {"xmlpath": "a.xml"}, {"verbose": 1}], ids=str
+)
+def test_who_asks_for_more_is_told_all(options):
+    assert sent_of(*process(**options), REPORTS["set up"][0]) != []
+
+
+def test_a_process_alone_tells_nobody():
+    plugins = SimpleNamespace(get_plugins=lambda: [object()])
+    config = SimpleNamespace(
+        option=SimpleNamespace(durations=None, xmlpath=None, verbose=0),
+        pluginmanager=plugins,
+        stash=pytest.Stash(),
+    )
+    scheduling.tell_less(config)
+    report = pytest.TestReport("a", ("a.py", 1, "a"), {}, "passed", None, "setup")
+    assert scheduling.in_brief(config, report) is None

@@ -19,7 +19,7 @@ from fused_seam_cases import leaves_of, same  # noqa: E402
 pytest_plugins = ["fused_fixtures"]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-LARGE = (40_000, 0, 300, 1, 16_384)
+LARGE = (20_000, 0, 300, 1, 16_384)
 SHAPES = {
     "vectors": lambda x: x,
     "transposed": lambda x: x[: len(x) // 4 * 4].reshape(-1, 4).T,

@@ -480,19 +480,24 @@ print((True, True), 0, (True, True))
 }
 
 
-KEPT = (
+IN_TURN = (
     "a child of one that has clipped",
     "workers that load data",
     "a thread that clips until the process ends",
 )
+CELLS = [*((name,) for name in PROGRAMS), IN_TURN]
 
 
-@pytest.mark.parametrize("name", thinned(PROGRAMS, keep=KEPT, ids=hosts.kebab))
-def test_in_a_program(name):
-    if "child" in name or "fork" in name or "data" in name:
+@pytest.mark.parametrize(
+    "names", thinned(CELLS, keep=[IN_TURN], ids=lambda names: hosts.kebab(", ".join(names)))
+)
+def test_in_a_program(names):
+    if any(word in name for word in ("child", "fork", "data") for name in names):
         needs_fork()
-    done = hosts.program(PRELUDE + PROGRAMS[name], "numba", warn="ignore")
-    wanted = "(True, True) 0 (True, True)\n"
+    done = hosts.program(
+        PRELUDE + "".join(PROGRAMS[name] for name in names), "numba", warn="ignore"
+    )
+    wanted = "(True, True) 0 (True, True)\n" * len(names)
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import agclip
@@ -114,11 +115,12 @@ def test_sentences_tell_how_both_runs_went(sixty_steps):
     assert "Unigram entropy of the text: 3." in text
 
 
-# Whether numbers overflow before they are none depends on how products are rounded.
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_run_ends_when_the_norm_is_not_finite(monkeypatch, png):
     monkeypatch.setattr(_train, "LEARNING_RATE", 1e38)
-    document = run_json(png, "--steps", "20")
+    # Whether numbers overflow before they are none depends on how products are rounded. A filter of
+    # warnings is lost if another thread, which compiles kernels, ends one of its own meanwhile.
+    with np.errstate(over="ignore"):
+        document = run_json(png, "--steps", "20")
     run = document["unclipped"]
     assert run["steps"] < 20
     assert run["exploded_at"] is not None
@@ -143,14 +145,14 @@ def test_sentence_of_a_run_that_did_not_learn(corpus):
 
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory):
-    return run_json(tmp_path_factory.mktemp("demo") / "runs.png", "--steps", "5")["clipped"]
+    return run_json(tmp_path_factory.mktemp("demo") / "runs.png", "--steps", "3")["clipped"]
 
 
 @pytest.fixture(scope="module", params=["torch", "jax"])
 def other_run(request, tmp_path_factory):
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
     png = tmp_path_factory.mktemp("demo") / "runs.png"
-    document = run_json(png, "--steps", "5", "--backend", request.param)
+    document = run_json(png, "--steps", "3", "--backend", request.param)
     assert document["backend"] == request.param
     return document["clipped"]
 

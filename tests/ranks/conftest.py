@@ -1,4 +1,4 @@
-"""Groups of processes: one launch an engine, in which all cases run."""
+"""Groups of processes: one launch an engine, in which all cases run that are asked for."""
 
 import json
 import os
@@ -27,49 +27,46 @@ def launched(*command, **environment):
     return json.loads(done.stdout)
 
 
-def by_mpi(*names):
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-    launcher = Path(sys.executable).with_name("mpiexec")
-    if not launcher.exists():
-        pytest.skip("there is no mpiexec beside this Python")
-    command = launcher, "-n", "4", sys.executable, PROGRAM, "mpi"
-    return launched(*command, *names, OMP_NUM_THREADS="1")
-
-
-def by_gloo(folder, *names):
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    command = sys.executable, PROGRAM, "gloo", folder / "store"
-    return launched(*command, *names, OMP_NUM_THREADS="1")
-
-
-def asked(request, folder):
-    """Return a file with the names of the cases that the tests of a fixture ask for."""
-    items = [one for one in request.session.items if request.fixturename in one.fixturenames]
-    file = folder / "names.json"
-    file.write_text(json.dumps(sorted({one.callspec.params["name"] for one in items})))
+def asked(request, folder, engine):
+    """Return a file with what the tests of an engine ask for: `rank_program.py` reads it."""
+    items = request.session.items
+    rules = [one for one in items if f"{engine}_rules" in one.fixturenames]
+    table = any(f"{engine}_results" in one.fixturenames for one in items)
+    file = folder / "asked.json"
+    names = sorted({one.callspec.params["name"] for one in rules})
+    file.write_text(json.dumps({"table": table, "rules": names}))
     return file
 
 
 @pytest.fixture(scope="session")
-def mpi_results():
+def mpi_results(request, tmp_path_factory):
     """What each of four MPI ranks gets in every case."""
-    return by_mpi()
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    launcher = Path(sys.executable).with_name("mpiexec")
+    if not launcher.exists():
+        pytest.skip("there is no mpiexec beside this Python")
+    given = asked(request, tmp_path_factory.mktemp("mpi"), "mpi")
+    command = launcher, "-n", "4", sys.executable, PROGRAM, "mpi", given
+    return launched(*command, OMP_NUM_THREADS="1")
 
 
 @pytest.fixture(scope="session")
-def gloo_results(tmp_path_factory):
+def gloo_results(request, tmp_path_factory):
     """What each of four ranks of PyTorch's gloo gets in every case."""
-    return by_gloo(tmp_path_factory.mktemp("gloo"))
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    folder = tmp_path_factory.mktemp("gloo")
+    given = asked(request, folder, "gloo")
+    command = sys.executable, PROGRAM, "gloo", given, folder / "store"
+    return launched(*command, OMP_NUM_THREADS="1")
 
 
-@pytest.fixture(scope="session")
-def mpi_rules(request, tmp_path_factory):
+@pytest.fixture
+def mpi_rules(mpi_results):
     """What each MPI rank gets in the cases of rules that are asked for."""
-    return by_mpi(asked(request, tmp_path_factory.mktemp("rules")))
+    return mpi_results
 
 
-@pytest.fixture(scope="session")
-def gloo_rules(request, tmp_path_factory):
+@pytest.fixture
+def gloo_rules(gloo_results):
     """What each rank of gloo gets in the cases of rules that are asked for."""
-    folder = tmp_path_factory.mktemp("rules")
-    return by_gloo(folder, asked(request, folder))
+    return gloo_results

@@ -1,9 +1,9 @@
 """The cases on ranks that are processes of an engine: it prints what every rank gets, as JSON.
 
-    mpiexec -n 4 python rank_program.py mpi [NAMES]      each process is a rank
-    python rank_program.py gloo STORE [NAMES]            four ranks are forked from one process
+    mpiexec -n 4 python rank_program.py mpi ASKED        each process is a rank
+    python rank_program.py gloo ASKED STORE              four ranks are forked from one process
 
-NAMES is a file with the names of cases of rules, as JSON; without it the table of cases is run.
+ASKED is a file in JSON: whether to run the table of cases, and the names of the cases of rules.
 PyTorch is imported once for all ranks: it takes longer than all cases together.
 """
 
@@ -22,15 +22,15 @@ RANKS = 4
 SECONDS = 60
 
 
-def found_by(rank, groups, pairs, make, names):
+def found_by(rank, groups, pairs, make, asked):
     """Return the results of all cases for which there is a group of as many ranks."""
     from ranks.cases import Rank, outcome
     from ranks.rule_cases import RULE_CASES
     from ranks.table import CASES
 
-    chosen = CASES
-    if names is not None:
-        chosen = {name: RULE_CASES[name] for name in json.loads(Path(names).read_text())}
+    chosen = {name: RULE_CASES[name] for name in asked["rules"]}
+    if asked["table"]:
+        chosen |= CASES
     results = {}
     for name, case in chosen.items():
         if rank < case.size:
@@ -40,7 +40,7 @@ def found_by(rank, groups, pairs, make, names):
     return results
 
 
-def mpi(names=None):
+def mpi(asked):
     """Run as one of the processes of mpiexec, on NumPy's arrays."""
     import numpy as np
     from mpi4py import MPI
@@ -57,12 +57,12 @@ def mpi(names=None):
             return np.array(numbers, ml_dtypes.bfloat16)
         return np.array(numbers, dtype)
 
-    found = world.gather(found_by(rank, groups, pairs, make, names))
+    found = world.gather(found_by(rank, groups, pairs, make, asked))
     if rank == 0:
         sys.stdout.write(json.dumps(found))
 
 
-def gloo(file, names=None):
+def gloo(asked, file):
     """Fork the ranks of a process group, on PyTorch's tensors."""
     import torch.distributed  # noqa: F401 - once for all
 
@@ -74,7 +74,7 @@ def gloo(file, names=None):
         if not child:
             code = 1
             try:
-                _gloo_rank(rank, file, names)
+                _gloo_rank(rank, file, asked)
                 code = 0
             except BaseException:  # noqa: BLE001 - it must not come back to the parent's code
                 traceback.print_exc()
@@ -89,7 +89,7 @@ def gloo(file, names=None):
     sys.stdout.write(json.dumps(found))
 
 
-def _gloo_rank(rank, file, names):
+def _gloo_rank(rank, file, asked):
     import torch
     import torch.distributed as dist
 
@@ -109,8 +109,8 @@ def _gloo_rank(rank, file, names):
     def make(numbers, dtype):
         return torch.tensor(numbers, dtype=getattr(torch, dtype))
 
-    found = found_by(rank, groups, pairs, make, names)
-    if names is None:
+    found = found_by(rank, groups, pairs, make, asked)
+    if asked["table"]:
         found |= torch_cases.found_by(rank, groups, pairs) | fsdp1_cases.found_by(rank)
     Path(f"{file}.{rank}").write_text(json.dumps(found))
     # Without a barrier the process may be ended while another is still reading (torch 2.13).
@@ -119,4 +119,5 @@ def _gloo_rank(rank, file, names):
 
 
 if __name__ == "__main__":
-    mpi(*sys.argv[2:]) if sys.argv[1] == "mpi" else gloo(*sys.argv[2:])
+    engine, given, *store = sys.argv[1:]
+    {"mpi": mpi, "gloo": gloo}[engine](json.loads(Path(given).read_text()), *store)
