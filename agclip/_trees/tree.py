@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from agclip._backends import entry_points, registry
+from agclip._backends.lazy import LazyDict
 from agclip._checks import describe
 from agclip._trees import advice, foreign, misplaced
 from agclip._trees.literals import Literal, is_literal
@@ -28,6 +29,8 @@ class Node(NamedTuple):
     key_format: str = "[{!r}]"
     flat: bool = False
     """Whether all children are leaves."""
+    holds: bool = False
+    """Whether what builds it, or one below it, may hold what was in it."""
 
     def key(self, position: int) -> str:
         """Return how a child's key reads in a path."""
@@ -193,7 +196,7 @@ def _container(x: Any, leaves: list[Any]) -> Node:
     if set(map(type, node.children)).issubset(registry.BY_TYPE):
         leaves += node.children
         places = [LEAF] * len(node.children)
-        return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
+        return Node(node.unflatten, node.keys, places, node.key_format, True, node.holds)
     structures: list[Structure] = []
     found: set[type] = set()
     for position, child in enumerate(node.children):
@@ -208,7 +211,8 @@ def _container(x: Any, leaves: list[Any]) -> Node:
                 error.beside += node.children
             error.path = node.key(position) + error.path
             raise
-    return Node(node.unflatten, node.keys, structures, node.key_format)
+    holds = node.holds or any(type(one) is Node and one.holds for one in structures)
+    return Node(node.unflatten, node.keys, structures, node.key_format, False, holds)
 
 
 def open_container(x: Any) -> Node:
@@ -220,28 +224,35 @@ def open_container(x: Any) -> Node:
         # Some libraries' modules are dicts of their parameters.
         if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:
             raise NotATreeError(x)
-        return Node(_dict_builder(x), list(x), list(x.values()))
+        return Node(_dict_builder(x), list(x), list(x.values()), holds=cls is not dict)
     if isinstance(x, list):
-        return Node(list if cls is list else _list_builder(x), None, list(x))
+        plain = cls is list
+        return Node(list if plain else _list_builder(x), None, list(x), holds=not plain)
     if isinstance(x, tuple):
         fields = getattr(x, "_fields", None)
         if fields is None:
             return Node(cls, None, list(x))
         return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
+    if cls is LazyDict:
+        return open_container(x.copy())
     if isinstance(x, (Iterator, ValuesView)):
         return Node(list, None, list(x))
     for flattener in entry_points.flatteners():
         opened = flattener(x)
         if opened is not None:
             children, keys, build = opened
-            return Node(build, keys, children, "{}")
+            return Node(build, keys, children, "{}", holds=True)
     raise NotATreeError(x)
 
 
 def _open_registered(x: Any) -> Node:
     take_apart, put_together = _containers[type(x)]
     children, aux, *keys = take_apart(x)
-    return Node(lambda new: put_together(aux, new), list(keys[0]) if keys else None, list(children))
+
+    def build(new: list[Any]) -> Any:
+        return put_together(aux, new)
+
+    return Node(build, list(keys[0]) if keys else None, list(children), holds=True)
 
 
 def _dict_builder(original: dict[Any, Any]) -> Unflatten:
