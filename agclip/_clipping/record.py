@@ -59,7 +59,7 @@ def _on_host(
     made: Sequence[Decision],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     """Return the last fields of the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
     for decision in made:
@@ -72,7 +72,8 @@ def _on_host(
         backend.scalar_like(xp, least, dtype, arrays[0]),
         backend.scalar_like(xp, clipped, xp.bool, arrays[0]),
         backend.scalar_like(xp, nonfinite, xp.bool, arrays[0]),
-        backend.scalar_like(xp, bound, dtype, arrays[0]),
+        # What follows from norms is reported by whoever made it of them.
+        None if call.plan.limits else backend.scalar_like(xp, bound, dtype, arrays[0]),
     )
 
 

@@ -193,7 +193,7 @@ class OfGlobalNorm(Remembers, Options):
         try:
             state = self._checked(leaves, state)
             limits = FromNorm(*self._advance(), self._remembered)
-            plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
+            plan = self._plan(leaves, 1.0, joint=True, limits=limits)
         except Exception:
             self._fail()
             raise

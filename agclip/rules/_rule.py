@@ -198,9 +198,11 @@ class Options(Steps):
 
     def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
-        options = self.nonfinite, self.strict, self.reproducible
         linked = self.comm is None
-        plan = arguments.options(leaves, bound, order, *options, record=True, linked=linked, **form)
+        plan = arguments.options(
+            leaves, bound, order, self.nonfinite, self.strict, self.reproducible,
+            record=True, linked=linked, **form,
+        )  # fmt: skip
         if linked:
             return plan
         return plan._replace(ranks=ranks_of(leaves, self.comm, self.replicas, self._facts()))
@@ -293,14 +295,13 @@ def decides(rule: Rule) -> bool:
 
 
 def step(rule: Rule, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
-    """Take a step of a rule, in place or not; of one that decides it is not written yet.
+    """Take a step of a rule, in place or not; of one that `decides` it is not written yet.
 
     Raises:
         TypeError: If a rule of another's making has no `update_`.
     """
     if decides(rule):
-        made: Step = cast("Steps", rule)._step(grads, state, params, inplace=inplace)
-        return made._replace(tree=grads) if inplace else made
+        return cast("Steps", rule)._step(grads, state, params, inplace=inplace)
     if not inplace:
         return Step(*rule.update(grads, state, params))
     update = getattr(rule, "update_", None)

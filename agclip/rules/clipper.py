@@ -94,7 +94,8 @@ class Clipper:
         started = state is not None
         if not started:  # no state is made from a step without arrays
             state = self.rule.init(grads)
-        if not decides(self.rule):
+        ours = decides(self.rule)
+        if not ours:
             _refuse_traced(grads, state)
         taken = self._take(grads, state, params)
         info = taken.info
@@ -106,7 +107,7 @@ class Clipper:
             self.state, self._saved = taken.state, None
         if not traced:  # a compiler would compile anew for every number
             self.step += 1
-        return taken.tree, info
+        return grads if ours and self.inplace else taken.tree, info
 
     def _take(self, grads: Any, state: State, params: Tree | None) -> Step:
         """Decide on a step of the rule from a state."""

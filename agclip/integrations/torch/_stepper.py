@@ -56,7 +56,7 @@ class Stepper(Clipper):
             )
             raise ValueError(msg)
         return Step(
-            grads if inplace else taken.tree,
+            taken.tree,
             _scaler.unless(scaling.overflow, state, taken.state),
             taken.info,
             taken.write if self._writes else _nothing,
