@@ -15,7 +15,7 @@ from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import complex, cuda, dtensors, scale, sparse, sums, tensors
+from agclip_backends.torch import clamp, complex, cuda, dtensors, scale, sparse, sums, tensors
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
 from agclip_backends.torch.misplaced import misplaced
@@ -176,7 +176,7 @@ _plain = Backend(
     sum_squares=sums.sum_squares,
     total=sums.total,
     exact_sum=functools.partial(exact_sum, size=BLOCK),
-    clip=seam.clip,
+    clip=clamp.clip,
     fused=seam.fused,
     scale=_scale,
     abs_max=sums.abs_max,
