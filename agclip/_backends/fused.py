@@ -40,8 +40,8 @@ class Details(NamedTuple):
 
     norm: Array
     """The norm of all leaves before clipping, without the loss scale."""
-    leaf_norms: list[Array]
-    """The norm of each leaf, likewise."""
+    leaf_norms: list[Array] | Callable[[], list[Array]]
+    """The norm of each leaf, likewise; or what makes them, which is called if somebody looks."""
     scale: Array
     """The smallest number a group has been multiplied by, the loss scale aside."""
     clipped: Array

@@ -13,7 +13,7 @@ from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._checks import Kind, as_float
-from agclip._clipping.plan import Plan
+from agclip._clipping.plan import Limits, Plan
 from agclip._trees import foreign
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Axes, NonFinite, Scalar
@@ -117,6 +117,7 @@ def options(
     axes: tuple[Axes, ...] | None = None,
     weights: tuple[Scalar, ...] | None = None,
     record: bool = False,
+    limits: Limits | None = None,
     linked: bool = True,
 ) -> Plan:
     """Check the options that functions and rules share, and return the plan they make.
@@ -135,6 +136,7 @@ def options(
         axes: As in the plan, and so are the others.
         weights: Likewise.
         record: Likewise.
+        limits: Likewise.
         linked: Whether types tell over which processes leaves are cut; else the caller does.
 
     Raises:
@@ -160,7 +162,7 @@ def options(
     same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
     if same:
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    made = Plan(joint, order, axes, weights, keep, policy, same, record)
+    made = Plan(joint, order, axes, weights, keep, policy, same, record, limits)
     if leaves.cuts is None or axes is not None or not linked:
         return made
     return made._replace(ranks=ranks_of(leaves, None, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agclip._backends import batch, devices, host_scalars, kernels
@@ -13,6 +13,7 @@ from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
 from agclip._numerics.norms import axis_norms, group_norms
+from agclip._numerics.plain_norms import Singles, plain_norms
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Axes, Namespace, Scalar
 
@@ -38,15 +39,16 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
     if plan.ranks is not None and plan.ranks.links:
         return across.measured(call, Inputs(arrays))[0]
     if plan.axes is None:
+        backend, acc_dtype = call.backend, call.acc_dtype
+        name = kind_of(acc_dtype).name
+        if call.host and plan.order == 2 and name == "float64" and batch.narrow(arrays, name):
+            others = plan.record and plan.has_others(count)
+            sums = backend.sum_squares(backend.xp, arrays, acc_dtype, 1.0)
+            return plain_norms(backend, arrays, call.groups, sums, others=others)
         groups = [*call.groups, *plan.others(count)] if plan.record else call.groups
+        exact = plan.reproducible
         return group_norms(
-            call.backend,
-            call.m,
-            arrays,
-            groups,
-            plan.order,
-            call.acc_dtype,
-            reproducible=plan.reproducible,
+            backend, call.m, arrays, groups, plan.order, acc_dtype, reproducible=exact
         )
     return [
         call.backend.at(
@@ -190,10 +192,10 @@ def values_of(
     whole: Norm,
     single: Sequence[Norm],
     loss_scale: Scalar | None,
-) -> tuple[Array, list[Array]]:
+) -> tuple[Array, list[Array] | Callable[[], list[Array]]]:
     """Return the value of the norm of all leaves and those of each, as `value_of` returns one.
 
-    On the host they are views of one array: to make an array takes longer than all the rest.
+    On the host those of several leaves come as a function that makes them: few are looked at.
     """
     several = call.kinds is not None or (len(single) > 1 and len(batch.kinds(arrays)) > 1)
     if not call.host or several:
@@ -201,19 +203,37 @@ def values_of(
         pairs, alone = zip(arrays, single, strict=len(single) > 0), call._replace(kinds=None)
         values = [value_of(alone, [leaf], norm, loss_scale) for leaf, norm in pairs]
         return value_of(call, arrays, whole, loss_scale), values
+    norm = value_of(call, arrays, whole, loss_scale)
     if len(single) < 2:  # the one leaf is all
-        norm = value_of(call, arrays, whole, loss_scale)
         return norm, [norm] * len(single)
-    xp, double, norms = call.backend.xp, batch.double(arrays), [whole, *single]
-    found = [norm.root for norm in norms if norm.scale == 1.0]
-    if loss_scale is not None or len(found) < len(norms):
-        found = [unscaled_value(call, norm, loss_scale) for norm in norms]
-    if not double and not sum(found) < _FLOAT32_OVERFLOW:
-        found = [math.inf if value >= _FLOAT32_OVERFLOW else value for value in found]
-    dtype = xp.float64 if double else xp.float32
-    made = kernels.number(xp, found, dtype, call.backend.device(arrays[0]))
-    first, *rest = _unstacked(xp, made)
-    return first, rest
+    return norm, _later(call, arrays, single, loss_scale)
+
+
+def _later(
+    call: StaticArgs, arrays: Sequence[Array], single: Sequence[Norm], loss_scale: Scalar | None
+) -> Callable[[], list[Array]]:
+    """Return a function that makes arrays of the norms of leaves of one dtype: it holds no leaf.
+
+    They are views of one array: to make an array takes longer than all the rest.
+    """
+    backend, double = call.backend, batch.double(arrays)
+    device = backend.device(arrays[0])
+
+    def made() -> list[Array]:
+        if type(single) is Singles and loss_scale is None:
+            found = list(map(math.sqrt, single.sums))
+        elif loss_scale is None and all(norm.scale == 1.0 for norm in single):
+            found = [norm.root for norm in single]
+        else:
+            found = [unscaled_value(call, norm, loss_scale) for norm in single]
+        if not double and not sum(found) < _FLOAT32_OVERFLOW:
+            found = [math.inf if value >= _FLOAT32_OVERFLOW else value for value in found]
+        xp = backend.xp
+        with backend.context():
+            vector = kernels.number(xp, found, xp.float64 if double else xp.float32, device)
+            return _unstacked(xp, vector)
+
+    return made
 
 
 def _unstacked(xp: Namespace, vector: Array) -> list[Array]:

@@ -51,8 +51,16 @@ class Outcome(NamedTuple):
         """Overwrite the leaves as has been decided."""
         if self.leaves.originals is not None:
             self.leaves.overwrite(self.results)
-        elif self.call is not None:
+        elif self.call is not None and not (self.call.host and _idle(self.results)):
             self.leaves.backend.run(overwrite, (self.call,), (self.leaves.arrays, self.results))
+
+
+def _idle(decisions: Sequence[Any]) -> bool:
+    """Tell whether decisions of floats leave every group as it is."""
+    for decision in decisions:
+        if decision.applies:
+            return False
+    return True
 
 
 def run(

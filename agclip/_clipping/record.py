@@ -12,6 +12,7 @@ from agclip._clipping.measure import settle, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
+from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Scalar
 
@@ -58,7 +59,7 @@ def _on_host(
     made: Sequence[Decision],
     bound: Scalar,
     loss_scale: Scalar | None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array | None]:
     """Return the last fields of the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
     for decision in made:
@@ -71,7 +72,8 @@ def _on_host(
         backend.scalar_like(xp, least, dtype, arrays[0]),
         backend.scalar_like(xp, clipped, xp.bool, arrays[0]),
         backend.scalar_like(xp, nonfinite, xp.bool, arrays[0]),
-        backend.scalar_like(xp, bound, dtype, arrays[0]),
+        # What follows from norms is reported by whoever made it of them.
+        None if call.plan.limits else backend.scalar_like(xp, bound, dtype, arrays[0]),
     )
 
 
@@ -94,6 +96,8 @@ def joint_and_single(
         return at(slices[0], of_values, call.backend, slices, order), single
     if not others:  # of one leaf
         return norms[0], norms
+    if isinstance(others[0], Singles):
+        return norms[0], others[0]
     return (norms[0], others) if call.plan.joint else (others[0], norms)
 
 
@@ -123,7 +127,8 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
         for leaf, norm in zip(arrays, single, strict=len(single) > 0)
     ]
     whole = settle(call, arrays, whole, loss_scale)
-    return values_of(call, arrays, whole, settled, loss_scale)
+    norm, values = values_of(call, arrays, whole, settled, loss_scale)
+    return norm, values() if callable(values) else values
 
 
 def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:

@@ -79,6 +79,8 @@ def grouped(leaves: Leaves) -> Groups:
     backend, arrays = leaves.backend, leaves.arrays
     if batch.access(arrays) == "free":
         # Ordinary arrays of the host: a dtype of theirs is a kind.
+        if len(batch.kinds(arrays)) == 1:
+            return Groups([0], [0] * len(arrays))
         backwards = reversed(range(len(arrays)))
         positions = dict(zip(reversed(leaves.kinds), backwards, strict=True))
         places = {kind: k for k, kind in enumerate(positions)}

@@ -18,6 +18,9 @@ _TINY_FLOAT32 = [(right / left, power) for left, right, power in RANGES["float32
 _LARGEST = {name: kind_named(name).largest for name in RANGES}
 
 
+_BY_ONE = Factor(narrow=(None, 1.0), wide=(None, 1.0))
+
+
 class Decision(NamedTuple):
     """What happens to a group, or to each slice of a leaf."""
 
@@ -92,6 +95,8 @@ def decide_floats(
     elif not finite and terms.policy in ("propagate", "error"):
         rest = math.nan
     exceeds = over and finite if terms.policy == "skip" else over or not finite
+    if rest == 1.0:
+        return Decision(exceeds, exceeds, _BY_ONE, finite, limit)
     power = 1.0
     for end, smaller in _TINY_FLOAT32:
         power = smaller if rest < end else power

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import repeat
 
 from agclip._backends import batch, devices, host_scalars
 from agclip._backends.backend import Backend
@@ -22,11 +20,8 @@ from agclip._numerics import axis_sums
 from agclip._numerics.exact import exact_norm
 from agclip._numerics.power_norms import power_root, power_scale, unit_of
 from agclip._numerics.ranges import RANGES, Norm
-from agclip._numerics.rounding import error_along, error_of, relative_error
+from agclip._numerics.rounding import error_along, relative_error
 from agclip._typing import Array, DType, Namespace, Scalar
-
-_norm = partial(tuple.__new__, Norm)
-"""Makes a norm of its fields, without the frame of `Norm(...)`."""
 
 
 def group_norms(
@@ -42,14 +37,12 @@ def group_norms(
     """Return the norm of each group, one leaf or all of them, given by their positions.
 
     The sums of all leaves come from one call of a kernel. `m` is `host_scalars` or the namespace.
-    L2 norms of floats carry a bound on their error, for the rounding test.
+    L2 norms of floats carry a bound on their error, for the rounding test. Those of `plain_norms`
+    do not come here.
     """
     name = kind_of(acc_dtype).name
     safe = batch.narrow(leaves, name)
     tested = m is host_scalars and order == 2 and safe
-    if tested and name == "float64":
-        sums = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
-        return _plain_norms(backend, leaves, groups, sums)
     chosen = [batch.chosen(leaves, group) for group in groups]
     if reproducible and order in (1, 2) and not tested:
         return [
@@ -77,42 +70,6 @@ def group_norms(
             norm = Norm(norm.root, norm.scale, norm.finite, relative_error(backend, members))
         norms.append(norm)
     return norms
-
-
-def _plain_norms(
-    backend: Backend,
-    leaves: Sequence[Array],
-    groups: Sequence[Sequence[int]],
-    sums: Sequence[float],
-) -> list[Norm]:
-    """Return norms of float32 and narrower leaves in host memory from their sums of squares."""
-    chain = backend.chain or backend.block
-    if len(leaves) == 1 and sums[0] < math.inf:  # the smallest calls are worth a way of their own
-        count = batch.counts(leaves)[0]
-        return [_norm((math.sqrt(sums[0]), 1.0, True, error_of(chain, count)))] * len(groups)
-    if len(groups) == 1:
-        return [_plain_norm(host_scalars.total(sums), chain, batch.elements(leaves))]
-    each = _plain_norms_of_leaves(sums, chain, batch.counts(leaves))
-    if len(groups) == len(leaves):
-        return each
-    whole = _plain_norm(host_scalars.total(sums), chain, batch.elements(leaves))
-    return [whole, *each] if len(groups[0]) > 1 else [*each, whole]
-
-
-def _plain_norm(square: float, chain: int | None, count: int) -> Norm:
-    finite = square < math.inf
-    return Norm(math.sqrt(square), 1.0, finite, error_of(chain, count) if finite else 0.0)
-
-
-def _plain_norms_of_leaves(
-    sums: Sequence[float], chain: int | None, counts: Sequence[int]
-) -> list[Norm]:
-    if not sum(sums) < math.inf:
-        return [_plain_norm(float(x), chain, n) for x, n in zip(sums, counts, strict=True)]
-    # Nothing here is interpreted a leaf, which takes a third of the time.
-    errors = map(error_of, repeat(chain), counts)
-    fields = zip(map(math.sqrt, sums), repeat(1.0), repeat(True), errors, strict=False)
-    return list(map(_norm, fields))
 
 
 def sums_of_squares(

@@ -63,7 +63,7 @@ def without(found: Sequence[Any], structure: Structure) -> tuple[list[Any], Stru
 def _kept(structure: Structure, leaves: Iterator[tuple[Any, bool]]) -> Structure:
     if isinstance(structure, Node):
         children = [_kept(child, leaves) for child in structure.children]
-        return structure._replace(children=children, flat=False)
+        return structure._replace(children=children, flat=False, holds=True)
     if structure is not LEAF:
         return structure
     leaf, kept = next(leaves)

@@ -98,7 +98,9 @@ def _gathered(
     own: bool = False,
 ) -> Leaves:
     """Return leaves of one library; `own` says that those of others have been taken over."""
-    types, asked = set(map(type, found)), "auto" if own else config.current().backend
+    known = structure.types if type(structure) is trees.Node else None
+    types = set(map(type, found)) if known is None else {*known}
+    asked = "auto" if own else config.current().backend
     if len(types) > 1 and aside.several(types):
         found, structure = aside.settled(found, structure)
         types = set(map(type, found))

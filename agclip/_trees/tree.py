@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from agclip._backends import entry_points, registry
+from agclip._backends.lazy import LazyDict
 from agclip._checks import describe
 from agclip._trees import advice, foreign, misplaced
 from agclip._trees.literals import Literal, is_literal
@@ -19,15 +20,23 @@ _PLAIN = ("builtins", "collections")
 """Where classes of dicts are defined that hold what anybody puts into them."""
 
 
+_ITEM = "[{!r}]"
+
+
 class Node(NamedTuple):
     """A container: how to build it, the keys of its children, and what they are."""
 
     unflatten: Unflatten
+    """`dict` of a plain dict, whose keys it does not take."""
     keys: list[Any] | None
     children: list[Any]
-    key_format: str = "[{!r}]"
+    key_format: str = _ITEM
     flat: bool = False
     """Whether all children are leaves."""
+    holds: bool = False
+    """Whether what builds it, or one below it, may hold what was in it."""
+    types: set[type] | None = None
+    """The classes of its leaves, where they are known."""
 
     def key(self, position: int) -> str:
         """Return how a child's key reads in a path."""
@@ -152,7 +161,9 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
 
 def materialised(tree: T) -> T:
     """Return a tree whose top can be walked again: a generator of leaves as the list of them."""
-    return list(tree) if isinstance(tree, Iterator) else tree  # type: ignore[return-value]
+    if type(tree) in (list, dict) or not isinstance(tree, Iterator):  # asking takes 0.5 microseconds
+        return tree
+    return list(tree)  # type: ignore[return-value]
 
 
 class NotATreeError(Exception):
@@ -188,12 +199,20 @@ def _walk(x: Any, leaves: list[Any], found: set[type]) -> Structure:
 
 
 def _container(x: Any, leaves: list[Any]) -> Node:
+    cls = type(x)
+    if (cls is dict or cls is list) and cls not in _containers:  # what most trees are made of
+        children = list(x if cls is list else x.values())
+        types = set(map(type, children))
+        if types.issubset(registry.BY_TYPE):
+            leaves += children
+            places, keys = [LEAF] * len(children), None if cls is list else list(x)
+            return Node(cls, keys, places, _ITEM, True, False, types)
     node = open_container(x)
     # By name, since Dynamo cannot compare the keys of a dict with a set (PyTorch 2.11).
     if set(map(type, node.children)).issubset(registry.BY_TYPE):
         leaves += node.children
         places = [LEAF] * len(node.children)
-        return Node(node.unflatten, node.keys, places, node.key_format, flat=True)
+        return Node(node.unflatten, node.keys, places, node.key_format, True, node.holds)
     structures: list[Structure] = []
     found: set[type] = set()
     for position, child in enumerate(node.children):
@@ -202,13 +221,19 @@ def _container(x: Any, leaves: list[Any]) -> Node:
             structures.append(LEAF)
             continue
         try:
-            structures.append(_walk(child, leaves, found))
+            if type(child) is dict:
+                structures.append(_container(child, leaves))
+            else:
+                structures.append(_walk(child, leaves, found))
         except NotATreeError as error:
             if not error.path:
                 error.beside += node.children
             error.path = node.key(position) + error.path
             raise
-    return Node(node.unflatten, node.keys, structures, node.key_format)
+    holds = node.holds
+    for one in structures:
+        holds = holds or (type(one) is Node and one.holds)
+    return Node(node.unflatten, node.keys, structures, node.key_format, False, holds)
 
 
 def open_container(x: Any) -> Node:
@@ -220,34 +245,40 @@ def open_container(x: Any) -> Node:
         # Some libraries' modules are dicts of their parameters.
         if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:
             raise NotATreeError(x)
-        return Node(_dict_builder(x), list(x), list(x.values()))
+        build: Unflatten = dict if cls is dict else _dict_builder(x)
+        return Node(build, list(x), list(x.values()), holds=cls is not dict)
     if isinstance(x, list):
-        return Node(list if cls is list else _list_builder(x), None, list(x))
+        plain = cls is list
+        return Node(list if plain else _list_builder(x), None, list(x), holds=not plain)
     if isinstance(x, tuple):
         fields = getattr(x, "_fields", None)
         if fields is None:
             return Node(cls, None, list(x))
         return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
+    if cls is LazyDict:
+        return open_container(x.copy())
     if isinstance(x, (Iterator, ValuesView)):
         return Node(list, None, list(x))
     for flattener in entry_points.flatteners():
         opened = flattener(x)
         if opened is not None:
             children, keys, build = opened
-            return Node(build, keys, children, "{}")
+            return Node(build, keys, children, "{}", holds=True)
     raise NotATreeError(x)
 
 
 def _open_registered(x: Any) -> Node:
     take_apart, put_together = _containers[type(x)]
     children, aux, *keys = take_apart(x)
-    return Node(lambda new: put_together(aux, new), list(keys[0]) if keys else None, list(children))
+
+    def build(new: list[Any]) -> Any:
+        return put_together(aux, new)
+
+    return Node(build, list(keys[0]) if keys else None, list(children), holds=True)
 
 
 def _dict_builder(original: dict[Any, Any]) -> Unflatten:
     keys = list(original)
-    if type(original) is dict:
-        return lambda children: dict(zip(keys, children, strict=True))
 
     def build(children: list[Any]) -> dict[Any, Any]:
         # A copy keeps what a subclass carries besides its items (defaultdict, OrderedDict, …).
@@ -276,8 +307,12 @@ def unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
         return structure.value
     if isinstance(structure, Node):
         if structure.flat:
-            return structure.unflatten(list(islice(leaves, len(structure.children))))
-        return structure.unflatten([unflatten(child, leaves) for child in structure.children])
+            children = list(islice(leaves, len(structure.children)))
+        else:
+            children = [unflatten(child, leaves) for child in structure.children]
+        if structure.unflatten is dict:
+            return dict(zip(structure.keys or (), children, strict=True))
+        return structure.unflatten(children)
     return next(leaves)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from agclip._backends import devices, kernels, registry
 from agclip._backends.backend import Backend
 from agclip._backends.fused import Details
+from agclip._backends.lazy import LazyDict
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Scalar
 from agclip.rules import _paths
@@ -127,14 +128,19 @@ def host_list(array: Array) -> Any:
 
 def info_of(leaves: Leaves, details: Details, threshold: Scalar | None, policy: str) -> ClipInfo:
     """Return the record of a call of the core; without a threshold that is the one it reports."""
-    nonfinite = details.nonfinite
+    nonfinite, found = details.nonfinite, details.leaf_norms
+    norms: Mapping[str, Array]
+    if callable(found):
+        norms = LazyDict(_paths.later(leaves), found)
+    else:
+        norms = dict(zip(_paths.paths(leaves), found, strict=not leaves.stand_in))
     return ClipInfo(
         details.norm,
         details.scale,
         details.threshold if threshold is None else scalar(leaves, threshold),
         details.clipped,
         nonfinite,
-        dict(zip(_paths.paths(leaves), details.leaf_norms, strict=not leaves.stand_in)),
+        norms,
         leaves.backend.xp.zeros_like(nonfinite) if policy == "zero" else nonfinite,
     )
 

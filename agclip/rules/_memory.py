@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from agclip._backends import devices, host_scalars, kernels
+from agclip._backends import devices, host_scalars, kernels, registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._backends.registry import resolve
@@ -84,8 +84,16 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
             f"keys {wanted}; got {found}. Begin with init(params)."
         )
         raise ValueError(msg)
-    single = [key for key, made_of in layout.items() if not isinstance(made_of, ByPath)]
-    return {**held, **{key: here(leaves, held[key], f"state[{key!r}]") for key in single}}
+    backend, made = leaves.backend, {**held}
+    device = backend.device(leaves.arrays[0])
+    for key, made_of in layout.items():
+        if isinstance(made_of, ByPath):
+            continue
+        value = held[key]
+        known = registry.BY_TYPE.get(type(value)) is backend and backend.read is kernels.read
+        if not known or (device is not None and backend.device(value) != device):
+            made[key] = here(leaves, value, f"state[{key!r}]")
+    return made
 
 
 def here(leaves: Leaves, value: Array, path: str, place: int = 0) -> Array:
@@ -185,7 +193,7 @@ class OfGlobalNorm(Remembers, Options):
         try:
             state = self._checked(leaves, state)
             limits = FromNorm(*self._advance(), self._remembered)
-            plan = self._plan(leaves, 1.0, joint=True)._replace(limits=limits)
+            plan = self._plan(leaves, 1.0, joint=True, limits=limits)
         except Exception:
             self._fail()
             raise

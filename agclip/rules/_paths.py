@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agclip._trees import paths as spelled
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import Node
+from agclip._trees.tree import Node, Structure
 
 
 def paths(leaves: Leaves) -> Sequence[str]:
     """Return the path of every leaf, as `agclip._trees.paths` spells it; no two are alike."""
-    structure = leaves.structure
     # Compiled code would not look into a cache, and warns of it (PyTorch 2.11).
-    if isinstance(structure, Node) and structure.flat and leaves.access != "never":
+    if leaves.access == "never":
+        return spelled.dotted(leaves.structure)
+    return _known(leaves.structure)
+
+
+def later(leaves: Leaves) -> Callable[[], Sequence[str]]:
+    """Return a function that returns the same, and holds nothing that the tree does."""
+    structure = leaves.structure
+    if isinstance(structure, Node):
+        if structure.flat:
+            _, keys, places, key_format, *_ = structure
+            structure = Node(list, keys, places, key_format, flat=True)
+        elif structure.holds:
+            found = _known(structure)
+            return lambda: found
+    return functools.partial(_known, structure)
+
+
+def _known(structure: Structure) -> Sequence[str]:
+    if isinstance(structure, Node) and structure.flat:
         if structure.keys is None:
             return _numbers(len(structure.children))
         if structure.key_format != "{}" and set(map(type, structure.keys)) == {str}:

@@ -78,6 +78,8 @@ class Step(NamedTuple):
     info: ClipInfo
     write: Callable[[], None] = _nothing
     """In place: overwrite the gradients. All that can fail has been done by then."""
+    traced: bool | None = None
+    """Whether the record is of traced arrays; None where nobody has looked."""
 
 
 class Steps:
@@ -196,9 +198,11 @@ class Options(Steps):
 
     def _plan(self, leaves: Leaves, bound: Any, order: Any = 2, **form: Any) -> Plan:
         """Return what the core is to do, a record included."""
-        options = self.nonfinite, self.strict, self.reproducible
         linked = self.comm is None
-        plan = arguments.options(leaves, bound, order, *options, record=True, linked=linked, **form)
+        plan = arguments.options(
+            leaves, bound, order, self.nonfinite, self.strict, self.reproducible,
+            record=True, linked=linked, **form,
+        )  # fmt: skip
         if linked:
             return plan
         return plan._replace(ranks=ranks_of(leaves, self.comm, self.replicas, self._facts()))
@@ -225,10 +229,12 @@ def taken(
     assert outcome.record is not None, "rules ask for a record"
     if threshold is None and outcome.record.threshold is None:
         threshold = math.inf if outcome.bound is None else outcome.bound
-    info = info_of(outcome.leaves, outcome.record, threshold, policy)
+    leaves = outcome.leaves
+    info = info_of(leaves, outcome.record, threshold, policy)
+    traced = leaves.access == "never"
     if inplace:
-        return Step(None, state, info, outcome.write)
-    return Step(outcome.tree(), state, info)
+        return Step(None, state, info, outcome.write, traced)
+    return Step(outcome.tree(), state, info, _nothing, traced)
 
 
 def begun(state: State) -> Mapping[str, Any] | None:
@@ -279,16 +285,25 @@ def resolved(rule: Rule) -> Rule:
     return rule if make is None else make()
 
 
-def step(
-    rule: Rule, grads: T, state: State, params: Tree | None, *, inplace: bool
-) -> tuple[T, State, ClipInfo]:
-    """Take a step of a rule, in place or not.
+def decides(rule: Rule) -> bool:
+    """Tell whether the steps of a rule are those of `Steps`, which decide first and write then."""
+    cls: Any = type(rule)
+    return (
+        getattr(cls, "update", None) is Steps.update
+        and getattr(cls, "update_", None) is Steps.update_
+    )
+
+
+def step(rule: Rule, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
+    """Take a step of a rule, in place or not; of one that `decides` it is not written yet.
 
     Raises:
         TypeError: If a rule of another's making has no `update_`.
     """
+    if decides(rule):
+        return cast("Steps", rule)._step(grads, state, params, inplace=inplace)
     if not inplace:
-        return rule.update(grads, state, params)
+        return Step(*rule.update(grads, state, params))
     update = getattr(rule, "update_", None)
     if update is None:
         msg = (
@@ -296,5 +311,4 @@ def step(
             f"`inplace`."
         )
         raise TypeError(msg)
-    taken: tuple[T, State, ClipInfo] = update(grads, state, params)
-    return taken
+    return Step(*update(grads, state, params))

@@ -22,7 +22,7 @@ from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
 from agclip.rules._members import taking_part
 from agclip.rules._plain import checked, made, paths_in, plain, restored
-from agclip.rules._rule import Rule, State, check_rule, resolved, step
+from agclip.rules._rule import Rule, State, Step, check_rule, decides, resolved, step
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -94,16 +94,23 @@ class Clipper:
         started = state is not None
         if not started:  # no state is made from a step without arrays
             state = self.rule.init(grads)
-        _refuse_traced(grads, state)
-        clipped, state, info = self._take(grads, state, params)
+        ours = decides(self.rule)
+        if not ours:
+            _refuse_traced(grads, state)
+        taken = self._take(grads, state, params)
+        info = taken.info
+        traced = _is_traced(info.norm) if taken.traced is None else taken.traced
+        if traced:
+            _refuse_traced([info.norm], state)
+        taken.write()
         if started:
-            self.state, self._saved = state, None
-        if not _is_traced(info.norm):  # a compiler would compile anew for every number
+            self.state, self._saved = taken.state, None
+        if not traced:  # a compiler would compile anew for every number
             self.step += 1
-        return clipped, info
+        return grads if ours and self.inplace else taken.tree, info
 
-    def _take(self, grads: Any, state: State, params: Tree | None) -> tuple[Any, State, ClipInfo]:
-        """Take a step of the rule from a state."""
+    def _take(self, grads: Any, state: State, params: Tree | None) -> Step:
+        """Decide on a step of the rule from a state."""
         return step(self.rule, grads, state, params, inplace=self.inplace)
 
     def init(self, params: Tree) -> None:

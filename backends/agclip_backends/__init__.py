@@ -28,6 +28,14 @@ CONTAINERS = {
 }
 """The functions that open containers, likewise."""
 
+PYTREES = {
+    "jax": "agclip_backends.containers:dict_of_jax",
+    "optree": "agclip_backends.containers:dict_of_optree",
+    "torch": "agclip_backends.containers:dict_of_torch",
+}
+"""The functions that tell libraries, which look at the very class of a container, of one that reads
+as a dict."""
+
 COMMUNICATORS = {
     "torch": "agclip_backends.torch.groups:engine",
     "mpi4py": "agclip_backends.mpi:engine",

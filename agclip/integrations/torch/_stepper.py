@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 
-from agclip._trees.tree import flatten
 from agclip._typing import Tree
 from agclip.integrations.torch import _scaler
 from agclip.integrations.torch._places import Gradients
 from agclip.integrations.torch._scaler import Scaling
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import holds_arrays
-from agclip.rules._rule import Rule, State
+from agclip.rules._rule import Rule, State, Step, _nothing
 from agclip.rules.chain import Chain
 from agclip.rules.clipper import Clipper
 from agclip.rules.per_group import PerGroup
@@ -45,20 +44,24 @@ class Stepper(Clipper):
             found.assign(clipped)
         return info
 
-    def _take(self, grads: Any, state: State, params: Tree | None) -> tuple[Any, State, ClipInfo]:
+    def _take(self, grads: Any, state: State, params: Tree | None) -> Step:
         scaling = self._scaling
         inplace = self.inplace or not self._writes
         taken = _scaler.decided(self.rule, grads, state, params, scaling.scale, inplace=inplace)
-        if holds_arrays(taken.state) and _captured(grads):
+        if _captured(taken.info.norm) and holds_arrays(taken.state):
             msg = (
                 "`rule` must remember nothing while a CUDA graph is captured; got "
                 f"{type(self.rule).__name__}, whose state would not move when the graph is "
                 "replayed. Use ClipByGlobalNorm, or leave the step out of the graph."
             )
             raise ValueError(msg)
-        if self._writes:
-            taken.write()
-        return taken.tree, _scaler.unless(scaling.overflow, state, taken.state), taken.info
+        return Step(
+            taken.tree,
+            _scaler.unless(scaling.overflow, state, taken.state),
+            taken.info,
+            taken.write if self._writes else _nothing,
+            taken.traced,
+        )
 
 
 def policies(rule: Rule | None) -> set[str]:
@@ -72,6 +75,5 @@ def policies(rule: Rule | None) -> set[str]:
     return set() if found is None else {found}
 
 
-def _captured(grads: Tree) -> bool:
-    first = next((leaf for leaf in flatten(grads, "grads", listed=True)[0]), None)
-    return getattr(first, "is_cuda", False) and torch.cuda.is_current_stream_capturing()
+def _captured(norm: Any) -> bool:
+    return getattr(norm, "is_cuda", False) and torch.cuda.is_current_stream_capturing()
