@@ -10,14 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
-from agclip_backends._host.team import Team, job_of
+from agclip_backends._host.team import Team, check, job_of, parts_of, share
 from agclip_backends._host.threads import Shares, work_off
 
 _SHARED = 1 << 20
 """Elements from which on a call is worth the hand-over to other threads, some 50 microseconds."""
-_SHARE = 1 << 18
-"""Elements that a thread takes at a time."""
-
 _HALF = 1 << 11
 """Elements of a half type from which on the kernel is faster than conversions by the library."""
 
@@ -105,17 +102,21 @@ class Leaves(LeafBatch):
             kernel(self.table, 0, self.blocks, *arguments)
             return
         threads = _threads(self.library)
-        team = self.library.team() if threads > 1 and settings().threads is None else None
-        if team is not None and kernel in self.kernels.SHARED and team.free() and team.prompt():
-            job = job_of(self.kernels, self.table, kernel, threads, arguments)
-            team.work_off(self.kernels, job, threads)
+        if kernel not in self.kernels.SHARED:
+
+            def some(start: int, stop: int) -> None:
+                kernel(self.table, start, stop, *arguments)
+
+            size = share(self.blocks, threads)
+            work_off(Shares(some, self.blocks, size, owned), threads)
             return
-
-        def some(start: int, stop: int) -> None:
-            kernel(self.table, start, stop, *arguments)
-
-        shares = Shares(some, self.blocks, _SHARE // self.kernels.BLOCK, owned)
-        work_off(shares, threads)
+        job = job_of(self.kernels, self.table, kernel, threads, arguments)
+        team = self.library.team() if threads > 1 and settings().threads is None else None
+        if team is not None and team.free() and team.prompt():
+            team.work_off(self.kernels, job, threads)
+        else:
+            work_off(parts_of(self.kernels, job, threads, (self, arguments), owned), threads)
+            check(self.kernels, job)
 
 
 def _with_table(leaves: LeafBatch) -> LeafBatch:

@@ -9,6 +9,7 @@ Intel's, export what a compiler's code calls for a parallel region, `GOMP_parall
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ from struct import Struct
 from typing import Any
 
 import numpy as np
+
+from agclip_backends._host.threads import Shares
 
 _LONGEST = 63
 """Calls: then it is tried again, which takes a busy machine a time slice, some 20 ms."""
@@ -93,9 +96,7 @@ class Team:
             MemoryError: If a thread had no memory to work with.
         """
         self._parallel(kernels.team_body(), job.ctypes.data, threads, 0)
-        if job[kernels.DONE] != job[kernels.BLOCKS]:
-            msg = "there must be memory for 64 KiB a thread; got none. Free some memory."
-            raise MemoryError(msg)
+        check(kernels, job)
         shares = -(-job[kernels.BLOCKS] // job[kernels.SHARE])
         late = job[kernels.CAME] < min(threads, shares)
         self._rest = self._next_rest = min(2 * self._next_rest + 1, _LONGEST) if late else 0
@@ -177,6 +178,43 @@ def job_of(kernels: Any, table: Any, kernel: Any, threads: int, arguments: Seque
     for place, argument in enumerate(arguments, kernels.ARGUMENTS):
         job[place] = _word(argument)
     return np.array(job, np.int64)
+
+
+def parts_of(kernels: Any, job: Any, threads: int, held: Any, owned: Any) -> Shares:
+    """Return a job as shares of agclip's own threads: each takes part in it until it is done.
+
+    A call of C a thread, not one a share: Python has one thread at a time at work between calls.
+
+    Args:
+        kernels: The compiled kernels.
+        job: Words as `kernels.team_body` reads them.
+        threads: How many threads there are, at most.
+        held: What the job holds the addresses of.
+        owned: What else has to live as long.
+    """
+    take_part = _body(kernels)
+
+    def one(_: int, __: int, ___: Any = held) -> None:
+        take_part(job.ctypes.data)
+
+    parts = min(threads, -(-int(job[kernels.BLOCKS]) // int(job[kernels.SHARE])))
+    return Shares(one, parts, 1, owned)
+
+
+@functools.cache
+def _body(kernels: Any) -> Any:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernels.team_body())
+
+
+def check(kernels: Any, job: Any) -> None:
+    """See that nothing of a job is left.
+
+    Raises:
+        MemoryError: If a thread had no memory to work with.
+    """
+    if job[kernels.DONE] != job[kernels.BLOCKS]:
+        msg = "there must be memory for 64 KiB a thread; got none. Free some memory."
+        raise MemoryError(msg)
 
 
 _DOUBLE, _LONG = Struct("d"), Struct("q")

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from agclip_backends._host import slices
+
 _WAIT, _TRY = 1, 0
 
 _python: Any = ctypes.pythonapi
@@ -128,6 +130,8 @@ class _Crew:
             return made
 
     def _serve(self) -> None:
+        with contextlib.suppress(BaseException):
+            slices.ask_for_short_ones()
         while True:
             # Nothing ends a helper: it has been counted.
             with contextlib.suppress(BaseException):
