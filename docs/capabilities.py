@@ -2,8 +2,8 @@
 
     python docs/capabilities.py
 
-A row is made of the record alone, so its library has to be installed, but needs no device. Where it
-is not installed the row stays as it is.
+A row is made of the record, and of `COMPILERS`, which a test tries one by one. So its library has
+to be installed, but needs no device. Where it is not installed the row stays as it is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,30 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from agclip import Backend
 from agclip_backends import BACKENDS
 
 TABLE = Path(__file__).parent / "_tables" / "capabilities.md"
 YES, NO = "yes", "–"
+
+Compiler = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+"""`(library, function of an array)` → what its compiler makes of the function."""
+
+COMPILERS: dict[str, dict[str, Compiler]] = {
+    # The backend spares a C++ compiler; what is traced is the same.
+    "torch": {
+        "`torch.compile`": lambda torch, f: torch.compile(f, backend="eager", fullgraph=True)
+    },
+    "jax": {"`jax.jit`": lambda jax, f: jax.jit(f)},
+    "tensorflow": {
+        "`tf.function`": lambda tf, f: tf.function(f),
+        "XLA": lambda tf, f: tf.function(f, jit_compile=True),
+    },
+    "mlx": {"`mx.compile`": lambda mlx, f: mlx.core.compile(f)},
+}
+"""The compilers of each library that a call may be a part of."""
 
 
 def replaced(field: str) -> Callable[[Backend], str]:
@@ -45,11 +63,24 @@ def in_place(record: Backend) -> str:
         return YES
 
 
+def jit(record: Backend) -> str:
+    """Name the compilers that a call may be a part of."""
+    return ", ".join(COMPILERS.get(record.name, ())) or NO
+
+
+def streams(record: Backend) -> str:
+    """Tell whether there are streams: kernels of agclip's own, and calls, go to the current one."""
+    own = {replaced("fused")(record), replaced("at")(record)}
+    return "the current one" if YES in own else NO
+
+
 COLUMNS: dict[str, Callable[[Backend], str]] = {
     "in place": in_place,
     "float64": dtypes("float64"),
     "half types": dtypes("float16", "bfloat16"),
     "complex": dtypes("complex64", "complex128"),
+    "jit": jit,
+    "streams": streams,
     "`run`": replaced("run"),
     "`sum_squares`": replaced("sum_squares"),
     "`scale`": replaced("scale"),
