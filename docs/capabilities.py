@@ -2,8 +2,8 @@
 
     python docs/capabilities.py
 
-A row is made of the record, and of `COMPILERS`, which a test tries one by one. So its library has
-to be installed, but needs no device. Where it is not installed the row stays as it is.
+A column is made of the record, and of `COMPILERS`, which a test tries one by one. So its library
+has to be installed, but needs no device. Where it is not installed the column stays as it is.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ Compiler = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 
 COMPILERS: dict[str, dict[str, Compiler]] = {
     # The backend spares a C++ compiler; what is traced is the same.
-    "torch": {
-        "`torch.compile`": lambda torch, f: torch.compile(f, backend="eager", fullgraph=True)
-    },
-    "jax": {"`jax.jit`": lambda jax, f: jax.jit(f)},
+    "torch": {"compile": lambda torch, f: torch.compile(f, backend="eager", fullgraph=True)},
+    "jax": {"jit": lambda jax, f: jax.jit(f)},
     "tensorflow": {
-        "`tf.function`": lambda tf, f: tf.function(f),
+        "function": lambda tf, f: tf.function(f),
         "XLA": lambda tf, f: tf.function(f, jit_compile=True),
     },
-    "mlx": {"`mx.compile`": lambda mlx, f: mlx.core.compile(f)},
+    "mlx": {"compile": lambda mlx, f: mlx.core.compile(f)},
 }
 """The compilers of each library that a call may be a part of."""
 
@@ -71,10 +69,10 @@ def jit(record: Backend) -> str:
 def streams(record: Backend) -> str:
     """Tell whether there are streams: kernels of agclip's own, and calls, go to the current one."""
     own = {replaced("fused")(record), replaced("at")(record)}
-    return "the current one" if YES in own else NO
+    return "current" if YES in own else NO
 
 
-COLUMNS: dict[str, Callable[[Backend], str]] = {
+ROWS: dict[str, Callable[[Backend], str]] = {
     "in place": in_place,
     "float64": dtypes("float64"),
     "half types": dtypes("float16", "bfloat16"),
@@ -100,29 +98,36 @@ def record_of(name: str) -> Backend:
     return record
 
 
-def row(name: str) -> str:
-    """Return the row of a backend."""
+def column(name: str) -> list[str]:
+    """Return the cells of a backend."""
     record = record_of(name)
-    return f"| {name} | {' | '.join(cell(record) for cell in COLUMNS.values())} |"
+    return [cell(record) for cell in ROWS.values()]
 
 
-def header() -> str:
-    """Return the two lines above the rows."""
-    return f"| backend | {' | '.join(COLUMNS)} |\n|{' --- |' * (len(COLUMNS) + 1)}"
+def written() -> dict[str, list[str]]:
+    """Return the columns that are written down, by backend."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {cells[0]: list(cells[2:]) for cells in zip(*rows, strict=True)}
+
+
+def table(columns: dict[str, list[str]]) -> str:
+    """Return the table."""
+    rows = zip(ROWS, *columns.values(), strict=True)
+    lines = [["", *columns], ["---"] * (len(columns) + 1), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def main() -> None:
     """Write the table anew."""
-    before = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
-    kept = {line.split()[1]: line for line in before if line.startswith("| ")}
-    lines = [header()]
+    before, columns = written(), {}
     for name in BACKENDS:
         try:
-            lines.append(row(name))
+            columns[name] = column(name)
         except ImportError as error:
-            print(f"The row of {name} stays as it is: {error}", file=sys.stderr)
-            lines += [kept[name]] if name in kept else []
-    TABLE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+            print(f"The column of {name} stays as it is: {error}", file=sys.stderr)
+            columns[name] = before[name]
+    TABLE.write_text(table(columns), encoding="utf-8")
 
 
 if __name__ == "__main__":
