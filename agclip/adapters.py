@@ -9,24 +9,17 @@ from agclip._backends.backend import Backend
 from agclip._backends.batch import LeafBatch, all_real, counts, double, elements
 from agclip._backends.contract import (
     AbsMax,
-    At,
-    Branch,
     Clip,
     ExactSum,
     Factor,
-    FindMisplaced,
     Grid,
-    Misplaced,
-    Places,
     PowerSums,
-    Run,
     ScalarLike,
     Scale,
     ScaleInPlace,
     Sqrt,
     Sums,
     SumSquares,
-    Survey,
     Total,
 )
 from agclip._backends.dtypes import Kind, kind_named, kind_of
@@ -48,6 +41,15 @@ from agclip._backends.kernels import (
 )
 from agclip._backends.powers import power_sums, power_sums_in_pieces
 from agclip._backends.powers import whole as accurate_sum
+from agclip._backends.questions import (
+    At,
+    Branch,
+    FindMisplaced,
+    Misplaced,
+    Places,
+    Run,
+    Survey,
+)
 from agclip._backends.shapes import overlaps_itself, pieces
 from agclip._backends.sparse import FindSparse, Merged, Sparse
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar

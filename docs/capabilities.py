@@ -2,8 +2,8 @@
 
     python docs/capabilities.py
 
-A row is made of the record alone, so its library has to be installed, but needs no device. Where it
-is not installed the row stays as it is.
+A column is made of the record, and of `COMPILERS`, which a test tries one by one. So its library
+has to be installed, but needs no device. Where it is not installed the column stays as it is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,28 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from agclip import Backend
 from agclip_backends import BACKENDS
 
 TABLE = Path(__file__).parent / "_tables" / "capabilities.md"
 YES, NO = "yes", "–"
+
+Compiler = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+"""`(library, function of an array)` → what its compiler makes of the function."""
+
+COMPILERS: dict[str, dict[str, Compiler]] = {
+    # The backend spares a C++ compiler; what is traced is the same.
+    "torch": {"compile": lambda torch, f: torch.compile(f, backend="eager", fullgraph=True)},
+    "jax": {"jit": lambda jax, f: jax.jit(f)},
+    "tensorflow": {
+        "function": lambda tf, f: tf.function(f),
+        "XLA": lambda tf, f: tf.function(f, jit_compile=True),
+    },
+    "mlx": {"compile": lambda mlx, f: mlx.core.compile(f)},
+}
+"""The compilers of each library that a call may be a part of."""
 
 
 def replaced(field: str) -> Callable[[Backend], str]:
@@ -45,11 +61,24 @@ def in_place(record: Backend) -> str:
         return YES
 
 
-COLUMNS: dict[str, Callable[[Backend], str]] = {
+def jit(record: Backend) -> str:
+    """Name the compilers that a call may be a part of."""
+    return ", ".join(COMPILERS.get(record.name, ())) or NO
+
+
+def streams(record: Backend) -> str:
+    """Tell whether there are streams: kernels of agclip's own, and calls, go to the current one."""
+    own = {replaced("fused")(record), replaced("at")(record)}
+    return "current" if YES in own else NO
+
+
+ROWS: dict[str, Callable[[Backend], str]] = {
     "in place": in_place,
     "float64": dtypes("float64"),
     "half types": dtypes("float16", "bfloat16"),
     "complex": dtypes("complex64", "complex128"),
+    "jit": jit,
+    "streams": streams,
     "`run`": replaced("run"),
     "`sum_squares`": replaced("sum_squares"),
     "`scale`": replaced("scale"),
@@ -69,29 +98,36 @@ def record_of(name: str) -> Backend:
     return record
 
 
-def row(name: str) -> str:
-    """Return the row of a backend."""
+def column(name: str) -> list[str]:
+    """Return the cells of a backend."""
     record = record_of(name)
-    return f"| {name} | {' | '.join(cell(record) for cell in COLUMNS.values())} |"
+    return [cell(record) for cell in ROWS.values()]
 
 
-def header() -> str:
-    """Return the two lines above the rows."""
-    return f"| backend | {' | '.join(COLUMNS)} |\n|{' --- |' * (len(COLUMNS) + 1)}"
+def written() -> dict[str, list[str]]:
+    """Return the columns that are written down, by backend."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {cells[0]: list(cells[2:]) for cells in zip(*rows, strict=True)}
+
+
+def table(columns: dict[str, list[str]]) -> str:
+    """Return the table."""
+    rows = zip(ROWS, *columns.values(), strict=True)
+    lines = [["", *columns], ["---"] * (len(columns) + 1), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def main() -> None:
     """Write the table anew."""
-    before = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
-    kept = {line.split()[1]: line for line in before if line.startswith("| ")}
-    lines = [header()]
+    before, columns = written(), {}
     for name in BACKENDS:
         try:
-            lines.append(row(name))
+            columns[name] = column(name)
         except ImportError as error:
-            print(f"The row of {name} stays as it is: {error}", file=sys.stderr)
-            lines += [kept[name]] if name in kept else []
-    TABLE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+            print(f"The column of {name} stays as it is: {error}", file=sys.stderr)
+            columns[name] = before[name]
+    TABLE.write_text(table(columns), encoding="utf-8")
 
 
 if __name__ == "__main__":

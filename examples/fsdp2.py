@@ -1,13 +1,13 @@
 """FSDP2 on the CPU with ZClip before every step, saved, and resumed on another number of processes.
 
-    torchrun --nproc-per-node 2 fsdp2.py run --steps 6     trains, and saves into the folder run
-    torchrun --nproc-per-node 3 fsdp2.py run --steps 6     goes on from there, on three processes
+    torchrun --nproc-per-node 2 fsdp2.py run 6     takes 6 steps, and saves into the folder run
+    torchrun --nproc-per-node 3 fsdp2.py run 6     goes on from there, on three processes
 
 Every step prints the norm and the threshold: they do not depend on the number of processes.
 """
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -19,62 +19,42 @@ from torch.distributed.fsdp import fully_shard
 import agclip
 from agclip.integrations.torch import attach
 
-BATCH = 12  # examples of a step on all processes together
-
 
 def batch(step, rank, size):
-    """Return this process's share of the examples of a step."""
-    draw = torch.Generator().manual_seed(step)
-    x = torch.randn(BATCH, 16, generator=draw)
-    y = x.sum(1, keepdim=True) * (30.0 if step % 5 == 4 else 1.0)  # now and then a spike
-    mine = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
+    """Return this process's share of the 12 examples of a step; every fifth step is a spike."""
+    x = torch.randn(12, 16, generator=torch.Generator().manual_seed(step))
+    y = x.sum(1, keepdim=True) * (30.0 if step % 5 == 4 else 1.0)
+    mine = slice(rank * 12 // size, (rank + 1) * 12 // size)
     return x[mine], y[mine]
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("folder", type=Path)
-    options.add_argument("--steps", type=int, default=6)
-    arguments = options.parse_args()
-    dist.init_process_group("gloo")
-    rank, size = dist.get_rank(), dist.get_world_size()
+folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+for module in [*model, model]:
+    fully_shard(module)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+clip = attach(optimizer, agclip.ZClip(warmup=3, max_norm=None), model=model)
 
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
-    for layer in model:
-        fully_shard(layer)
-    fully_shard(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    clip = attach(optimizer, agclip.ZClip(warmup=3, max_norm=None), model=model)
+if (folder / "clip.json").exists():
+    weights, moments = get_state_dict(model, optimizer)
+    dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=folder)
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    clip.load_state_dict(json.loads((folder / "clip.json").read_text()))
 
-    state = arguments.folder / "clip.json"
-    if state.exists():
-        states = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
-        dcp.load(states, checkpoint_id=arguments.folder)
-        set_state_dict(
-            model,
-            optimizer,
-            model_state_dict=states["model"],
-            optim_state_dict=states["optimizer"],
-        )
-        clip.load_state_dict(json.loads(state.read_text()))
-
-    for step in range(clip.step, clip.step + arguments.steps):
-        x, y = batch(step, rank, size)
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(model(x), y).backward()
-        optimizer.step()
-        info = clip.last.to_host()
-        if rank == 0:
-            print(f"{step} {info.norm:.9g} {info.threshold:.9g}")
-
-    states = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
-    dcp.save(states, checkpoint_id=arguments.folder)
+for step in range(clip.step, clip.step + steps):
+    x, y = batch(step, rank, size)
+    optimizer.zero_grad()
+    torch.nn.functional.mse_loss(model(x), y).backward()
+    optimizer.step()
+    info = clip.last.to_host()
     if rank == 0:
-        state.write_text(json.dumps(clip.state_dict()))
-    dist.barrier()
-    dist.destroy_process_group()
+        print(f"{step} {info.norm:.9g} {info.threshold:.9g}")
 
-
-if __name__ == "__main__":
-    main()
+weights, moments = get_state_dict(model, optimizer)
+dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=folder)
+if rank == 0:
+    (folder / "clip.json").write_text(json.dumps(clip.state_dict()))
+dist.destroy_process_group()

@@ -154,3 +154,40 @@ def test_a_picture_shows_a_rule_that_cuts_the_spikes_and_leaves_most_steps(draw,
     assert all(there <= here * (1 + 1e-9) for here, there in zip(before, after, strict=True))
     spike = max(draw.SPIKES, key=draw.SPIKES.get)
     assert after[spike] < before[spike] / 3
+
+
+# --- what the reference shows of a record --------------------------------------------------------
+
+
+def fields_without_a_word(source):
+    """The fields of named tuples and dataclasses that neither they nor their class describe."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        described = re.findall(r"^ +(\w+): ", ast.get_docstring(node) or "", re.MULTILINE)
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if isinstance(field, ast.AnnAssign) and not told and field.target.id not in described:
+                found.append(f"{node.name}.{field.target.id}")
+    return found
+
+
+def records():
+    from agclip import adapters, distributed
+
+    public = [getattr(adapters, name) for name in adapters.__all__] + [distributed.Holding]
+    return [one for one in public if inspect.isclass(one) and hasattr(one, "_fields")]
+
+
+@pytest.mark.parametrize("record", records(), ids=lambda record: record.__name__)
+def test_every_field_of_a_named_tuple_is_described(record):
+    assert fields_without_a_word(textwrap.dedent(inspect.getsource(record))) == []
+
+
+def test_the_check_of_fields_can_fail():
+    code = (
+        'class A(NamedTuple):\n    """A.\n\n    Attributes:\n        c: C.\n    """\n'
+        '    a: int\n    b: int\n    """B."""\n    c: int'
+    )
+    assert fields_without_a_word(code) == ["A.a"]

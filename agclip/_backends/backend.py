@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agclip._backends import answers, contract, kernels, powers
+from agclip._backends import answers, contract, kernels, powers, questions
 from agclip._backends.exact_sums import exact_sum
 from agclip._backends.fused import Fused
 from agclip._backends.sparse import FindSparse
@@ -122,10 +122,10 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     scale_: contract.ScaleInPlace = kernels.scale_
     sqrt: contract.Sqrt = kernels.sqrt
     scalar_like: contract.ScalarLike = kernels.scalar_like
-    branch: contract.Branch = kernels.select
-    run: contract.Run = kernels.run
+    branch: questions.Branch = kernels.select
+    run: questions.Run = kernels.run
     clip: contract.Clip = kernels.nothing
-    survey: contract.Survey = kernels.nothing
+    survey: questions.Survey = kernels.nothing
     fused: Fused = kernels.nothing
     access: Callable[[Array], Access] = kernels.access
     replays: Callable[[], bool] = answers.replays
@@ -133,9 +133,9 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     read: Callable[[Sequence[Any], set[type]], Sequence[Any]] = kernels.read
     sparse: FindSparse = kernels.nothing
     refuse: Callable[[Any], str | None] = answers.refuse
-    misplaced: contract.FindMisplaced = kernels.nothing
+    misplaced: questions.FindMisplaced = kernels.nothing
     unwritable: Callable[[Array], str | None] = answers.unwritable
-    memory: contract.Places = _memory.of
+    memory: questions.Places = _memory.of
     partial: Callable[[Sequence[Array]], tuple[int, str] | None] = kernels.nothing
     parts: FindParts = kernels.nothing
     all_reduce: AllReduceAxes = answers.no_axes
@@ -145,7 +145,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     acc_dtype: Callable[[Namespace, Array], DType] = kernels.accumulation_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
     export: Callable[[Array], Array] = answers.export
-    at: contract.At = answers.anywhere
+    at: questions.At = answers.anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     block: int | None = None
     chain: int | None = None

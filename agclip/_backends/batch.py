@@ -36,8 +36,8 @@ class LeafBatch(list[Any]):
         >>> from agclip.adapters import kind_of
         >>> leaves = [np.ones(3), np.ones(2)]
         >>> batch = LeafBatch(leaves, [kind_of(x.dtype) for x in leaves], [3, 2])
-        >>> len(batch), list(batch.counts)
-        (2, [3, 2])
+        >>> len(batch), list(batch.counts), batch.chosen([1]).elements
+        (2, [3, 2], 2)
     """
 
     __slots__ = ("access", "column", "counts", "distinct", "elements", "kinds", "origin")

@@ -1,4 +1,4 @@
-"""The types of the contract: what each kernel is given and returns, and how programs are called.
+"""The types of the contract: what each kernel is given and returns.
 
 Every kernel takes the namespace of the Array API standard first. `leaves` are arrays of one library
 with a real or complex floating-point dtype, of any shape, empty and non-contiguous ones included,
@@ -11,39 +11,39 @@ kernel changes its arguments but `ScaleInPlace`, and `Clip` where it is asked to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-from agclip._backends.batch import LeafBatch
 from agclip._typing import Array, DType, Namespace, Scalar
-from agclip_backends._memory import Memory
-
-R = TypeVar("R")
 
 Elementwise = Callable[[Array], Sequence[Array]]
 """An elementwise function of a leaf, which makes one or more arrays of its shape."""
 
-Thunk = Callable[[], Sequence[Array]]
-"""One side of a conditional. Both return as many arrays, of the same shapes and dtypes."""
-
 
 class Grid(NamedTuple):
-    """What the elements of a reproducible norm are measured with: see `_numerics.exact`."""
+    """What the elements of a reproducible norm are measured with: see `_numerics.exact`.
+
+    Example:
+        >>> grid = Grid(scale=1.0, unit=1.0, order=2, bits=64)
+        >>> exact_sum(np, [np.asarray([0.5])], np.float64, grid) == 2**64 // 4
+        True
+    """
 
     scale: Scalar
     """t, which elements are multiplied by."""
     unit: Scalar
-    """P to the power of the order: a part of w bits is a multiple of unit·2^-w."""
+    """P to the power of the order; a part of w bits is a multiple of unit·2^-w."""
     order: int
+    """That of the norm, 1 or 2."""
     bits: int
-    """D: the number of bits below the unit that are kept."""
+    """The number of bits below the unit that are kept, D."""
 
 
 class Factor(NamedTuple):
     """A coefficient as the product `pre * rest`, so that no representable result is lost.
 
     `pre` is a power of two, or None for one; the two together reach below the smallest normal
-    number of the leaf. `narrow` is for leaves multiplied in float32, `wide` for float64 leaves.
-    Each part is a Python float, a 0-d array, or an array that broadcasts against the leaf.
+    number of the leaf. Each part is a Python float, a 0-d array, or an array that broadcasts
+    against the leaf.
 
     Example:
         >>> factor = Factor(narrow=(None, 0.5), wide=(None, 0.5))
@@ -52,23 +52,19 @@ class Factor(NamedTuple):
     """
 
     narrow: tuple[Scalar | None, Scalar]
+    """The pair for leaves that are multiplied in float32."""
     wide: tuple[Scalar | None, Scalar]
-
-
-class Misplaced(NamedTuple):
-    """What `Backend.misplaced` has found among leaves."""
-
-    position: int
-    found: str
-    """What it is, with an article."""
-    instead: str
-    """A sentence on what to pass."""
-    wrong: bool
-    """Whether nothing else can be meant; otherwise only one norm of all leaves is worth a word."""
+    """The pair for float64 leaves."""
 
 
 class SumSquares(Protocol):
-    """The sum of squares of each leaf: the one read on which most clips decide."""
+    """The sum of squares of each leaf: the one read on which most clips decide.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").sum_squares
+        >>> kernel(np, [np.asarray([3.0, -4.0])], np.float64, 1.0)
+        [25.0]
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, scale: Scalar, /
@@ -88,7 +84,13 @@ class SumSquares(Protocol):
 
 
 class AbsMax(Protocol):
-    """The largest magnitude in each leaf."""
+    """The largest magnitude in each leaf.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").abs_max
+        >>> [float(x) for x in kernel(np, [np.asarray([3.0, -4.0])], np.float64)]
+        [4.0]
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, /
@@ -101,7 +103,13 @@ class AbsMax(Protocol):
 
 
 class PowerSums(Protocol):
-    """The sum of powers of each leaf, for norms of another order than 2."""
+    """The sum of powers of each leaf, for norms of another order than 2.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").power_sums
+        >>> kernel(np, [np.asarray([3.0, -4.0])], np.float64, 3.0, 1.0, 1.0)
+        [91.0]
+    """
 
     def __call__(
         self,
@@ -127,7 +135,14 @@ class PowerSums(Protocol):
 
 
 class Sums(Protocol):
-    """Sums of what an elementwise function makes of each leaf."""
+    """Sums of what an elementwise function makes of each leaf.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").sums
+        >>> ((total,),) = kernel(np, [np.asarray([3.0, -4.0])], lambda x: [abs(x)])
+        >>> float(total)
+        7.0
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], function: Elementwise, /
@@ -137,7 +152,13 @@ class Sums(Protocol):
 
 
 class Total(Protocol):
-    """The sum of scalars."""
+    """The sum of scalars.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").total
+        >>> float(kernel(np, [1.0, 2.0]))
+        3.0
+    """
 
     def __call__(self, xp: Namespace, values: Sequence[Array], /) -> Scalar:
         """Return the sum of 0-d arrays that are on one device: at least one."""
@@ -145,7 +166,13 @@ class Total(Protocol):
 
 
 class ExactSum(Protocol):
-    """The sum behind the reproducible norm, of leaves that can be read at no cost."""
+    """The sum behind the reproducible norm, of leaves that can be read at no cost.
+
+    Example:
+        >>> kernel, one = agclip.get_backend("numpy").exact_sum, np.asarray([1.0])
+        >>> kernel(np, [one, one], np.float64, Grid(1.0, 1.0, 2, 64)) == 2 * 2**64
+        True
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], acc_dtype: DType, grid: Grid, /
@@ -160,7 +187,15 @@ class ExactSum(Protocol):
 
 
 class Clip(Protocol):
-    """Elementwise clipping of real leaves, each between two numbers."""
+    """Elementwise clipping of real leaves, each between two numbers.
+
+    Example:
+        >>> def clip(xp, leaves, lows, highs, inplace):
+        ...     bounds = zip(leaves, lows, highs)
+        ...     return None if inplace else [xp.clip(x, a, b) for x, a, b in bounds]
+        >>> clip(np, [np.asarray([3.0, -4.0])], [-1.0], [1.0], False)
+        [array([ 1., -1.])]
+    """
 
     def __call__(
         self,
@@ -184,7 +219,13 @@ class Clip(Protocol):
 
 
 class Scale(Protocol):
-    """The product of leaves and a coefficient, in new arrays."""
+    """The product of leaves and a coefficient, in new arrays.
+
+    Example:
+        >>> kernel, half = agclip.get_backend("numpy").scale, (None, 0.5)
+        >>> kernel(np, [np.asarray([3.0, -4.0])], Factor(narrow=half, wide=half))
+        [array([ 1.5, -2. ])]
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], factor: Factor, /
@@ -198,7 +239,15 @@ class Scale(Protocol):
 
 
 class ScaleInPlace(Protocol):
-    """The product of leaves and a coefficient, written over the leaves."""
+    """The product of leaves and a coefficient, written over the leaves.
+
+    Example:
+        >>> kernel, half = agclip.get_backend("numpy").scale_, (None, 0.5)
+        >>> leaf = np.asarray([3.0, -4.0])
+        >>> kernel(np, [leaf], Factor(narrow=half, wide=half))
+        >>> leaf
+        array([ 1.5, -2. ])
+    """
 
     def __call__(self, xp: Namespace, leaves: Sequence[Array], factor: Factor, /) -> None:
         """Overwrite each leaf with what `Scale` returns; no two leaves are the same memory."""
@@ -206,7 +255,13 @@ class ScaleInPlace(Protocol):
 
 
 class Sqrt(Protocol):
-    """The square root."""
+    """The square root.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").sqrt
+        >>> float(kernel(np, np.asarray(25.0)))
+        5.0
+    """
 
     def __call__(self, xp: Namespace, x: Array, /) -> Array:
         """Return the correctly rounded square root of an array x >= 0 in the accumulation dtype."""
@@ -214,85 +269,14 @@ class Sqrt(Protocol):
 
 
 class ScalarLike(Protocol):
-    """A Python number as an array."""
+    """A Python number as an array.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").scalar_like
+        >>> kernel(np, 5.0, np.float64, np.ones(3))
+        array(5.)
+    """
 
     def __call__(self, xp: Namespace, value: float, dtype: DType, x: Array, /) -> Array:
         """Return a number of Python's, or a bool, as a new 0-d array on the device of x."""
-        ...
-
-
-class Branch(Protocol):
-    """A conditional on a value that the program may not be able to read."""
-
-    def __call__(
-        self, xp: Namespace, predicate: Array, if_true: Thunk, if_false: Thunk, /
-    ) -> Sequence[Array]:
-        """Return the arrays of one of two thunks.
-
-        An eager library tests the predicate, a 0-d boolean; a compiler has a conditional; a
-        selection from both sides serves everything else.
-        """
-        ...
-
-
-class Survey(Protocol):
-    """All leaves looked at in one pass."""
-
-    def __call__(
-        self, leaves: Sequence[Array], types: set[type], inplace: bool, /
-    ) -> LeafBatch | None:
-        """Return the leaves with their columns if all are ordinary arrays; None to decline.
-
-        Ordinary arrays are dense, can be read at no cost (`access` "free"), and overwritten if
-        `inplace`; they are not asked for `refuse`, `unwritable` and `access`. Leaves of which one
-        is not are asked one by one, which gives the error messages.
-
-        Args:
-            leaves: The leaves: at least one.
-            types: Their types.
-            inplace: Whether they are going to be overwritten. Then the batch says whether it is
-                certain that no two share memory.
-        """
-        ...
-
-
-class Places(Protocol):
-    """Where arrays lie in memory."""
-
-    def __call__(self, leaves: Sequence[Array], /) -> Sequence[Memory | None] | None:
-        """Return the place of each leaf: address, strides and element size, all in bytes.
-
-        None stands for a leaf whose place is not known, and for all if no two share memory.
-        """
-        ...
-
-
-class At(Protocol):
-    """How a function is called on the device of an array."""
-
-    def __call__(
-        self, x: Array, function: Callable[..., Any], /, *arguments: Any, **options: Any
-    ) -> Any:
-        """Return `function(*arguments, **options)`, called where x is."""
-        ...
-
-
-class FindMisplaced(Protocol):
-    """Parameters in the place of gradients."""
-
-    def __call__(self, leaves: Sequence[Any], types: set[type], /) -> Misplaced | None:
-        """Return the first leaf, of these types, that is a parameter or holds some; None if none.
-
-        Objects that are no arrays are asked about too, where nothing else takes them.
-        """
-        ...
-
-
-class Run(Protocol):
-    """How a backend calls a pure program; what it returns has the type that the program returns."""
-
-    def __call__(
-        self, program: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], /
-    ) -> R:
-        """Return `program(*static, *arrays)`; a compiler may key its cache on `static`."""
         ...

@@ -20,8 +20,11 @@ class Kind:
 
     Example:
         >>> from agclip.adapters import kind_named
-        >>> kind_named("float16").precision, kind_named("float16").largest
-        (11, 65504.0)
+        >>> kind = kind_named("float16")
+        >>> kind.precision, kind.largest, kind.unit_roundoff == 2**-11
+        (11, 65504.0, True)
+        >>> kind.half, kind.stored
+        (True, False)
     """
 
     name: str
@@ -30,20 +33,20 @@ class Kind:
     precision: int
     """Significant bits of the real type, the implicit one included; 0 for integers and others."""
     lowest: float
-    """The smallest finite value: an int for integers."""
+    """The smallest finite value, an int for integers."""
     largest: float
-    """The largest finite value: an int for integers."""
+    """The largest finite value, an int for integers."""
     infinite: bool = True
     """Whether a real type has infinities."""
 
     @property
     def half(self) -> bool:
-        """Narrower than float32: multiplied in float32 and rounded once."""
+        """Narrower than float32, so multiplied in float32 and rounded once."""
         return 0 < self.precision < 24
 
     @property
     def stored(self) -> bool:
-        """A float8: to keep numbers in. Libraries cast it, and compute with it hardly or not."""
+        """A float8, to keep numbers in. Libraries cast it, and compute with it hardly or not."""
         return 0 < self.precision < 8
 
     @property

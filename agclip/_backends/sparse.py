@@ -14,7 +14,14 @@ from agclip._typing import Array, DType, Scalar
 
 
 class Merged(NamedTuple):
-    """Values of which no two belong to one place, in the places of the stored ones."""
+    """Values of which no two belong to one place, in the places of the stored ones.
+
+    Example:
+        >>> twice = np.asarray([1.0, 2.0])  # both of one place
+        >>> merged = Merged(values=np.asarray([3.0, 0.0]), counted=np.asarray([True, False]))
+        >>> float(merged.values.sum()) == float(twice.sum())
+        True
+    """
 
     values: Array
     """As many as are stored, or more where one is stored for several places. The sum of entries of
@@ -26,12 +33,25 @@ class Merged(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """An object that stores some elements of an array."""
+    """An object that stores some elements of an array.
+
+    Example:
+        >>> places, values = [2, 7], np.asarray([3.0, 4.0])
+        >>> leaf = Sparse(
+        ...     whole=dict(zip(places, values)),
+        ...     values=values,
+        ...     size=10,
+        ...     merged=lambda dtype: Merged(values.astype(dtype), None),
+        ...     rebuild=lambda new: dict(zip(places, new.tolist())),
+        ... )
+        >>> leaf.rebuild(values / 5)
+        {2: 0.6, 7: 0.8}
+    """
 
     whole: Any
     """The object."""
     values: Array
-    """The stored values: a dense array, the memory of the object itself where that can be
+    """The stored values, a dense array, in the memory of the object itself where that can be
     written."""
     size: Scalar | None
     """How many elements there are, stored or not; None if that is not known."""
@@ -48,7 +68,13 @@ class Sparse(NamedTuple):
 
 
 class FindSparse(Protocol):
-    """Sparse objects among leaves."""
+    """Sparse objects among leaves.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").sparse
+        >>> kernel([np.ones(2)], {np.ndarray}) is None
+        True
+    """
 
     def __call__(
         self, objects: Sequence[Any], types: set[type], /

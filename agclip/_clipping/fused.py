@@ -1,6 +1,6 @@
 """Clips that a backend does as a whole, in few launches: what it is asked for.
 
-The plan is told in the terms of `_backends.contract`. Where the backend answers with None, the
+The plan is told in the terms of `_backends.fused`. Where the backend answers with None, the
 general program does the same kernel by kernel.
 """
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind, kind_of
+from agclip._backends.questions import Misplaced
 from agclip._backends.sparse import Sparse
 from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, path_of

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from agclip._backends import kernels, shapes
 from agclip._backends.backend import Backend
-from agclip._backends.contract import Misplaced
 from agclip._backends.dtypes import Kind
+from agclip._backends.questions import Misplaced
 from agclip._backends.sparse import Sparse
 from agclip._trees import advice, foreign, tree
 from agclip._trees.literals import Literal

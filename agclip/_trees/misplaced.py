@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agclip._backends import registry
-from agclip._backends.contract import Misplaced
+from agclip._backends.questions import Misplaced
 
 
 def among(candidates: Iterable[Any]) -> Misplaced | None:

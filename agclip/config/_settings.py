@@ -26,7 +26,15 @@ Layer: TypeAlias = Mapping[str, Setting]
 
 
 class Given(TypedDict, total=False):
-    """The keyword arguments of `set_config` and `config_context`; None for one not given."""
+    """The keyword arguments of `set_config` and `config_context`; None for one not given.
+
+    Example:
+        >>> from agclip.config import Given
+        >>> given: Given = {"nonfinite": "error", "strict": True}
+        >>> with agclip.config_context(**given):
+        ...     agclip.get_config().nonfinite
+        'error'
+    """
 
     backend: str | list[str] | tuple[str, ...] | None
     device: str | None

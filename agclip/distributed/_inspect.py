@@ -30,6 +30,7 @@ class Holding(NamedTuple):
     path: str
     """Its path, as rules spell it."""
     shape: tuple[int, ...]
+    """Its shape on this rank."""
     holders: int
     """How many ranks hold a leaf of this path, shape and values."""
     replicas: int

@@ -18,21 +18,40 @@ numbers, in an array or a list, and is the same on every rank.
 
 
 class Engine(NamedTuple):
-    """What moves vectors between processes: an entry point of the group `agclip.communicators`."""
+    """What moves vectors between processes: an entry point of the group `agclip.communicators`.
+
+    Example:
+        >>> class Alone: ...
+        >>> engine = Engine(
+        ...     accepts=lambda comm: isinstance(comm, Alone),
+        ...     all_reduce=lambda comm, vector, op: vector,
+        ... )
+        >>> engine.accepts(Alone())
+        True
+    """
 
     accepts: Callable[[Any], bool]
     """Tells whether an object is a communicator of this engine."""
     all_reduce: AllReduce
+    """`(communicator, vector, "sum" or "max")` → the reduced vector, the same on every rank."""
     host: Callable[[Any], bool] | None = None
-    """Tells whether a communicator's ranks hold arrays in host memory, as a rule: on each the same.
-    Then `reproducible` begins with the vector of the default. None for no."""
+    """Tells whether a communicator's ranks hold arrays in host memory, as a rule, and all of them
+    alike. Then `reproducible` begins with the vector of the default. None for no."""
 
 
 class Link(NamedTuple):
-    """A communicator, and how vectors are reduced over it."""
+    """A communicator, and how vectors are reduced over it.
+
+    Example:
+        >>> link = Link(all_reduce=lambda comm, vector, op: 2 * vector, comm="a twin")
+        >>> link.all_reduce(link.comm, np.asarray([25.0]), "sum")
+        array([50.])
+    """
 
     all_reduce: AllReduce
+    """That of the engine."""
     comm: Any
+    """The communicator."""
 
 
 class Ranks(NamedTuple):
@@ -74,9 +93,17 @@ class Ranks(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What `Backend.parts` has found: of each leaf what is here, and where the rest is."""
+    """What `Backend.parts` has found: of each leaf what is here, and where the rest is.
+
+    Example:
+        >>> link = Link(all_reduce=lambda comm, vector, op: 2 * vector, comm="a twin")
+        >>> parts = Parts(here=[np.ones(3)], cuts=[(link,)])
+        >>> [len(links) for links in parts.cuts]
+        [1]
+    """
 
     here: list[Any]
+    """For each leaf the array that this process holds."""
     cuts: list[tuple[Link | str, ...]]
     """For each leaf the links over which it is cut, the same links in the same order everywhere."""
     measured: list[Any] | None = None
@@ -92,7 +119,13 @@ class Parts(NamedTuple):
 
 
 class FindParts(Protocol):
-    """What of some leaves is here, where they are cut over processes."""
+    """What of some leaves is here, where they are cut over processes.
+
+    Example:
+        >>> kernel = agclip.get_backend("numpy").parts
+        >>> kernel([np.ones(2)], {np.ndarray}) is None
+        True
+    """
 
     def __call__(self, leaves: Sequence[Any], types: set[type], /) -> Parts | None:
         """Return what is here of each leaf, and over which links or axes the rest is.
@@ -103,7 +136,16 @@ class FindParts(Protocol):
 
 
 class AllReduceAxes(Protocol):
-    """Sums or maxima of scalars over axes of a mesh."""
+    """Sums or maxima of scalars over axes of a mesh.
+
+    Example:
+        >>> sizes = {"data": 4}  # all devices along an axis hold the same number
+        >>> def all_reduce(xp, values, axes, op):
+        ...     times = math.prod(sizes[axis] for axis in axes) if op == "sum" else 1
+        ...     return [times * value for value in values]
+        >>> [float(x) for x in all_reduce(np, [np.asarray(25.0)], ("data",), "sum")]
+        [100.0]
+    """
 
     def __call__(
         self, xp: Namespace, values: Sequence[Array], axes: tuple[str, ...], op: Op, /

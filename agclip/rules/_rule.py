@@ -37,8 +37,8 @@ class Rule(Protocol):
     Rules are values: they remember nothing themselves. Both functions may be called inside of
     `jax.jit` and `torch.compile`, and are traced once for all steps.
 
-    >>> isinstance(agclip.ZClip(), agclip.Rule)
-    True
+    >>> rule, grads = agclip.ZClip(), [np.asarray([3.0, 4.0])]
+    >>> clipped, state, info = rule.update(grads, rule.init(grads))
     """
 
     def init(self, params: Tree) -> State:

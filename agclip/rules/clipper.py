@@ -38,6 +38,9 @@ class Clipper:
     ...     clipped, info = clipper(grads)
     >>> clipped, clipper.step
     ([array([0.6, 0.8])], 2)
+    >>> agclip.Clipper.from_config({"rule": "zclip"}).load_state_dict(clipper.state_dict())
+    >>> clipper.reset(), clipper.init(grads), clipper.step
+    (None, None, 0)
 
     What the rule leaves to the settings (`nonfinite`, `reproducible`, `strict`) is looked up once,
     when the clipper is made. It is for plain loops: inside of a function that is compiled, call
@@ -119,8 +122,7 @@ class Clipper:
         Args:
             params: The parameters, or gradients: a tree of the structure of the gradients.
         """
-        params = materialised(params)
-        state = self._begun(params, "params")
+        state = self._begun(materialised(params), "params")
         if self._saved is None:
             self.reset()
         if state is not None:

@@ -35,14 +35,6 @@ class _Drawn:
 class BackendConformance:
     """Tests that agclip keeps its promises with a library: subclass it in a test file.
 
-    ```python
-    from agclip.testing import BackendConformance
-
-
-    class TestMylib(BackendConformance):
-        backend = "mylib"
-    ```
-
     The draws are the same in every run. A result that is right, but that the library warned of,
     is a warning of pytest; a backend that cannot be used is one error.
 
@@ -52,6 +44,11 @@ class BackendConformance:
         checks: The checks to run, all by default.
         properties: The properties to test, all by default.
         examples: How many draws each property is tested on.
+
+    Example:
+        >>> from agclip.testing import BackendConformance
+        >>> class TestMylib(BackendConformance):
+        ...     backend = "mylib"
     """
 
     backend: ClassVar[str | Library] = ""

@@ -78,8 +78,8 @@ class Report:
         >>> report = Report(
         ...     "mylib", "1.0", (Outcome("zeros", "Zeros stay zeros.", "failed", "-0"),)
         ... )
-        >>> report.ok, report.of("failed")[0].detail
-        (False, '-0')
+        >>> report.ok, report.of("failed")[0].detail, report.counts.failed
+        (False, '-0', 1)
     """
 
     library: str

@@ -23,8 +23,11 @@ class Memory(NamedTuple):
     """
 
     address: int
+    """That of the first element."""
     strides: Sequence[int]
+    """The bytes to the next element on each axis."""
     itemsize: int
+    """The bytes of an element."""
 
 
 class Elements(NamedTuple):

@@ -15,7 +15,7 @@ import agclip
 import agclip_backends
 import arrays
 from agclip import adapters
-from agclip._backends import contract, fused, sparse
+from agclip._backends import contract, fused, questions, sparse
 from agclip._backends.backend import Backend
 from agclip.distributed import _ranks
 
@@ -142,7 +142,8 @@ def test_only_accelerations_and_questions_have_no_program_as_a_default():
 
 
 def test_protocols_are_what_the_record_is_made_of():
-    names = vars(contract) | vars(fused) | vars(sparse) | vars(_ranks)
+    modules = contract, fused, questions, sparse, _ranks
+    names = {name: kind for module in modules for name, kind in vars(module).items()}
     made = {n for n, kind in names.items() if getattr(kind, "_is_protocol", False)}
     assert made - {"Protocol"} == {kind.__name__ for kind in TYPES.values()}
 

@@ -142,7 +142,7 @@ def test_a_backend_of_ones_own_conforms(installed):
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
 def test_a_program_is_short_says_what_it_is_for_and_is_listed(program):
     text = program.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= (60 if program.name not in RUN_ELSEWHERE else 80)
+    assert len(text.splitlines()) <= 60
     assert text.startswith('"""')
     assert f"]({program.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 

@@ -17,7 +17,7 @@ def trained(folder, processes, steps):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(processes), PROGRAM, folder, "--steps", str(steps)),
+            *("--nproc-per-node", str(processes), PROGRAM, folder, str(steps)),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -48,8 +48,10 @@ class Attachment:
         >>> clip = attach(optimizer, ClipByGlobalNorm(1.0))
         >>> p.grad = torch.tensor([3.0, 4.0])
         >>> optimizer.step()
-        >>> clip.step, bool(clip.last.clipped)
-        (1, True)
+        >>> clip.step, bool(clip.last.clipped), clip.inplace, clip.rule.clip_norm
+        (1, True, True, 1.0)
+        >>> clip.load_state_dict(clip.state_dict())
+        >>> clip.reset()
         >>> clip.detach()
     """
 

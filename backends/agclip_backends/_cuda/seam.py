@@ -38,7 +38,7 @@ class Seam:
         record: bool,
         /,
     ) -> Decided | None:
-        """Decide on a clip: see `agclip._backends.contract.Fused`."""
+        """Decide on a clip: see `agclip._backends.fused.Fused`."""
         library, room = self.room.library, self.room
         if not self._takes(leaves, terms, (bound, loss_scale, terms.norm)):
             return None
