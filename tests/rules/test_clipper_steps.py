@@ -188,7 +188,7 @@ def test_rules_that_remember_nothing_may_be_compiled():
     assert clipper.step == 0
 
 
-@pytest.mark.parametrize("name", thinned(RULES, keep=("zclip", "per group"), ids=dashed))
+@pytest.mark.parametrize("name", thinned(RULES, keep=("per group",), ids=dashed))
 def test_a_compiler_that_follows_assignments_keeps_the_state(name):
     rule = RULES[name]
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
