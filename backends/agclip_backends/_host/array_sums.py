@@ -7,7 +7,7 @@ by piece.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,28 +91,56 @@ def _together(
     return totals
 
 
-def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool) -> float:
-    """Return Σ (scale·|x|)² of an array; `closely` if its roundings show in a float64 norm."""
+def room_for(sizes: Sequence[int]) -> Any:
+    """Return memory to widen the pieces of leaves in, one after the other, as float64.
+
+    New memory for each leaf would take longer than its arithmetic: the system clears it.
+    """
+    return np.empty(min(max(sizes, default=0), _PIECE))
+
+
+def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool, room: Any) -> float:
+    """Return Σ (scale·|x|)² of an array.
+
+    Args:
+        leaf: The array.
+        scale: The factor.
+        closely: Whether its roundings show in a float64 norm.
+        room: What `room_for` has made for leaves of its size.
+    """
     kind = kind_of(leaf.dtype)
     flat: Any = np.asarray(leaf)
     if kind.family == "complex":
         return adapters.float_total(
-            of_leaf(part, scale, closely=closely) for part in (flat.real, flat.imag)
+            of_leaf(part, scale, closely=closely, room=room) for part in (flat.real, flat.imag)
         )
     sums: list[float] = []
-    pieces: Any = np.nditer(
-        flat,
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_dtypes=[np.float64],
-        casting="unsafe",
-        buffersize=_PIECE,
-    )
-    for piece in pieces:
+    for piece in _widened(flat, room):
         y = piece if is_one(scale) else piece * scale
         # Squares of float32 are exact in float64, and for a float32 norm any order of summation
         # will do; for a float64 one pairwise summation loses least.
         sums += [float(np.add.reduce(y * y))] if closely else _dots(y)
     return adapters.float_total(sums)
+
+
+def _widened(x: Any, room: Any) -> Iterable[Any]:
+    """Yield the elements of an array as float64, at most `_PIECE` at a time, not to be written."""
+    if x.dtype.itemsize < room.itemsize and x.dtype.isnative and x.flags.forc:
+        line = x.ravel(order="K")
+        for start in range(0, line.size, _PIECE):
+            piece = line[start : start + _PIECE]
+            y = room[: piece.size]
+            np.copyto(y, piece, casting="unsafe")
+            yield y
+        return
+    pieces: Any = np.nditer(
+        x,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=[np.float64],
+        casting="unsafe",
+        buffersize=_PIECE,
+    )
+    yield from pieces
 
 
 def _dots(x: Any) -> list[float]:

@@ -22,8 +22,10 @@ PIECE = 3 << 16
 Their squares are added in one dot product: several smaller ones wait for all threads each time.
 """
 _BFLOAT16 = kind_named("bfloat16")
-_FEW = 2
-"""Threads up to which NumPy's one thread is as fast: it waits for nobody."""
+_FEW = 1
+"""Threads up to which NumPy is faster."""
+_SHORT = 1 << 16
+"""Elements up to which it is in any case: PyTorch's threads share more than 32,768."""
 _TINY = 1 << 10
 """Elements up to which it costs more to make an array of NumPy's of a tensor than to copy it."""
 
@@ -52,13 +54,15 @@ def sum_squares(
             if double and all(access(leaf) == "graph" for leaf in leaves):
                 return [_recorded(leaf, scale) for leaf in leaves]
             return adapters.sum_squares(namespace, leaves, acc_dtype, scale)
-    single = functools.partial(_of_leaf, closely=adapters.double(leaves))
+    sizes = adapters.counts(leaves)
+    room = array_sums.room_for(sizes)
+    single = functools.partial(_of_leaf, closely=adapters.double(leaves), room=room)
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
     large = adapters.elements(leaves) > _TINY * len(leaves)
     shared = isinstance(leaves, LeafBatch) and hosted(leaves) and _BFLOAT16 not in leaves.kinds
     joined = _joined_by_numpy if shared and large else _joined
-    return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
+    return array_sums.of_leaves(leaves, sizes, joined, single)
 
 
 def _joined_by_numpy(leaves: Sequence[torch.Tensor]) -> Any:
@@ -94,17 +98,18 @@ def power_sums(
         return adapters.power_sums_in_pieces(namespace, leaves, acc_dtype, p, scale, unit, BLOCK)
 
 
-def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool) -> float:
-    """Return Σ (scale·|x|)²; `closely` if its roundings show in a float64 norm."""
+def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool, room: Any) -> float:
+    """Return Σ (scale·|x|)²: see `array_sums.of_leaf`."""
     leaf = leaf.detach().resolve_conj().resolve_neg()
-    if leaf.itemsize > 2 and torch.get_num_threads() <= _FEW:
+    few = leaf.numel() < _SHORT or torch.get_num_threads() <= _FEW
+    if leaf.itemsize > 2 and few:
         with np.errstate(all="ignore"):
-            return array_sums.of_leaf(leaf.numpy(), scale, closely=closely)
+            return array_sums.of_leaf(leaf.numpy(), scale, closely=closely, room=room)
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
     pieces = torch.split(leaf.view(-1), PIECE) if whole else adapters.pieces(leaf, PIECE)
-    buffer = torch.empty(min(leaf.numel(), PIECE), dtype=torch.float64, device=leaf.device)
+    buffer = torch.from_numpy(room)
     sums: list[float] = []
     for piece in pieces:
         y = buffer[: piece.numel()]
