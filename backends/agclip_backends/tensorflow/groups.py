@@ -9,8 +9,10 @@ from agclip_backends import _alike
 
 SMALL = 1 << 10
 """Elements up to which leaves of one shape are stacked, which copies them, and added in a row."""
-LARGE = 1 << 15
-"""Elements from which on a leaf costs more than an operation: worth a branch, or a compiler."""
+LARGE = 1 << 18
+"""Elements from which on a second product costs more than all there is to a branch."""
+FEW = 256
+"""How many leaves may be given a branch that are not large: to trace one takes a millisecond."""
 
 
 def alike(leaves: Sequence[Any]) -> list[list[int]]:
@@ -25,7 +27,8 @@ def is_small(leaf: Any) -> bool:
     return count is not None and count <= SMALL
 
 
-def is_large(leaf: Any) -> bool:
-    """Tell whether a leaf is large, or may be."""
-    count = leaf.shape.num_elements()
-    return count is None or count >= LARGE
+def worth_a_branch(leaves: Sequence[Any]) -> list[bool]:
+    """Tell of each leaf whether a branch may save an operation on it: most are, if they are few."""
+    counts = [leaf.shape.num_elements() for leaf in leaves]
+    least = SMALL + 1 if sum(n is None or n > SMALL for n in counts) <= FEW else LARGE
+    return [n is None or n >= least for n in counts]

@@ -16,13 +16,15 @@ Branch = Callable[..., Sequence[Any]]
 def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Sequence[Any]:
     """Return each leaf times the factor: multiplied in float32 for half types, rounded once.
 
-    Large leaves are multiplied once where the power of two is one, as it nearly always is.
+    Where the power of two is one, as it nearly always is, leaves are multiplied once that are worth
+    a branch of their own.
     """
     fitted = {real: _fitted(xp, factor, real, leaves) for real in set(map(_real, leaves))}
     single = all(rest.shape.rank == 0 for _, rest in fitted.values())
     places = groups.alike(leaves) if single else [[i] for i in range(len(leaves))]
     new: list[Any] = [None] * len(leaves)
-    large: list[int] = []
+    branched = groups.worth_a_branch(leaves)
+    apart: list[int] = []
     for group in places:
         leaf = leaves[group[0]]
         inverse, rest = fitted[_real(leaf)]
@@ -30,20 +32,20 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
             stacked = _multiplied(tf.stack([leaves[i] for i in group]), inverse, rest)
             for i, one in zip(group, tf.unstack(stacked, len(group)), strict=True):
                 new[i] = one
-        elif inverse is None or not single or not groups.is_large(leaf):
+        elif inverse is None or not single or not branched[group[0]]:
             new[group[0]] = _multiplied(leaf, inverse, rest)
         else:
-            large.append(group[0])
-    if large:
-        for i, one in zip(large, _of_large(xp, leaves, large, fitted, branch), strict=True):
+            apart.append(group[0])
+    if apart:
+        for i, one in zip(apart, _in_branches(xp, leaves, apart, fitted, branch), strict=True):
             new[i] = one
     return new
 
 
-def _of_large(
-    xp: Any, leaves: Sequence[Any], large: Sequence[int], fitted: dict[Any, Any], branch: Branch
+def _in_branches(
+    xp: Any, leaves: Sequence[Any], apart: Sequence[int], fitted: dict[Any, Any], branch: Branch
 ) -> Sequence[Any]:
-    pairs = [(leaves[i], fitted[_real(leaves[i])]) for i in large]
+    pairs = [(leaves[i], fitted[_real(leaves[i])]) for i in apart]
 
     def twice() -> list[Any]:
         return [_multiplied(leaf, inverse, rest) for leaf, (inverse, rest) in pairs]
@@ -109,6 +111,6 @@ def _multiplied(leaf: Any, inverse: Any, rest: Any) -> Any:
         halves = (tf.math.real(leaf), tf.math.imag(leaf))
         return tf.complex(*(_multiplied(half, inverse, rest) for half in halves))
     y = leaf if leaf.dtype == rest.dtype else tf.cast(leaf, rest.dtype)
-    y = y if inverse is None else y / inverse
+    y = y if inverse is None else tf.raw_ops.RealDiv(x=y, y=inverse)
     y = tf.raw_ops.Mul(x=y, y=rest)
     return y if y.dtype == leaf.dtype else tf.cast(y, leaf.dtype)

@@ -7,7 +7,8 @@ CPU). Rows of 128 are added first, and then their sums.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +17,10 @@ from agclip import adapters
 from agclip_backends.tensorflow import groups
 
 _ROW = 128
+_STREAMED = 1 << 16
+"""Elements from which on a sum by XLA costs less than a copy in float64, which leaves the cache."""
+_PROGRAMS = 24
+"""Of how many lengths: a program takes a fifth of a second to compile."""
 _SHARED = 1 << 20
 """Elements from which on a leaf is worth sharing between threads."""
 _PARTS = 4
@@ -26,6 +31,9 @@ _LINE = 16
 """Elements of float32 in a cache line."""
 _PAGE = 512
 """Elements of float64 in a page of 4 KiB: streams a multiple of it apart share cache lines."""
+
+
+Programs = dict[int, Callable[[Any], Any]]
 
 
 def whole(y: Any) -> Any:
@@ -78,18 +86,21 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
     in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
     halves: dict[int, Any] = {}
     every = sum(leaf.shape.num_elements() or 0 for leaf in leaves)
+    streamed = _streamed(leaves) if adapters.is_one(scale) else frozenset()
+    programs: Programs = {}
     for places in groups.alike(leaves):
         members = [leaves[i] for i in places]
         if len(members) > 1:
             rows = tf.reshape(tf.stack(members), [len(members), -1])
             squares = _squares(xp, rows, acc_dtype, scale)
             found = tf.unstack(tf.reduce_sum(squares, 1), len(members))
-        elif adapters.is_one(scale) and _streams(members[0]):
-            found = [_in_parts(members[0], every)]
+        elif members[0].dtype == tf.float32 and members[0].shape.num_elements() in streamed:
+            found = [_in_parts(members[0], every, programs)]
         elif not in_rows:
             # One operation on what it reads, where a product and its sum in rows are eight.
-            y = adapters.scaled(adapters.cast(xp, members[0], acc_dtype), scale)
-            halves[places[0]] = tf.nn.l2_loss(y)
+            y = members[0]
+            y = y if y.dtype == acc_dtype else tf.raw_ops.Cast(x=y, DstT=acc_dtype)
+            halves[places[0]] = tf.raw_ops.L2Loss(t=adapters.scaled(y, scale))
             continue
         else:
             found = [whole(_squares(xp, members[0], acc_dtype, scale))]
@@ -109,35 +120,47 @@ def _squares(xp: Any, x: Any, acc_dtype: Any, scale: Any) -> Any:
     return ys[0] * ys[0] if len(ys) == 1 else ys[0] * ys[0] + ys[1] * ys[1]
 
 
-def _streams(x: Any) -> bool:
-    """Tell whether a leaf is summed by XLA, which widens and squares it while it reads it.
+def _streamed(leaves: Sequence[Any]) -> frozenset[int]:
+    """Return the lengths of leaves that XLA sums, which widens and squares what it reads.
 
-    TensorFlow's own operations write two copies in float64 first. XLA compiles for each length.
+    TensorFlow's own operations write a copy in float64 first. XLA compiles for each length: those
+    are chosen that most elements are of.
     """
-    return (
-        x.dtype == tf.float32
-        and x.shape.num_elements() is not None
-        and groups.is_large(x)
-        and not tf.executing_eagerly()
-        and not tf.config.list_physical_devices("GPU")
-    )
+    if tf.executing_eagerly() or tf.config.list_physical_devices("GPU"):
+        return frozenset()
+    elements: Counter[int] = Counter()
+    for leaf in leaves:
+        count = leaf.shape.num_elements()
+        if leaf.dtype == tf.float32 and count is not None and count >= _STREAMED:
+            elements[count] += count
+    return frozenset(length for length, _ in elements.most_common(_PROGRAMS))
 
 
-def _in_parts(x: Any, every: int) -> Any:
+def _in_parts(x: Any, every: int, programs: Programs) -> Any:
     """Return Σ x² in float64, of parts that TensorFlow's threads share: XLA's program has one.
 
     A leaf that has few of the call's `every` elements is left whole: each part is a launch. XLA is
     given vectors, since it would compile for each shape, and index the elements of it slowly.
     """
-    x = tf.reshape(x, [-1])
+    x = x if x.shape.rank == 1 else tf.reshape(x, [-1])
     count = x.shape[0]
     if count < max(_SHARED, every // _PARTS):
-        return _of_streams(x)
+        return _by_program(x, programs)
     width = count // _PARTS // _LINE * _LINE
     end = _PARTS * width
     rest = tf.cast(x[end:], tf.float64)
     parts = tf.unstack(tf.reshape(x[:end], [_PARTS, width]), _PARTS)
-    return tf.add_n([*map(_of_streams, parts), tf.reduce_sum(rest * rest)])
+    sums = [_by_program(part, programs) for part in parts]
+    return tf.add_n([*sums, tf.reduce_sum(rest * rest)])
+
+
+def _by_program(x: Any, programs: Programs) -> Any:
+    """Return Σ x² by the program for its length, looked up once: a look-up costs more than a call."""
+    length = x.shape[0]
+    if length not in programs:
+        spec = tf.TensorSpec([length], tf.float32)
+        programs[length] = _of_streams.get_concrete_function(spec)
+    return programs[length](x)
 
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -146,7 +169,9 @@ def _of_streams(x: Any) -> Any:
     width = x.shape[0] // _STREAMS // _LINE * _LINE
     if width % _PAGE == 0:
         width -= _LINE
-    parts = [tf.cast(x[k * width : (k + 1) * width], tf.float64) for k in range(_STREAMS)]
-    folded = functools.reduce(tf.add, [part * part for part in parts])
-    rest = tf.cast(x[_STREAMS * width :], tf.float64)
-    return tf.reduce_sum(folded) + tf.reduce_sum(rest * rest)
+    rest = x.shape[0] - _STREAMS * width
+    # One operation to trace, and not five for each.
+    parts = tf.split(x, [*[width] * _STREAMS, rest])
+    wide = [tf.raw_ops.Cast(x=part, DstT=tf.float64) for part in parts]
+    *streams, last = [tf.raw_ops.Mul(x=part, y=part) for part in wide]
+    return tf.reduce_sum(functools.reduce(tf.add, streams)) + tf.reduce_sum(last)
