@@ -202,12 +202,12 @@ MUTATIONS = {
     "fused: the margin of `strict` is left out": Mutation(
         "    if not call.plan.strict:\n",
         "    if call.plan:\n",
-        "tests/backends/test_fused_seam.py -k 'ClipByGlobalNorm and float32'",
+        "tests/backends/test_fused_seam.py -k 'ClipByGlobalNorm and bfloat16'",
     ),
     "PyTorch: its own square root": Mutation(
         "return root + torch.where(positive, (r + remainder / (2.0 * r)) - r, 0.0)",
         "return root",
-        "tests/backends/test_inductor.py -k square_root",
+        "tests/backends/test_canaries.py -k square_root",
     ),
     "PyTorch: several entries in one place are written": Mutation(
         "    if adapters.overlaps_itself(x.shape, x.stride(), 1):\n",
@@ -378,7 +378,7 @@ MUTATIONS = {
     "unknown length: the maximum of nothing": Mutation(
         "return xp.where(largest < 0, xp.zeros_like(largest), largest)",
         "return largest",
-        "tests/backends/test_tensorflow.py -k lengths",
+        "tests/backends/test_tensorflow.py -k no_entries",
     ),
     "AutoGraph: no mark on methods": Mutation(
         "                    _mark_class(base)\n",

@@ -1,5 +1,7 @@
 """bench.compare: its statistics on made-up times, its errors, and a revision slowed on purpose."""
 
+import itertools
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import compare, verdict
+from bench import compare, compare_set, verdict
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 6
@@ -181,14 +183,74 @@ def clip_by_global_norm_(*args, **kwargs):
 
 @pytest.mark.whole
 @pytest.mark.slow
-def test_a_revision_slowed_on_purpose_fails_by_name(repo, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["numpy/small", "torch/mlp in training"])
+def test_a_revision_slowed_on_purpose_fails_by_name(repo, capsys, monkeypatch, name):
+    pytest.importorskip(name.partition("/")[0], reason="PyTorch is not installed")
     monkeypatch.setenv("AGCLIP_ACCELERATE", "off")  # to compile takes longer than to measure
     with (repo / "agclip/__init__.py").open("a") as file:
         file.write(SLOWED)
     git(repo, "commit", "--all", "--quiet", "--message", "Slow")
-    arguments = ["HEAD~1", "--only", "global_norm_/numpy/small", "--rounds", "3"]
+    arguments = ["HEAD~1", "--only", f"global_norm_/{name}", "--rounds", "3"]
     assert compare.main(arguments, root=repo) == 1
     out = capsys.readouterr().out
     assert "Measured once more" in out
-    assert "Slower than HEAD~1: clip_by_global_norm_/numpy/small." in out
+    assert f"Slower than HEAD~1: clip_by_global_norm_/{name}." in out
     assert len(worktrees(repo)) == 1
+
+
+ALONE = "clip_by_global_norm_/numpy/small"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The benchmarks that a process is started for, and the numbers of threads that it is given."""
+    found = []
+
+    def run(command, env, **_):
+        threads = {env.get(name, "many") for name in compare._THREADS}
+        found.append((command[4:], threads))
+        times = json.dumps(dict.fromkeys(command[4:], 1.0))
+        return subprocess.CompletedProcess(command, 0, times, "")
+
+    for name in compare._THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(compare.subprocess, "run", run)
+    return found
+
+
+def test_clips_in_training_have_a_process_with_all_threads(runs, tmp_path):
+    names = [ALONE, *compare_set.AFTER_WORK]
+    assert list(compare.run(tmp_path, names)) == names
+    assert runs == [([ALONE], {"1"}), (list(compare_set.AFTER_WORK), {"many"})]
+
+
+@pytest.mark.parametrize("name", [ALONE, compare_set.AFTER_WORK[0]])
+def test_no_process_is_started_for_no_benchmark(runs, tmp_path, name):
+    assert compare.run(tmp_path, [name]) == {name: 1.0}
+    assert len(runs) == 1
+
+
+def test_work_before_a_clip_does_not_count(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(compare_set.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(compare_set, "WORKING", 30.0)
+    done = []
+    found = compare_set.measure_after(
+        lambda: [done.append("work"), [next(clock) for _ in range(9)]], lambda: done.append("clip")
+    )
+    assert found == 1.0
+    assert done == ["work", "clip"] * (len(done) // 2)
+    assert len(done) >= 2 * compare_set.LEAST_CALLS
+
+
+@pytest.mark.parametrize("name", compare_set.AFTER_WORK)
+def test_each_clip_in_training_clips(name, monkeypatch):
+    library = name.split("/")[1]
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    monkeypatch.setattr(compare_set, "MODEL", (6, 5, 3))
+    small = {key: [(4,)] * 2 for key in compare_set.SHAPES}
+    monkeypatch.setattr(compare_set, "SHAPES", small)
+    works, call = compare_set.in_training(name)
+    for _ in range(2):
+        works()
+        call()

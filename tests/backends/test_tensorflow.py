@@ -197,6 +197,16 @@ def test_lengths_need_not_be_known(tf, shape, clip, dtype):
     assert function(empty).shape == empty.shape
 
 
+@pytest.mark.parametrize("order", [1, 2, 3.0, math.inf])
+def test_the_norm_of_no_entries_is_zero_where_their_number_is_not_known(tf, order):
+    signature = [tf.TensorSpec([None])]
+    function = tf.function(
+        lambda x: agclip.global_norm(x, order), input_signature=signature, autograph=False
+    )
+    assert function(tf.zeros([0])).numpy() == 0.0
+    assert function(tf.constant([0.0, -2.0])).numpy() == 2.0
+
+
 def along_units(x):
     return agclip.adaptive_grad_clip(x, x + 1, 0.1, unit_axes="in_out")
 
