@@ -6,7 +6,7 @@ not meant for. The types of kernels say what each is given and returns.
 """
 
 from agclip._backends.backend import Backend
-from agclip._backends.batch import LeafBatch, all_real, counts, double, elements
+from agclip._backends.batch import LeafBatch, all_real, counts, double, elements, kinds
 from agclip._backends.contract import (
     AbsMax,
     At,
@@ -22,6 +22,7 @@ from agclip._backends.contract import (
     Run,
     ScalarLike,
     Scale,
+    ScaleEach,
     ScaleInPlace,
     Sqrt,
     Sums,
@@ -91,6 +92,7 @@ __all__ = [
     "Scalar",
     "ScalarLike",
     "Scale",
+    "ScaleEach",
     "ScaleInPlace",
     "Sparse",
     "Sqrt",
@@ -111,6 +113,7 @@ __all__ = [
     "is_one",
     "kind_named",
     "kind_of",
+    "kinds",
     "number",
     "overlaps_itself",
     "pieces",

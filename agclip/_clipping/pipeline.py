@@ -17,6 +17,7 @@ from agclip._clipping.decide import on_device, on_host, surely
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
+from agclip._numerics.plain_norms import parted
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.stand_in import standing_in
@@ -189,12 +190,12 @@ def finish(
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)
-    count = len(call.groups)
     decide = on_host if call.host else on_device
-    made, settled = decide(call, arrays, norms[:count], bounds, loss_scale)
+    norms, others = parted(norms, len(call.groups))
+    made, settled = decide(call, arrays, norms, bounds, loss_scale)
     values, record = [], None
     if plan.record:
-        record = details(call, arrays, made, settled, norms[count:], inputs.bound, loss_scale)
+        record = details(call, arrays, made, settled, others, inputs.bound, loss_scale)
     elif plan.joint and not plan.per_example:
         values.append(value_of(call, arrays, settled[0], loss_scale))
     return results(call, arrays, made), values, record, extra

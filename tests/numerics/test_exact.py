@@ -13,7 +13,7 @@ import agclip
 import arrays
 from agclip._backends import exact_sums, host_scalars, registry, shapes
 from agclip._numerics import exact as _exact
-from agclip._numerics import norms as norms_
+from agclip._numerics import plain_norms
 from agclip._numerics import rounding
 from agclip._numerics.ranges import Norm
 from oracle.exact import exact_norm
@@ -421,7 +421,7 @@ def test_what_the_test_does_not_serve_is_not_tested(eager, dtype, tally):
 
 def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, monkeypatch):
     plain = [clipped(eager, *call) for call in near_calls]
-    monkeypatch.setattr(norms_, "error_of", lambda *_: 0.5)  # nothing can be decided
+    monkeypatch.setattr(plain_norms, "error_of", lambda *_: 0.5)  # nothing can be decided
     counts = rounding.Tally()
     monkeypatch.setattr(rounding, "tally", counts)
     exact = [clipped(eager, *call) for call in near_calls]
