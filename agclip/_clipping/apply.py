@@ -27,10 +27,9 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
     if call.plan.per_example:
         return _summed(call, arrays, made[0])
     new, backend, xp = list(arrays), call.backend, call.backend.xp
-    if call.host and not call.plan.joint:
-        found = _each(call, arrays, made, inplace=False)
-        if found is not None:
-            return found
+    found = _each(call, arrays, made, inplace=False) if call.host else None
+    if found is not None:
+        return found
     for group, decision in zip(call.groups, made, strict=True):
         if call.host and not decision.applies:
             continue
@@ -52,10 +51,12 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
 def _each(
     call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision], *, inplace: bool
 ) -> Sequence[Array] | None:
-    """Multiply every leaf that is to be by a factor of its own, all at once; None if it cannot be.
+    """Multiply leaves that are groups of their own, all at once; None if that cannot be.
 
     In place no two leaves may be the same memory.
     """
+    if call.plan.joint:
+        return None
     places = [i for i, decision in enumerate(made) if decision.applies]
     if not places:
         return arrays
@@ -126,9 +127,8 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
         return
     backend = call.backend
     distinct = getattr(arrays, "distinct", False)
-    if distinct and call.host and len(call.groups) > 1:
-        if _each(call, arrays, made, inplace=True) is not None:
-            return
+    if distinct and call.host and _each(call, arrays, made, inplace=True) is not None:
+        return
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.groups, made, strict=True):
         if _known_idle(call, decision.applies):

@@ -81,9 +81,7 @@ def on_host(
     return made, settled
 
 
-def _all_within(
-    norms: Singles, limits: Sequence[float], terms: DecisionOptions
-) -> Decision | None:
+def _all_within(norms: Singles, limits: Sequence[float], terms: DecisionOptions) -> Decision | None:
     """Return the one decision on all leaves, if it is certain of each that it is within its bound.
 
     So the least bound has to be above all that the largest norm may be.

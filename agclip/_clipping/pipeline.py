@@ -7,6 +7,7 @@ the first leaf is overwritten.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
@@ -56,12 +57,12 @@ class Outcome(NamedTuple):
             self.leaves.backend.run(overwrite, (self.call,), (self.leaves.arrays, self.results))
 
 
+_applies = attrgetter("applies")
+
+
 def _idle(decisions: Sequence[Any]) -> bool:
     """Tell whether decisions of floats leave every group as it is."""
-    for decision in decisions:
-        if decision.applies:
-            return False
-    return True
+    return not any(map(_applies, decisions))
 
 
 def run(
