@@ -27,7 +27,8 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
     if call.plan.per_example:
         return _summed(call, arrays, made[0])
     new, backend, xp = list(arrays), call.backend, call.backend.xp
-    found = _each(call, arrays, made, inplace=False) if call.host else None
+    alone = call.host and not call.plan.joint
+    found = _each(call, arrays, made, inplace=False) if alone else None
     if found is not None:
         return found
     for group, decision in zip(call.groups, made, strict=True):
@@ -55,8 +56,6 @@ def _each(
 
     In place no two leaves may be the same memory.
     """
-    if call.plan.joint:
-        return None
     places = [i for i, decision in enumerate(made) if decision.applies]
     if not places:
         return arrays
@@ -126,8 +125,8 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
         made[0].overwrite()
         return
     backend = call.backend
-    distinct = getattr(arrays, "distinct", False)
-    if distinct and call.host and _each(call, arrays, made, inplace=True) is not None:
+    alone = call.host and not call.plan.joint and getattr(arrays, "distinct", False)
+    if alone and _each(call, arrays, made, inplace=True) is not None:
         return
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.groups, made, strict=True):

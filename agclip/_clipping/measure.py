@@ -42,7 +42,7 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> Sequence[Norm]:
         backend, acc_dtype = call.backend, call.acc_dtype
         name = kind_of(acc_dtype).name
         if call.host and plan.order == 2 and name == "float64" and batch.narrow(arrays, name):
-            others = plan.record and plan.has_others(count)
+            others = plan.record and (count > 1 or plan.ranks is not None)
             sums = backend.sum_squares(backend.xp, arrays, acc_dtype, 1.0)
             return plain_norms(backend, arrays, call.groups, sums, others=others)
         groups = [*call.groups, *plan.others(count)] if plan.record else call.groups

@@ -18,7 +18,7 @@ from agclip._clipping.decide import on_device, on_host, surely
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
-from agclip._numerics.plain_norms import parted
+from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.stand_in import standing_in
@@ -192,7 +192,10 @@ def finish(
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)
     decide = on_host if call.host else on_device
-    norms, others = parted(norms, len(call.groups))
+    count = len(call.groups)
+    norms, others = (
+        (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
+    )
     made, settled = decide(call, arrays, norms, bounds, loss_scale)
     values, record = [], None
     if plan.record:

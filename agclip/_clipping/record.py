@@ -12,7 +12,7 @@ from agclip._clipping.measure import settle, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
-from agclip._numerics.plain_norms import Singles, parted
+from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Scalar
 
@@ -120,7 +120,9 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     whole: Norm = norms[0]
     single: Sequence[Norm] = ()
     if plan.record:
-        whole, single = joint_and_single(call, *parted(norms, len(call.groups)))
+        count = len(call.groups)
+        apart = (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
+        whole, single = joint_and_single(call, *apart)
     settled = [
         settle(call, [leaf], norm, loss_scale)
         for leaf, norm in zip(arrays, single, strict=len(single) > 0)

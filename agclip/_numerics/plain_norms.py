@@ -96,13 +96,6 @@ def plain_norms(
     return Singles(sums, chain, batch.counts(leaves), [whole])
 
 
-def parted(norms: Sequence[Norm], count: int) -> tuple[Sequence[Norm], Sequence[Norm]]:
-    """Return the norms of so many groups, and those of other groups."""
-    if type(norms) is Singles:
-        return norms, norms.others
-    return norms[:count], norms[count:]
-
-
 def _of_group(square: float, chain: int | None, count: int) -> Norm:
     finite = square < math.inf
     return Norm(math.sqrt(square), 1.0, finite, error_of(chain, count) if finite else 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from agclip._backends import entry_points, registry
 from agclip._backends.lazy import LazyDict
@@ -246,7 +246,7 @@ def open_container(x: Any) -> Node:
         if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:
             raise NotATreeError(x)
         plain = cls is dict or cls is LazyDict
-        build: Unflatten = dict if plain else _dict_builder(x)
+        build: Unflatten = dict if plain else _dict_builder(cast("dict[Any, Any]", x))
         return Node(build, list(x), list(x.values()), holds=not plain)
     if isinstance(x, list):
         plain = cls is list
