@@ -6,7 +6,7 @@ not meant for. The types of kernels say what each is given and returns.
 """
 
 from agclip._backends.backend import Backend
-from agclip._backends.batch import LeafBatch, all_real, counts, double, elements
+from agclip._backends.batch import LeafBatch, all_real, counts, double, elements, kinds
 from agclip._backends.contract import (
     AbsMax,
     Clip,
@@ -16,6 +16,7 @@ from agclip._backends.contract import (
     PowerSums,
     ScalarLike,
     Scale,
+    ScaleEach,
     ScaleInPlace,
     Sqrt,
     Sums,
@@ -93,6 +94,7 @@ __all__ = [
     "Scalar",
     "ScalarLike",
     "Scale",
+    "ScaleEach",
     "ScaleInPlace",
     "Sparse",
     "Sqrt",
@@ -113,6 +115,7 @@ __all__ = [
     "is_one",
     "kind_named",
     "kind_of",
+    "kinds",
     "number",
     "overlaps_itself",
     "pieces",

@@ -44,6 +44,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             integer in units of the grid, where `access` is "free".
         scale: `(xp, leaves, factor)` → new leaves times a `Factor`, one rounding each.
         scale_: `(xp, leaves, factor)` → None; the same in place.
+        scale_each: `(xp, leaves, factors, inplace)` → leaves, each times a factor of its own, whose
+            parts are floats; None to have them multiplied one by one.
         sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the accumulation dtype.
         scalar_like: `(xp, value, dtype, x)` → a Python number or bool as a new 0-d array on the
             device of x, where `access` is "free".
@@ -120,6 +122,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     exact_sum: contract.ExactSum = exact_sum
     scale: contract.Scale = kernels.scale
     scale_: contract.ScaleInPlace = kernels.scale_
+    scale_each: contract.ScaleEach = kernels.nothing
     sqrt: contract.Sqrt = kernels.sqrt
     scalar_like: contract.ScalarLike = kernels.scalar_like
     branch: questions.Branch = kernels.select

@@ -83,7 +83,12 @@ class LeafBatch(list[Any]):
 
 
 def kinds(leaves: Sequence[Array]) -> frozenset[Kind]:
-    """Return the kinds of dtype that occur in leaves."""
+    """Return the kinds of dtype that occur in leaves.
+
+    Example:
+        >>> sorted(kind.name for kind in kinds([np.ones(1), np.ones(1, np.float32)]))
+        ['float32', 'float64']
+    """
     if isinstance(leaves, LeafBatch):
         return leaves.kinds
     return frozenset(kind_of(leaf.dtype) for leaf in leaves)

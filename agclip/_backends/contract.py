@@ -254,6 +254,16 @@ class ScaleInPlace(Protocol):
         ...
 
 
+class ScaleEach(Protocol):
+    """The products of leaves in host memory, each with a coefficient of its own."""
+
+    def __call__(
+        self, xp: Namespace, leaves: Sequence[Array], factors: Sequence[Factor], inplace: bool, /
+    ) -> Sequence[Array] | None:
+        """Return what `Scale` does for each, or overwrite them likewise; None to decline."""
+        ...
+
+
 class Sqrt(Protocol):
     """The square root.
 

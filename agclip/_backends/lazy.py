@@ -29,7 +29,7 @@ class LazyDict(MutableMapping[str, Value]):
     __slots__ = ("__weakref__", "_keys", "_made", "_values")
 
     def __new__(cls, keys: Any = (), values: Any = None) -> Any:
-        """Return a dict, where pairs are given: libraries make containers so that are like others."""
+        """Return a dict, if pairs are given: so libraries make what is like a container."""
         return dict(keys) if values is None else object.__new__(cls)
 
     def __init__(
@@ -91,17 +91,16 @@ class LazyDict(MutableMapping[str, Value]):
     __copy__ = copy
 
 
-_seen = 0
-"""How many modules there were when libraries were last told."""
 _told: set[str] = set()
+_modules = [0]
+"""How many there were when libraries were last told."""
 
 
 def _introduce() -> None:
     """Tell libraries that were imported since the last time of the class."""
-    global _seen
-    if len(sys.modules) == _seen:
+    if len(sys.modules) == _modules[0]:
         return
-    _seen = len(sys.modules)
+    _modules[0] = len(sys.modules)
     for name, place in PYTREES.items():
         if name in sys.modules and name not in _told:
             _told.add(name)

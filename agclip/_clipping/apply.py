@@ -27,6 +27,10 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
     if call.plan.per_example:
         return _summed(call, arrays, made[0])
     new, backend, xp = list(arrays), call.backend, call.backend.xp
+    alone = call.host and not call.plan.joint
+    found = _each(call, arrays, made, inplace=False) if alone else None
+    if found is not None:
+        return found
     for group, decision in zip(call.groups, made, strict=True):
         if call.host and not decision.applies:
             continue
@@ -42,6 +46,30 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
             return list(clipped)
         for i, leaf in zip(group, clipped, strict=True):
             new[i] = leaf
+    return new
+
+
+def _each(
+    call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision], *, inplace: bool
+) -> Sequence[Array] | None:
+    """Multiply leaves that are groups of their own, all at once; None if that cannot be.
+
+    In place no two leaves may be the same memory.
+    """
+    places = [i for i, decision in enumerate(made) if decision.applies]
+    if not places:
+        return arrays
+    zero = call.plan.nonfinite == "zero"
+    if len(places) == 1 or (zero and not all(made[i].finite for i in places)):
+        return None
+    backend, factors = call.backend, [made[i].factor for i in places]
+    members = batch.chosen(arrays, places)
+    found = backend.scale_each(backend.xp, members, factors, inplace)
+    if found is None or inplace:
+        return found
+    new = list(arrays)
+    for i, leaf in zip(places, found, strict=True):
+        new[i] = leaf
     return new
 
 
@@ -97,6 +125,9 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
         made[0].overwrite()
         return
     backend = call.backend
+    alone = call.host and not call.plan.joint and getattr(arrays, "distinct", False)
+    if alone and _each(call, arrays, made, inplace=True) is not None:
+        return
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.groups, made, strict=True):
         if _known_idle(call, decision.applies):

@@ -18,6 +18,7 @@ from agclip._numerics.coefficient import (
     decide_floats,
     strict_shrink,
 )
+from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, NonFinite, Scalar
 
@@ -55,11 +56,15 @@ def on_host(
     norms: Sequence[Norm],
     limits: Sequence[Scalar],
     loss_scale: Scalar | None,
-) -> tuple[list[Decision], list[Norm]]:
+) -> tuple[list[Decision], Sequence[Norm]]:
     """Do the same with floats: what is asked of the leaves is asked once, if they are alike."""
     plan, acc_dtype = call.plan, kind_of(call.acc_dtype).name
     kinds = batch.kinds(arrays) if call.kinds is None else call.kinds
     terms = _known_terms(kinds, acc_dtype, plan.strict, plan.nonfinite)
+    if type(norms) is Singles and loss_scale is None:
+        idle = _all_within(norms, limits, terms)
+        if idle is not None:
+            return [idle] * len(norms), norms
     made, settled = [], []
     for group, norm, limit in zip(call.groups, norms, limits, strict=True):
         if len(kinds) > 1 and len(call.groups) > 1:  # never with those of other ranks
@@ -74,6 +79,25 @@ def on_host(
         made.append(decision)
         settled.append(final)
     return made, settled
+
+
+def _all_within(norms: Singles, limits: Sequence[float], terms: DecisionOptions) -> Decision | None:
+    """Return the one decision on all leaves, if it is certain of each that it is within its bound.
+
+    So the least bound has to be above all that the largest norm may be.
+    """
+    largest = norms.largest()
+    _, high = rounding.certain_range(largest.root, largest.error)
+    least = limits[0]
+    if limits.count(least) < len(limits):
+        least = min(limits)
+        if not all(limit >= least for limit in limits):  # one is NaN
+            return None
+    decision = decide_floats(largest._replace(root=high), least, None, terms)
+    if decision.exceeds or not largest.finite or not high < decision.limit:
+        return None
+    rounding.tally.tests += len(norms)
+    return decision
 
 
 def _decision(

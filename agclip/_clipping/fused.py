@@ -104,4 +104,5 @@ def norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]] | None:
     )
     if decided is None or decided.norm is None:
         return None
-    return decided.norm, [] if decided.details is None else decided.details.leaf_norms
+    each = [] if decided.details is None else decided.details.leaf_norms
+    return decided.norm, each() if callable(each) else each

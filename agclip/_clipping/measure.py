@@ -20,7 +20,7 @@ from agclip._typing import Array, Axes, Namespace, Scalar
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
 
-def measure(call: StaticArgs, inputs: Inputs) -> list[Norm]:
+def measure(call: StaticArgs, inputs: Inputs) -> Sequence[Norm]:
     """Return the norm of each group as it came in, and after them those of `Plan.others`."""
     if inputs.use_norm is not None:
         return _given(call, inputs)
@@ -31,7 +31,7 @@ def _counted(inputs: Inputs) -> Sequence[Array]:
     return inputs.arrays if inputs.merged is None else inputs.merged
 
 
-def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
+def measured(call: StaticArgs, arrays: Sequence[Array]) -> Sequence[Norm]:
     """Return the norms of `measure` from the arrays alone."""
     plan, count = call.plan, len(arrays)
     if plan.per_example:
@@ -42,7 +42,7 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm]:
         backend, acc_dtype = call.backend, call.acc_dtype
         name = kind_of(acc_dtype).name
         if call.host and plan.order == 2 and name == "float64" and batch.narrow(arrays, name):
-            others = plan.record and plan.has_others(count)
+            others = plan.record and (count > 1 or plan.ranks is not None)
             sums = backend.sum_squares(backend.xp, arrays, acc_dtype, 1.0)
             return plain_norms(backend, arrays, call.groups, sums, others=others)
         groups = [*call.groups, *plan.others(count)] if plan.record else call.groups
@@ -99,7 +99,7 @@ def _given(call: StaticArgs, inputs: Inputs) -> list[Norm]:
         return [Norm(root, 1.0, call.m.isfinite(root))]
     if call.host:
         if infinite:
-            return measured(call, _counted(inputs))[:1]
+            return list(measured(call, _counted(inputs))[:1])
         return [Norm(root, 1.0, math.isfinite(root))]
     # Such leaves are measured without a scale, and multiplied in one step for that.
     unscaled = batch.narrow(arrays, kind_of(call.acc_dtype).name)

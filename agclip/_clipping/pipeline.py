@@ -7,6 +7,7 @@ the first leaf is overwritten.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from agclip._backends import kernels
@@ -17,6 +18,7 @@ from agclip._clipping.decide import on_device, on_host, surely
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
+from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.stand_in import standing_in
@@ -55,12 +57,12 @@ class Outcome(NamedTuple):
             self.leaves.backend.run(overwrite, (self.call,), (self.leaves.arrays, self.results))
 
 
+_applies = attrgetter("applies")
+
+
 def _idle(decisions: Sequence[Any]) -> bool:
     """Tell whether decisions of floats leave every group as it is."""
-    for decision in decisions:
-        if decision.applies:
-            return False
-    return True
+    return not any(map(_applies, decisions))
 
 
 def run(
@@ -189,12 +191,15 @@ def finish(
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
     bounds, extra = limits(call, norms, inputs)
-    count = len(call.groups)
     decide = on_host if call.host else on_device
-    made, settled = decide(call, arrays, norms[:count], bounds, loss_scale)
+    count = len(call.groups)
+    norms, others = (
+        (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
+    )
+    made, settled = decide(call, arrays, norms, bounds, loss_scale)
     values, record = [], None
     if plan.record:
-        record = details(call, arrays, made, settled, norms[count:], inputs.bound, loss_scale)
+        record = details(call, arrays, made, settled, others, inputs.bound, loss_scale)
     elif plan.joint and not plan.per_example:
         values.append(value_of(call, arrays, settled[0], loss_scale))
     return results(call, arrays, made), values, record, extra

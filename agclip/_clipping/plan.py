@@ -57,13 +57,9 @@ class Plan(NamedTuple):
     ranks: Ranks | None = None
     """Where the other parts of the leaves are; None if they are whole."""
 
-    def has_others(self, count: int) -> bool:
-        """Tell whether there are groups whose norms are wanted for the record alone."""
-        return self.axes is None and (count > 1 or self.ranks is not None)
-
     def others(self, count: int) -> list[Sequence[int]]:
         """Return the groups whose norms are wanted for the record alone."""
-        if not self.has_others(count):
+        if self.axes is not None or (count == 1 and self.ranks is None):
             return []
         return [[i] for i in range(count)] if self.joint else [list(range(count))]
 

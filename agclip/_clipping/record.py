@@ -117,11 +117,12 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     """
     arrays, plan = inputs.arrays, call.plan
     loss_scale = widened(call, arrays, inputs.loss_scale)
-    count = len(call.groups)
     whole: Norm = norms[0]
     single: Sequence[Norm] = ()
     if plan.record:
-        whole, single = joint_and_single(call, norms[:count], norms[count:])
+        count = len(call.groups)
+        apart = (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
+        whole, single = joint_and_single(call, *apart)
     settled = [
         settle(call, [leaf], norm, loss_scale)
         for leaf, norm in zip(arrays, single, strict=len(single) > 0)

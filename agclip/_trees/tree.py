@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from agclip._backends import entry_points, registry
 from agclip._backends.lazy import LazyDict
@@ -161,9 +161,9 @@ def flatten(tree: Tree, name: str, *, listed: bool = False) -> tuple[list[Any], 
 
 def materialised(tree: T) -> T:
     """Return a tree whose top can be walked again: a generator of leaves as the list of them."""
-    if type(tree) in (list, dict) or not isinstance(tree, Iterator):  # asking takes 0.5 microseconds
+    if type(tree) is list or type(tree) is dict:  # whether it is an iterator takes longer to tell
         return tree
-    return list(tree)  # type: ignore[return-value]
+    return list(tree) if isinstance(tree, Iterator) else tree  # type: ignore[return-value]
 
 
 class NotATreeError(Exception):
@@ -241,12 +241,13 @@ def open_container(x: Any) -> Node:
     cls = type(x)
     if cls in _containers:
         return _open_registered(x)
-    if isinstance(x, dict):
+    if isinstance(x, (dict, LazyDict)):
         # Some libraries' modules are dicts of their parameters.
         if cls.__module__ not in _PLAIN and misplaced.among([x]) is not None:
             raise NotATreeError(x)
-        build: Unflatten = dict if cls is dict else _dict_builder(x)
-        return Node(build, list(x), list(x.values()), holds=cls is not dict)
+        plain = cls is dict or cls is LazyDict
+        build: Unflatten = dict if plain else _dict_builder(cast("dict[Any, Any]", x))
+        return Node(build, list(x), list(x.values()), holds=not plain)
     if isinstance(x, list):
         plain = cls is list
         return Node(list if plain else _list_builder(x), None, list(x), holds=not plain)
@@ -255,8 +256,6 @@ def open_container(x: Any) -> Node:
         if fields is None:
             return Node(cls, None, list(x))
         return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
-    if cls is LazyDict:
-        return open_container(x.copy())
     if isinstance(x, (Iterator, ValuesView)):
         return Node(list, None, list(x))
     for flattener in entry_points.flatteners():

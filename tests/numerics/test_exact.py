@@ -12,9 +12,10 @@ import pytest
 import agclip
 import arrays
 from agclip._backends import exact_sums, host_scalars, registry, shapes
+from agclip._clipping import measure as measure_
 from agclip._numerics import exact as _exact
 from agclip._numerics import norms as norms_
-from agclip._numerics import rounding
+from agclip._numerics import plain_norms, rounding
 from agclip._numerics.ranges import Norm
 from oracle.exact import exact_norm
 from thinned import thinned
@@ -421,7 +422,7 @@ def test_what_the_test_does_not_serve_is_not_tested(eager, dtype, tally):
 
 def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, monkeypatch):
     plain = [clipped(eager, *call) for call in near_calls]
-    monkeypatch.setattr(norms_, "error_of", lambda *_: 0.5)  # nothing can be decided
+    monkeypatch.setattr(plain_norms, "error_of", lambda *_: 0.5)  # nothing can be decided
     counts = rounding.Tally()
     monkeypatch.setattr(rounding, "tally", counts)
     exact = [clipped(eager, *call) for call in near_calls]
@@ -432,12 +433,12 @@ def test_the_plain_sum_gives_the_answer_of_the_exact_norm(eager, near_calls, mon
 def displaced(monkeypatch, leaves, shift):
     """Let the plain sum be off by a multiple of what the error bound allows."""
 
-    def norms(backend, here, groups, sums):
+    def norms(backend, here, groups, sums, *, others):
         error = rounding.relative_error(backend, here)
         root = exact_norm([x.item() for x in floats(leaves)], False, 2).root
         return [Norm(root * (1 + shift * error), 1.0, True, error) for _ in groups]
 
-    monkeypatch.setattr(norms_, "_plain_norms", norms)
+    monkeypatch.setattr(measure_, "plain_norms", norms)
 
 
 @pytest.mark.parametrize("shift", [-0.8, 0.8])
@@ -478,9 +479,8 @@ def layout(request):
 def test_a_plain_norm_is_within_its_bound(eager, layout):
     backend = agclip.get_backend(eager)
     x = arrays.library(eager).convert(layout)
-    (norm,) = norms_.group_norms(
-        backend, host_scalars, [x], [[0]], 2, np.float64, reproducible=False
-    )
+    sums = backend.sum_squares(backend.xp, [x], backend.xp.float64, 1.0)
+    (norm,) = plain_norms.plain_norms(backend, [x], [[0]], sums, others=False)
     exact = _exact.exact_norm(backend, host_scalars, [x], None, 2)
     assert norm.error > 0
     assert abs(norm.root / exact.root - 1) <= norm.error

@@ -183,6 +183,7 @@ _plain = Backend(
     power_sums=sums.power_sums,
     survey=tensors.survey,
     scale_=_scale_in_place,
+    scale_each=scale.of_each,
     sqrt=_sqrt,
     scalar_like=_scalar_like,
     branch=_branch,

@@ -1,4 +1,4 @@
-"""PyTorch: elements of tensors in host memory clipped between two numbers, without compiled code."""
+"""PyTorch: elements of tensors in host memory between two numbers, without compiled kernels."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def clip(
     new = list(leaves)
     small = [i for i, count in enumerate(counts) if count <= tensors.BLOCK]
     if small:
-        some, below, above = ([column[i] for i in small] for column in (new, lows, highs))
-        for i, one in zip(small, _small(some, below, above, inplace=inplace), strict=True):
+        below, above = ([ends[i] for i in small] for ends in (lows, highs))
+        found = _small([new[i] for i in small], below, above, inplace=inplace)
+        for i, one in zip(small, found, strict=True):
             new[i] = one
     for i in set(range(len(new))).difference(small):
         low, high = lows[i], highs[i]

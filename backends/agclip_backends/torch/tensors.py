@@ -263,12 +263,22 @@ _LIBRARY = tables.Library(
 )
 
 
+def _plainly_free(x: torch.Tensor) -> bool:
+    """Tell the usual case, in which `access` has nothing else to ask."""
+    return (
+        type(x) in _TYPES
+        and x.is_cpu
+        and not x.requires_grad
+        and not watched()
+        and not is_in_torch_dispatch_mode()
+        and not _functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
 def access(x: torch.Tensor) -> Access:
     """Return what reading the value of a tensor costs: see `Backend.access`."""
-    usual = type(x) in _TYPES and not x.requires_grad
-    if usual and not (torch.compiler.is_compiling() or watched() or is_in_torch_dispatch_mode()):
-        if x.is_cpu and not _functorch.is_functorch_wrapped_tensor(x):
-            return "free"
+    if not torch.compiler.is_compiling() and _plainly_free(x):
+        return "free"
     # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
     if torch.compiler.is_compiling() or _functorch.is_functorch_wrapped_tensor(x):
         return "never"
