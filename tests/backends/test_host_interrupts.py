@@ -219,7 +219,12 @@ def test_who_takes_part_holds_what_it_writes():
 
 def test_new_leaves_are_held_by_those_who_write_them(compiled_host, monkeypatch):
     written = []
-    monkeypatch.setattr(tables, "work_off", lambda shares, _: written.append(shares.owned))
+
+    def alone(shares, _):
+        written.append(shares.owned)
+        shares.take()
+
+    monkeypatch.setattr(tables, "work_off", alone)
     leaf = compiled_host.array(np.full(hosts.SHARED, 0.5))
     with agclip.config_context(threads="own"):
         clipped = agclip.clip_by_value(leaf, -0.25, 0.25)

@@ -46,9 +46,24 @@ _as_float32 = _pointer(ir.FloatType(), types.float32)
 _as_float64 = _pointer(ir.DoubleType(), types.float64)
 
 
+def _kept(compiler: Any, *signature: Any, **options: Any) -> Any:
+    """Return a compiler whose results are kept on disk; only in memory if there is no place."""
+
+    def compiled(function: Any) -> Any:
+        try:
+            return compiler(*signature, cache=True, **options)(function)
+        except RuntimeError as error:
+            # Neither the folder of this file nor one of the user's can be written (Numba 0.68).
+            if "cannot cache" not in str(error):
+                raise
+            return compiler(*signature, **options)(function)
+
+    return compiled
+
+
 def _compiled(**options: Any) -> Any:
     # LLVM vectorises a loop only in a function of its own: inlined by Numba it runs at half speed.
-    return njit(nogil=True, inline="never", error_model="numpy", cache=True, **options)
+    return _kept(njit, nogil=True, inline="never", error_model="numpy", **options)
 
 
 # Half types, as the 16-bit integers of their bits: widened and narrowed in cache, block by block.
@@ -592,6 +607,6 @@ def _take_part(address: Any) -> None:
 @functools.cache
 def team_body() -> int:
     """Return the address of the function that a thread of a team calls, compiled when asked for."""
-    made: Any = cfunc(types.void(types.uintp), cache=True, error_model="numpy")(_take_part)
+    made: Any = _kept(cfunc, types.void(types.uintp), error_model="numpy")(_take_part)
     address: int = made.address
     return address

@@ -1,0 +1,121 @@
+"""How long a fresh process goes without compiled kernels, and what it costs meanwhile.
+
+    PYTHONPATH=$PWD:$PWD/backends python -m bench.first_use
+
+A wheel of agclip holds nothing compiled: Numba compiles the kernels on a machine's first use, in a
+thread of the process, and keeps them on disk. Until then array calls answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import report
+
+PROGRAM = """
+import json, sys, time
+if sys.argv[1] == "without":
+    sys.modules["numba"] = None
+begin = time.perf_counter()
+import numpy as np
+import agclip
+from agclip_backends._host.loader import loader
+imported = time.perf_counter() - begin
+leaves = [np.full(100_000, 2.0, "float32") for _ in range(50)]
+
+def clip():
+    begin = time.perf_counter()
+    agclip.clip_by_global_norm(leaves, 1.0)
+    return time.perf_counter() - begin
+
+with agclip.config_context(accelerate="off"):
+    plain = [clip() for _ in range(12)]
+begin, used = time.perf_counter(), 0.0
+meanwhile = [clip()]
+while loader.thread is not None and loader.module is None and loader.thread.is_alive():
+    if hasattr(time, "pthread_getcpuclockid"):
+        used = time.clock_gettime(time.pthread_getcpuclockid(loader.thread.ident))
+    meanwhile.append(clip())
+seconds = time.perf_counter() - begin
+print(json.dumps({
+    "imported": imported, "plain": plain, "meanwhile": meanwhile, "seconds": seconds,
+    "used": used, "kernels": loader.module is not None,
+    "after": [clip() for _ in range(12)],
+}))
+"""
+
+
+def _start(case: str, cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "AGCLIP_ACCELERATE": "auto"}
+    if cache.is_file():
+        # As where neither the package's folder nor the home can be written.
+        environment["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, case]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, error = process.communicate()
+    if process.returncode or error:
+        sys.exit(f"a process must end well; got {process.returncode}: {error}")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def cases() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what fresh processes have found, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        shared, other, no_folder = (Path(folder, name) for name in ("a", "b", "c"))
+        no_folder.write_text("")
+        yield "nothing compiled yet", _end(_start("", shared))
+        yield "compiled before", _end(_start("", shared))
+        pair = [_start("", other) for _ in range(2)]
+        for number, process in enumerate(pair, 1):
+            yield f"two at once, nothing compiled yet: {number}", _end(process)
+        yield "compiled by the two", _end(_start("", other))
+        yield "nowhere to write", _end(_start("", no_folder))
+        yield "without Numba", _end(_start("without", shared))
+
+
+HEAD = (
+    "", "import, s", "first clip, ms", "second", "plain", "meanwhile", "the slowest",
+    "÷ plain", "until the kernels, s", "CPU, s", "then, ms",
+)  # fmt: skip
+
+
+def _row(name: str, found: dict[str, Any]) -> list[str]:
+    plain, meanwhile, after = (
+        statistics.median(found[key]) * 1e3 for key in ("plain", "meanwhile", "after")
+    )
+    first, second = (f"{seconds * 1e3:.2f}" for seconds in found["plain"][:2])
+    clips = [f"{plain:.2f}", f"{meanwhile:.2f}", f"{max(found['meanwhile']) * 1e3:.1f}"]
+    loaded = found["kernels"]
+    times = [f"{found[key]:.2f}" if loaded else "–" for key in ("seconds", "used")]
+    return [
+        name, f"{found['imported']:.2f}", first, second, *clips,
+        f"{meanwhile / plain:.2f}", *times, f"{after:.2f}",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    rows = [list(HEAD), *(_row(name, found) for name, found in cases())]
+    for line in report.table(rows):
+        print(line, flush=True)
+    machine = ", ".join(str(value) for value in report.machine_class().values())
+    print(f"{time.strftime('%Y-%m')}; {machine} cores")
+
+
+if __name__ == "__main__":
+    main()
