@@ -97,6 +97,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
             x's device has no float64.
         restore: `(leaf, new)` → what takes the place of a leaf in the tree: `new`, or the same
             numbers as the kind of object that the leaf is.
+        rows: `(x)` → of how many pieces, added as arrays, a sum over the first axis of x is made; 1
+            where the library's own reduction serves.
         export: `(x)` → x, or a copy of it, in memory that another library can read by DLPack: the
             elements as they are, no stride below 0.
         at: `(x, function, *arguments, **options)` → what the function returns, called where x is:
@@ -147,6 +149,7 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     named_device: Callable[[Namespace, str], Device] = answers.named_device
     acc_dtype: Callable[[Namespace, Array], DType] = kernels.accumulation_dtype
     restore: Callable[[Any, Array], Any] = kernels.restore
+    rows: Callable[[Array], int] = answers.rows
     export: Callable[[Array], Array] = answers.export
     at: questions.At = answers.anywhere
     context: Callable[[], AbstractContextManager[Any]] = nullcontext

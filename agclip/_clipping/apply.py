@@ -209,13 +209,16 @@ def _weighted_sum(
             real, imaginary = (xp.astype(half, leaf.dtype) for half in sums)
             return real + imaginary * 1j
 
-    def of_rows(rows: Array, _: tuple[int, ...], finite: Array, *factors: Array) -> Array:
+    def weighted(rows: Array, finite: Array, *factors: Array) -> Array:
         *pre, rest = factors
         pair = (pre[0] if pre else None, rest)
         (y,) = backend.scale(xp, [kernels.cast(xp, rows, acc_dtype)], Factor(pair, pair))
         if zero:
             y = xp.where(finite, y, xp.zeros_like(y))
-        return xp.sum(y, axis=0)
+        return y
+
+    def of_rows(rows: Array, _: tuple[int, ...], *columns: Array) -> Array:
+        return axis_sums.over_first(backend, rows, weighted, columns)
 
     device = backend.device(leaf)
     columns = [

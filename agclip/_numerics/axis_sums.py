@@ -119,6 +119,29 @@ def _summed(
     return _powers.joined(xp, first, ordinary, part(False), part(True), precision, first=fresh)
 
 
+def over_first(
+    backend: Backend, leaf: Array, function: Callable[..., Array], columns: tuple[Array, ...]
+) -> Array:
+    """Return the sum over the first axis of what a function makes of rows, elementwise."""
+    count, pieces = leaf.shape[0], backend.rows(leaf)
+    if pieces == 1 or count < 2:
+        return backend.xp.sum(function(leaf, *columns), axis=0)
+    step = -(-count // pieces)
+    end = count // step * step
+    total: Any = None
+    for start in range(0, end, step):
+        rows = slice(start, start + step)
+        part = function(leaf[rows, ...], *(column[rows, ...] for column in columns))
+        total = part if total is None else total + part
+    summed: Any = over_first(backend, total, lambda y: y, ()) if step > 1 else total[0, ...]
+    if end == count:
+        return summed
+    rest = slice(end, count)
+    last = function(leaf[rest, ...], *(column[rest, ...] for column in columns))
+    result: Array = summed + backend.xp.sum(last, axis=0)
+    return result
+
+
 def add(a: Any, b: Any) -> Any:
     """Return a + b: in the standard an operator, not a function that could be passed on."""
     return a + b

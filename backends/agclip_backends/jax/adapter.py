@@ -154,6 +154,7 @@ backend = Backend(
     total=xla.total,
     sums=xla.sums,
     scale=xla.scale,
+    rows=xla.rows,
     branch=_branch,
     access=_access,
     sparse=sparse.stored,

@@ -29,6 +29,8 @@ LARGE = 1 << 15
 """Leaves from this many elements on are folded before they are summed."""
 STREAMS = 16
 """Parts of a leaf that are read side by side when it is folded."""
+ROWS = 64
+"""Pieces that a sum over the first axis is made of."""
 _LINE = 16
 """Elements of float32 in a cache line."""
 _PAGE = 512
@@ -143,6 +145,14 @@ def _folded(x: Any, function: Function, by: Reduction) -> list[Any]:
     whole = [by.reduce(jnp.where(jnp.isnan(y), jnp.nan, y)) for y in folded]
     rest = [by.reduce(y, initial=0) for y in function(x[ends[-1] :])]
     return [by.combine(a, b) for a, b in zip(whole, rest, strict=True)]
+
+
+def rows(x: Any) -> int:
+    """Return of how many pieces a sum over the first axis is made.
+
+    XLA's reduction over the rows of a large matrix takes seventy times as long as adding them.
+    """
+    return ROWS if x.size >= LARGE and _whole() else 1
 
 
 def total(_: Any, values: Sequence[Any]) -> Any:

@@ -155,7 +155,7 @@ def _in_parts(x: Any, every: int, programs: Programs) -> Any:
 
 
 def _by_program(x: Any, programs: Programs) -> Any:
-    """Return Σ x² by the program for its length, looked up once: a look-up costs more than a call."""
+    """Return Σ x² by the program for its length: to look it up costs more than to call it."""
     length = x.shape[0]
     if length not in programs:
         spec = tf.TensorSpec([length], tf.float32)
