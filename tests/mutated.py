@@ -726,4 +726,9 @@ MUTATIONS = {
         "if threads > 1 else None",
         f"{TEAM} -k number_of_threads",
     ),
+    "probes: not lifted out of what is traced": Mutation(
+        "        with tf.init_scope():  # whoever asks may be in a function that is traced\n",
+        "        if True:\n",
+        "tests/backends/test_probes_while_traced.py -k tensorflow",
+    ),
 }

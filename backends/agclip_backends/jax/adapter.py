@@ -140,7 +140,8 @@ def _named_device(_: Any, name: str) -> Any:
 @kept
 def _usable() -> str | None:
     try:
-        jnp.ones(2).block_until_ready()
+        with jax.ensure_compile_time_eval():  # whoever asks may be in a function that is traced
+            jnp.ones(2).block_until_ready()
     except RuntimeError as error:
         return str(error)
     return None
