@@ -28,6 +28,21 @@ FOLD = "tests/integrations/torch/test_fold.py"
 SPARSE = "tests/functions/test_sparse.py"
 TEAM = "tests/backends/test_host_team.py"
 MUTATIONS = {
+    "JAX: the examples that fill no piece are left out": Mutation(
+        "    result: Array = summed + backend.xp.sum(last, axis=0)\n",
+        "    result: Array = summed\n",
+        "tests/backends/test_jax_rows.py",
+    ),
+    "TensorFlow: XLA compiles for every length": Mutation(
+        "for length, _ in elements.most_common(_PROGRAMS))",
+        "for length, _ in elements.most_common())",
+        "tests/backends/test_tensorflow_programs.py",
+    ),
+    "TensorFlow: a thousand leaves have branches of their own": Mutation(
+        "for n in counts) <= FEW else LARGE",
+        "for n in counts) <= 10**6 else LARGE",
+        "tests/backends/test_tensorflow_programs.py",
+    ),
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
         "        multiply(leaf, factor, np.empty_like(leaf))\n",
