@@ -200,8 +200,8 @@ MUTATIONS = {
         "tests/rules/test_rules_records.py",
     ),
     "clipper: a step without arrays forgets what was loaded": Mutation(
-        "        if started:\n            self.state, self._saved = state, None\n",
-        "        if True:\n            self.state, self._saved = state, None\n",
+        "        if started:\n            self.state, self._saved = taken.state, None\n",
+        "        if True:\n            self.state, self._saved = taken.state, None\n",
         "tests/rules/test_clipper_saving.py::test_a_step_without_gradients_keeps_what_was_loaded",
     ),
     "shards: a part of an array is taken for the whole": Mutation(
@@ -346,7 +346,7 @@ MUTATIONS = {
         "tests/backends/test_tensorflow_canaries.py -k nan",
     ),
     "TensorFlow: one product of two": Mutation(
-        "y = y if inverse is None else y / inverse",
+        "y = y if inverse is None else tf.raw_ops.RealDiv(x=y, y=inverse)",
         "y = y if inverse is None else y * (1.0 / inverse)",
         "tests/backends/test_tensorflow_canaries.py -k 'coefficient or loss_scale'",
     ),
