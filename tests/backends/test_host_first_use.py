@@ -76,7 +76,11 @@ def test_without_a_home_nothing_is_warned_of(needs_numba, tmp_path):
 
 @pytest.mark.whole
 def test_two_processes_may_compile_at_once(needs_numba, tmp_path):
-    environment = {**hosts.os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "AGCLIP_ACCELERATE": "auto"}
+    environment = {
+        **hosts.os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "AGCLIP_ACCELERATE": "auto",
+    }
     pair = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", LOAD],
