@@ -726,4 +726,14 @@ MUTATIONS = {
         "if threads > 1 else None",
         f"{TEAM} -k number_of_threads",
     ),
+    "kernels: nowhere to keep them on disk is an error": Mutation(
+        'if "cannot cache" not in str(error):',
+        "if error:",
+        "tests/backends/test_host_first_use.py -k in_memory",
+    ),
+    "own threads: those who help do not ask for short slices": Mutation(
+        "            slices.ask_for_short_ones()\n",
+        "            pass\n",
+        "tests/backends/test_host_slices.py -k helpers_ask",
+    ),
 }
