@@ -746,4 +746,14 @@ MUTATIONS = {
         "        if True:\n",
         "tests/backends/test_probes_while_traced.py -k tensorflow",
     ),
+    "kernels: nowhere to keep them on disk is an error": Mutation(
+        'if "cannot cache" not in str(error):',
+        "if error:",
+        "tests/backends/test_host_first_use.py -k in_memory",
+    ),
+    "own threads: those who help do not ask for short slices": Mutation(
+        "            slices.ask_for_short_ones()\n",
+        "            pass\n",
+        "tests/backends/test_host_slices.py -k helpers_ask",
+    ),
 }

@@ -1,5 +1,6 @@
 """The first use of compiled kernels: nowhere to keep them, two processes at once."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 import agclip
 import hosts
-from agclip_backends._host import array_sums
+from agclip_backends._host import array_sums, keeping
 
 pytest_plugins = ["host_fixtures"]
 
@@ -54,9 +55,7 @@ def test_without_a_folder_to_write_to_the_kernels_are_used(needs_numba, nowhere)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
 
 
-def test_what_numba_refuses_for_another_reason_is_raised(needs_numba):
-    from agclip_backends._host import kernels
-
+def test_what_numba_refuses_for_another_reason_is_raised():
     def compiler(**_):
         def refuse(_):
             message = "no compiler here"
@@ -65,7 +64,7 @@ def test_what_numba_refuses_for_another_reason_is_raised(needs_numba):
         return refuse
 
     with pytest.raises(RuntimeError, match="no compiler here"):
-        kernels._kept(compiler)(len)
+        keeping.kept(compiler)(len)
 
 
 def test_without_a_home_nothing_is_warned_of(needs_numba, tmp_path):
@@ -76,8 +75,11 @@ def test_without_a_home_nothing_is_warned_of(needs_numba, tmp_path):
 
 @pytest.mark.whole
 def test_two_processes_may_compile_at_once(needs_numba, tmp_path):
-    added = {"NUMBA_CACHE_DIR": str(tmp_path), "AGCLIP_ACCELERATE": "auto"}
-    environment = {**hosts.os.environ, **added}
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "AGCLIP_ACCELERATE": "auto",
+    }
     pair = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", LOAD],

@@ -17,6 +17,8 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
+from agclip_backends._host.keeping import kept
+
 BLOCK = 1 << 14
 """Elements of a block: 64 KiB of float32. A sum adds at most as many numbers one by one."""
 
@@ -46,24 +48,9 @@ _as_float32 = _pointer(ir.FloatType(), types.float32)
 _as_float64 = _pointer(ir.DoubleType(), types.float64)
 
 
-def _kept(compiler: Any, *signature: Any, **options: Any) -> Any:
-    """Return a compiler whose results are kept on disk; only in memory if there is no place."""
-
-    def compiled(function: Any) -> Any:
-        try:
-            return compiler(*signature, cache=True, **options)(function)
-        except RuntimeError as error:
-            # Neither the folder of this file nor one of the user's can be written (Numba 0.68).
-            if "cannot cache" not in str(error):
-                raise
-            return compiler(*signature, **options)(function)
-
-    return compiled
-
-
 def _compiled(**options: Any) -> Any:
     # LLVM vectorises a loop only in a function of its own: inlined by Numba it runs at half speed.
-    return _kept(njit, nogil=True, inline="never", error_model="numpy", **options)
+    return kept(njit, nogil=True, inline="never", error_model="numpy", **options)
 
 
 # Half types, as the 16-bit integers of their bits: widened and narrowed in cache, block by block.
@@ -607,6 +594,6 @@ def _take_part(address: Any) -> None:
 @functools.cache
 def team_body() -> int:
     """Return the address of the function that a thread of a team calls, compiled when asked for."""
-    made: Any = _kept(cfunc, types.void(types.uintp), error_model="numpy")(_take_part)
+    made: Any = kept(cfunc, types.void(types.uintp), error_model="numpy")(_take_part)
     address: int = made.address
     return address
