@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from agclip._backends import devices, kernels
 from agclip._backends.backend import Backend
@@ -96,8 +97,9 @@ def joint_and_single(
         return at(slices[0], of_values, call.backend, slices, order), single
     if not others:  # of one leaf
         return norms[0], norms
-    if isinstance(others[0], Singles):
-        return norms[0], others[0]
+    first: Any = others[0]
+    if type(first) is Singles:
+        return norms[0], first
     return (norms[0], others) if call.plan.joint else (others[0], norms)
 
 

@@ -65,14 +65,16 @@ def dict_of_optree(cls: type[Mapping[str, Any]]) -> None:
     """Have optree open instances as it does dicts, in the order of their keys."""
     import optree
 
-    register: Any = optree.register_pytree_node  # whose types speak of collections
+    library: Any = optree  # whose types speak of collections, and of no global namespace
 
     def with_entries(node: Mapping[str, Any]) -> Any:
         values, keys = _sorted(node)
         return values, keys, keys
 
-    space = optree.registry.__GLOBAL_NAMESPACE
-    register(cls, with_entries, _dict, path_entry_type=optree.MappingEntry, namespace=space)
+    space = library.registry.__GLOBAL_NAMESPACE
+    library.register_pytree_node(
+        cls, with_entries, _dict, path_entry_type=optree.MappingEntry, namespace=space
+    )
 
 
 def dict_of_torch(cls: type[Mapping[str, Any]]) -> None:

@@ -23,7 +23,7 @@ SOURCES = sorted(Path(agclip_backends.__file__).parent.rglob("*.py"))
 DOCUMENT = Path(agclip.__file__).parents[1] / "docs" / "backends.md"
 PUBLIC = {"adapters", "Backend"}
 FIELDS = [field.name for field in dataclasses.fields(Backend)]
-OPTIONAL = {"clip", "fused", "survey"}
+OPTIONAL = {"clip", "fused", "scale_each", "survey"}
 TYPES = {
     name: kind
     for name, kind in typing.get_type_hints(Backend).items()

@@ -72,21 +72,25 @@ class Places:
             if self.grouped:
                 require_one_each(len(self._paths), len(groups))
             self._extend(optimizer)
-        given = [p for group in groups for p in group["params"]]
-        if all(p.grad is None for p in given):
-            return None
-        grads, params = [], []
+        given: list[torch.Tensor] = []
+        grads, params, some = [], [], False
         for paths, group in zip(self._paths, groups, strict=True):
             mine = group["params"]
-            grads.append({path: p.grad for path, p in zip(paths, mine, strict=True)})
-            params.append(
-                {path: None if p.grad is None else p for path, p in zip(paths, mine, strict=True)}
-            )
-        return Gradients(given, self._joined(grads), self._joined(params))
+            given += mine
+            here = [p.grad for p in mine]
+            absent = [grad is None for grad in here]
+            some = some or not all(absent)
+            grads.append(dict(zip(paths, here, strict=True)))
+            if any(absent):
+                mine = [None if none else p for p, none in zip(mine, absent, strict=True)]
+            params.append(dict(zip(paths, mine, strict=True)))
+        return Gradients(given, self._joined(grads), self._joined(params)) if some else None
 
     def _joined(self, groups: list[dict[str, Any]]) -> Tree:
         if self.grouped:
             return {str(i): group for i, group in enumerate(groups)}
+        if len(groups) == 1:
+            return groups[0]
         return {path: one for group in groups for path, one in group.items()}
 
     def _extend(self, optimizer: Optimizer) -> None:
