@@ -14,7 +14,7 @@ from agclip._backends import registry
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._trees.literals import Literal
-from agclip._trees.tree import LEAF, Kept, Node, Structure
+from agclip._trees.structure import LEAF, Kept, Node, Structure
 from agclip._typing import Array
 
 

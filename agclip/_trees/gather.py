@@ -15,6 +15,7 @@ from agclip._trees.leaf_checks import allowed, misplaced, one_by_one
 from agclip._trees.leaves import Leaves, dearest, path_of
 from agclip._trees.literals import Literal, materialise
 from agclip._trees.paired import flatten_like
+from agclip._trees.structure import LEAF, Node, Structure, paths
 from agclip._typing import Array, Device, Tree
 from agclip.distributed._ranks import Parts
 
@@ -59,7 +60,7 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
         ValueError: If the structures or shapes differ.
     """
     found = flatten_like(leaves.structure, tree, name)
-    for leaf, path in zip(found, trees.paths(leaves.structure, name), strict=True):
+    for leaf, path in zip(found, paths(leaves.structure, name), strict=True):
         known = isinstance(leaf, Literal) or registry.resolve(leaf) is not None
         if not known or (not isinstance(leaf, Literal) and aside.holds_nothing(leaf)):
             kind = type(leaf).__name__
@@ -89,7 +90,7 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
 
 def _gathered(
     found: list[Any],
-    structure: trees.Structure,
+    structure: Structure,
     name: str,
     families: tuple[str, str],
     *,
@@ -98,7 +99,7 @@ def _gathered(
     own: bool = False,
 ) -> Leaves:
     """Return leaves of one library; `own` says that those of others have been taken over."""
-    known = structure.types if type(structure) is trees.Node else None
+    known = structure.types if type(structure) is Node else None
     types = set(map(type, found)) if known is None else {*known}
     asked = "auto" if own else config.current().backend
     if len(types) > 1 and aside.several(types):
@@ -138,7 +139,7 @@ def _gathered(
             _made(leaf, backend, device, name, path, integers="integer" in families)
             if isinstance(leaf, Literal)
             else leaf
-            for leaf, path in zip(found, trees.paths(structure, name), strict=True)
+            for leaf, path in zip(found, paths(structure, name), strict=True)
         ]
     types = set(map(type, found))
     return _checked(
@@ -156,7 +157,7 @@ def _made(
 
 def _taken_over(
     found: list[Any],
-    structure: trees.Structure,
+    structure: Structure,
     name: str,
     families: tuple[str, str],
     *,
@@ -165,12 +166,12 @@ def _taken_over(
     """Gather leaves of several libraries as arrays of the configured one."""
     found, structure = aside.without(found, structure)
     brought = []
-    for leaf, path in zip(found, trees.paths(structure, name), strict=True):
+    for leaf, path in zip(found, paths(structure, name), strict=True):
         owner = None if isinstance(leaf, Literal) else registry.resolve(leaf)
         if owner is None:
             brought.append(leaf)
             continue
-        alone = trees.Node(list, [path.removeprefix(name)], [trees.LEAF], "{}")
+        alone = Node(list, [path.removeprefix(name)], [LEAF], "{}")
         _checked(name, owner, [leaf], {type(leaf)}, alone, families, inplace=inplace)
         brought.append(foreign.take_over(leaf, name, path))
     if all(x is y for x, y in zip(brought, found, strict=True)):
@@ -188,7 +189,7 @@ def _checked(
     backend: Backend,
     found: list[Array],
     types: set[type],
-    structure: trees.Structure,
+    structure: Structure,
     families: tuple[str, str],
     *,
     inplace: bool,
@@ -232,7 +233,7 @@ def _cut(
     backend: Backend,
     found: list[Array],
     parts: Parts,
-    structure: trees.Structure,
+    structure: Structure,
     families: tuple[str, str],
     *,
     inplace: bool,

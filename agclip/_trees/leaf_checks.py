@@ -10,8 +10,8 @@ from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind, kind_of
 from agclip._backends.questions import Misplaced
 from agclip._backends.sparse import Sparse
-from agclip._trees import tree as trees
 from agclip._trees.leaves import Leaves, path_of
+from agclip._trees.structure import Structure
 from agclip._typing import Array
 
 _EXPECTED = {
@@ -76,7 +76,7 @@ def misplaced(
     backend: Backend,
     found: Sequence[Array],
     types: set[type],
-    structure: trees.Structure,
+    structure: Structure,
 ) -> Misplaced | None:
     """Return what may be a parameter in the place of a gradient.
 

@@ -13,7 +13,8 @@ from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind
 from agclip._backends.questions import Misplaced
 from agclip._backends.sparse import Sparse
-from agclip._trees import advice, foreign, tree
+from agclip._trees import advice, foreign
+from agclip._trees import structure as structures
 from agclip._trees.literals import Literal
 from agclip._typing import Access, Array, Tree
 from agclip.distributed._ranks import Parts
@@ -28,7 +29,7 @@ class Leaves(NamedTuple):
     backend: Backend
     arrays: Sequence[Array]
     kinds: Sequence[Kind]
-    structure: tree.Structure
+    structure: structures.Structure
     originals: list[Any] | None = None
     """What the arrays were made of, if some came from another library than the configured one."""
     misplaced: Misplaced | None = None
@@ -96,7 +97,7 @@ class Leaves(NamedTuple):
                     same = arrays[i] is part.values
                     new[i] = part.whole if same else part.rebuild(new[i])
         try:
-            return tree.unflatten(self.structure, iter(new))
+            return structures.unflatten(self.structure, iter(new))
         except RecursionError:
             advice.refuse_depth(self.name)
 
@@ -197,8 +198,8 @@ def dearest(backend: Backend, arrays: Sequence[Array]) -> Access:
     return "free"
 
 
-def path_of(structure: tree.Structure, name: str, index: int) -> str:
-    return next(itertools.islice(tree.paths(structure, name), index, None))
+def path_of(structure: structures.Structure, name: str, index: int) -> str:
+    return next(itertools.islice(structures.paths(structure, name), index, None))
 
 
 def warn_empty(name: str, consequence: str = "nothing is clipped") -> None:

@@ -9,7 +9,8 @@ from agclip._backends import registry
 from agclip._checks import describe
 from agclip._trees import foreign
 from agclip._trees.literals import Literal, is_literal
-from agclip._trees.tree import Kept, Node, NotATreeError, Structure, open_container
+from agclip._trees.structure import Kept, Node, Structure
+from agclip._trees.tree import NotATreeError, open_container
 from agclip._typing import Tree
 
 

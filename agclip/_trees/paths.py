@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agclip._trees.tree import LEAF, Node, Structure
+from agclip._trees.structure import LEAF, Node, Structure
 
 
 def dotted(structure: Structure, *, absent: bool = False) -> list[str]:

@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, ValuesView
-from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from agclip._backends import entry_points, registry
 from agclip._backends.lazy import LazyDict
 from agclip._checks import describe
 from agclip._trees import advice, foreign, misplaced
 from agclip._trees.literals import Literal, is_literal
+from agclip._trees.structure import ITEM, LEAF, Node, Structure, Unflatten
 from agclip._typing import T, Tree
-
-Unflatten = Callable[[list[Any]], Tree]
 
 _PLAIN = ("builtins", "collections")
 """Where classes of dicts are defined that hold what anybody puts into them."""
-
-
-_ITEM = "[{!r}]"
-
-
-class Node(NamedTuple):
-    """A container: how to build it, the keys of its children, and what they are."""
-
-    unflatten: Unflatten
-    """`dict` of a plain dict, whose keys it does not take."""
-    keys: list[Any] | None
-    children: list[Any]
-    key_format: str = _ITEM
-    flat: bool = False
-    """Whether all children are leaves."""
-    holds: bool = False
-    """Whether what builds it, or one below it, may hold what was in it."""
-    types: set[type] | None = None
-    """The classes of its leaves, where they are known."""
-
-    def key(self, position: int) -> str:
-        """Return how a child's key reads in a path."""
-        if self.keys is None:
-            return f"[{position}]"
-        return self.key_format.format(self.keys[position])
-
-    def outline(self) -> str:
-        """Return what sets the container apart from others."""
-        if self.keys is None:
-            return f"a container of {len(self.children)}"
-        return ", ".join(map(self.key, range(len(self.children)))) or "nothing"
-
-
-class _Leaf:
-    """The place of a leaf in a structure."""
-
-
-class Kept(NamedTuple):
-    """The place of a leaf that takes no part, and is put back as it is."""
-
-    value: Any
-
-
-LEAF = _Leaf()
-Structure = Node | Kept | _Leaf | None
 
 _containers: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = (
     registry.CONTAINERS
@@ -206,7 +159,7 @@ def _container(x: Any, leaves: list[Any]) -> Node:
         if types.issubset(registry.BY_TYPE):
             leaves += children
             places, keys = [LEAF] * len(children), None if cls is list else list(x)
-            return Node(cls, keys, places, _ITEM, True, False, types)
+            return Node(cls, keys, places, ITEM, True, False, types)
     node = open_container(x)
     # By name, since Dynamo cannot compare the keys of a dict with a set (PyTorch 2.11).
     if set(map(type, node.children)).issubset(registry.BY_TYPE):
@@ -296,29 +249,3 @@ def _list_builder(original: list[Any]) -> Unflatten:
         return new
 
     return build
-
-
-def unflatten(structure: Structure, leaves: Iterator[Any]) -> Tree:
-    """Put a tree together from its structure and an iterator over its leaves."""
-    if structure is None:
-        return None
-    if isinstance(structure, Kept):
-        return structure.value
-    if isinstance(structure, Node):
-        if structure.flat:
-            children = list(islice(leaves, len(structure.children)))
-        else:
-            children = [unflatten(child, leaves) for child in structure.children]
-        if structure.unflatten is dict:
-            return dict(zip(structure.keys or (), children, strict=True))
-        return structure.unflatten(children)
-    return next(leaves)
-
-
-def paths(structure: Structure, prefix: str) -> Iterator[str]:
-    """Yield the path of every leaf, such as `grads['layer'][0]`, in order."""
-    if isinstance(structure, Node):
-        for position, child in enumerate(structure.children):
-            yield from paths(child, prefix + structure.key(position))
-    elif structure is LEAF:
-        yield prefix

@@ -56,3 +56,22 @@ def differences(own: Any, saved: Any, path: str) -> Iterator[tuple[str, Any, Any
             yield from differences(one, other, f"{path}[{i}]")
     elif own != saved:
         yield path, own, saved
+
+
+def check_same(own: Mapping[str, Any], saved: Any) -> None:
+    """Raise unless saved arguments are those of a clipper's rule.
+
+    Raises:
+        TypeError: If they are no dict.
+        ValueError: If one differs.
+    """
+    if not isinstance(saved, Mapping):
+        msg = f"`state_dict['arguments']` must be a dict; got {type(saved).__name__}."
+        raise TypeError(msg)
+    for path, wanted, found in differences(own, saved, "state_dict['arguments']"):
+        msg = (
+            f"`{path}` must be {wanted!r}, as in the rule of this clipper; got {found!r}. Make the "
+            f"clipper with that argument, or take 'arguments' out of the data to go on with this "
+            f"one."
+        )
+        raise ValueError(msg)

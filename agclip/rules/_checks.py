@@ -6,10 +6,12 @@ Thresholds may be arrays, traced ones too: these are checked where they are used
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from agclip import _checks
 from agclip._backends.registry import resolve
+from agclip._checks import describe
 from agclip._clipping import arguments
 from agclip.distributed._links import links
 from agclip.distributed._replicas import unsaid
@@ -71,3 +73,20 @@ def ranks(comm: Any, replicas: Any, *, joint: bool) -> None:
             f"{_checks.describe(replicas)} alone."
         )
         raise ValueError(msg)
+
+
+def begun(state: Any) -> Mapping[str, Any] | None:
+    """Return a state as the dict that it is; None for one that is not made yet, `()`.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(state, Mapping):
+        return state
+    if isinstance(state, tuple) and not state:
+        return None
+    msg = (
+        f"`state` must be what init(params) or the last step of this rule returned; got "
+        f"{describe(state)}. Begin with init(params)."
+    )
+    raise TypeError(msg)

@@ -13,7 +13,8 @@ from agclip._trees.leaves import Leaves
 from agclip._trees.stand_in import standing_in
 from agclip._trees.tree import flatten
 from agclip._typing import Tree
-from agclip.rules._rule import Rule, State, Step, Steps, begun, joins
+from agclip.rules import _checks
+from agclip.rules._rule import Rule, State, Step, Steps, joins
 
 
 def decided(
@@ -53,7 +54,7 @@ def states(state: State, names: Sequence[str]) -> Mapping[str, State]:
         TypeError: If the state is neither a dict nor empty.
         ValueError: If it holds that of another than the members.
     """
-    held = begun(state) or {}
+    held = _checks.begun(state) or {}
     strange = [key for key in held if key not in names]
     if strange:
         msg = (

@@ -23,10 +23,10 @@ from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Namespace, Scalar, Tree
-from agclip.rules import _paths
+from agclip.rules import _checks, _paths
 from agclip.rules._arithmetic import allowing
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
-from agclip.rules._rule import Options, State, Step, Steps, begun, taken
+from agclip.rules._rule import Options, State, Step, Steps, taken
 
 Advance = Callable[
     [Backend, Namespace, tuple[float, ...], dict[str, Any], Scalar],
@@ -74,7 +74,7 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
         TypeError: If the state is of another kind, or its arrays are of another library.
         ValueError: If it is that of another rule.
     """
-    held, layout = begun(state), rule._layout()
+    held, layout = _checks.begun(state), rule._layout()
     if held is None:
         return rule._fresh(leaves)
     if not all(key in held for key in layout):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from agclip._trees import paths as spelled
 from agclip._trees.leaves import Leaves
-from agclip._trees.tree import Node, Structure
+from agclip._trees.structure import Node, Structure
 
 
 def paths(leaves: Leaves) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -235,23 +235,6 @@ def taken(
     if inplace:
         return Step(None, state, info, outcome.write, traced)
     return Step(outcome.tree(), state, info, _nothing, traced)
-
-
-def begun(state: State) -> Mapping[str, Any] | None:
-    """Return a state as the dict that it is; None for one that is not made yet, `()`.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if isinstance(state, Mapping):
-        return state
-    if isinstance(state, tuple) and not state:
-        return None
-    msg = (
-        f"`state` must be what init(params) or the last step of this rule returned; got "
-        f"{describe(state)}. Begin with init(params)."
-    )
-    raise TypeError(msg)
 
 
 def check_rule(name: str, rule: Any) -> None:

@@ -17,7 +17,7 @@ from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
 from agclip.config._settings import Layer
 from agclip.rules import _checks, _paths, from_table
-from agclip.rules._arguments import arguments, differences
+from agclip.rules._arguments import arguments, check_same
 from agclip.rules._info import ClipInfo
 from agclip.rules._layout import COUNT, holds_arrays, layout_of
 from agclip.rules._members import taking_part
@@ -192,7 +192,7 @@ class Clipper:
                 f"Make the clipper with that rule."
             )
             raise ValueError(msg)
-        _check_arguments(arguments(self.rule), state_dict.get("arguments", {}))
+        check_same(arguments(self.rule), state_dict.get("arguments", {}))
         steps = checked(COUNT, state_dict.get("step", 0), "state_dict['step']")
         layout = layout_of(self.rule)
         saved = checked(layout, state_dict["state"], _STATE)
@@ -242,19 +242,6 @@ class Clipper:
             )
             raise ValueError(msg)
         return cls(from_table.build(tables, place, defaults), inplace=inplace)
-
-
-def _check_arguments(own: Mapping[str, Any], saved: Any) -> None:
-    if not isinstance(saved, Mapping):
-        msg = f"`state_dict['arguments']` must be a dict; got {type(saved).__name__}."
-        raise TypeError(msg)
-    for path, wanted, found in differences(own, saved, "state_dict['arguments']"):
-        msg = (
-            f"`{path}` must be {wanted!r}, as in the rule of this clipper; got {found!r}. Make the "
-            f"clipper with that argument, or take 'arguments' out of the data to go on with this "
-            f"one."
-        )
-        raise ValueError(msg)
 
 
 def _check_leaves(saved: Sequence[str], leaves: Leaves) -> None:

@@ -266,10 +266,10 @@ _LIBRARY = tables.Library(
 def _plainly_free(x: torch.Tensor) -> bool:
     """Tell the usual case, in which `access` has nothing else to ask."""
     return (
-        type(x) in _TYPES
+        not watched()
+        and type(x) in _TYPES
         and x.is_cpu
         and not x.requires_grad
-        and not watched()
         and not is_in_torch_dispatch_mode()
         and not _functorch.is_functorch_wrapped_tensor(x)
     )
@@ -277,7 +277,7 @@ def _plainly_free(x: torch.Tensor) -> bool:
 
 def access(x: torch.Tensor) -> Access:
     """Return what reading the value of a tensor costs: see `Backend.access`."""
-    if not torch.compiler.is_compiling() and _plainly_free(x):
+    if _plainly_free(x):
         return "free"
     # There is no public test for a tensor inside torch.func's transforms (torch 2.13).
     if torch.compiler.is_compiling() or _functorch.is_functorch_wrapped_tensor(x):
@@ -289,11 +289,9 @@ def access(x: torch.Tensor) -> Access:
         return "sync" if _distributed(x) and not recorded_by_mode() else "never"
     if x.device.type != "cpu":
         return "sync"
-    recorded = x.requires_grad and torch.is_grad_enabled()
-    # So is every tensor while derivatives are taken by torch.func, which wraps what is made of it,
-    # or in forward mode; there is no public test (torch 2.13).
-    around = torch.autograd.forward_ad._current_level >= 0 or _functorch.peek_interpreter_stack()
-    return "graph" if recorded or around else "free"
+    # So is every tensor while torch.func or forward mode takes derivatives.
+    recorded = watched() or (x.requires_grad and torch.is_grad_enabled())
+    return "graph" if recorded else "free"
 
 
 def on_devices(leaves: Sequence[torch.Tensor]) -> bool:
