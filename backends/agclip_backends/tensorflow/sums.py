@@ -159,7 +159,8 @@ def _by_program(x: Any, programs: Programs) -> Any:
     length = x.shape[0]
     if length not in programs:
         spec = tf.TensorSpec([length], tf.float32)
-        programs[length] = _of_streams.get_concrete_function(spec)
+        function: Any = _of_streams
+        programs[length] = function.get_concrete_function(spec)
     return programs[length](x)
 
 
