@@ -756,4 +756,14 @@ MUTATIONS = {
         "            pass\n",
         "tests/backends/test_host_slices.py -k helpers_ask",
     ),
+    "each at once: a leaf that is not finite": Mutation(
+        "if decision.exceeds or not largest.finite or not high < decision.limit:",
+        "if decision.exceeds or not high < decision.limit:",
+        "tests/clipping/test_each_at_once.py -k off-norm",
+    ),
+    "each at once: a clamp at zero": Mutation(
+        "if 0.0 in lows or 0.0 in highs or any(leaf.dtype.kind",
+        "if any(leaf.dtype.kind",
+        "tests/clipping/test_each_at_once.py -k 'numpy and zero'",
+    ),
 }
