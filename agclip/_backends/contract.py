@@ -255,7 +255,13 @@ class ScaleInPlace(Protocol):
 
 
 class ScaleEach(Protocol):
-    """The products of leaves in host memory, each with a coefficient of its own."""
+    """The products of leaves in host memory, each with a coefficient of its own.
+
+    Example:
+        >>> kernel, half = agclip.get_backend("numpy").scale_each, (None, 0.5)
+        >>> kernel(np, [np.ones(1), np.ones(1)], [Factor(half, half)] * 2, False)
+        [array([0.5]), array([0.5])]
+    """
 
     def __call__(
         self, xp: Namespace, leaves: Sequence[Array], factors: Sequence[Factor], inplace: bool, /

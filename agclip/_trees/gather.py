@@ -66,8 +66,10 @@ def gather_like(leaves: Leaves, tree: Tree, name: str) -> Leaves:
             kind = type(leaf).__name__
             msg = f"`{name}` must hold arrays wherever `{leaves.name}` does; got {kind} at {path}."
             raise TypeError(msg)
-    families = ("real", "complex")
-    others = _gathered(found, leaves.structure, name, families, inplace=False, sparse=False)
+    families, structure = ("real", "complex"), leaves.structure
+    if type(structure) is Node:
+        structure = structure._replace(types=None)  # those of the other tree
+    others = _gathered(found, structure, name, families, inplace=False, sparse=False)
     if others.backend != leaves.backend:
         msg = (
             f"`{name}` must hold arrays of the library of `{leaves.name}`; got "

@@ -85,7 +85,8 @@ def test_the_reason_why_a_library_cannot_be_used(probe, monkeypatch):
     pytest.importorskip(probe.library, reason=f"{probe.library} is not installed")
     adapter = importlib.import_module(f"agclip_backends.{probe.library}.adapter")
     name = "jnp" if probe.library == "jax" else probe.library
-    monkeypatch.setattr(adapter, name, SimpleNamespace(ones=probe.ones))
+    there = vars(getattr(adapter, name))
+    monkeypatch.setattr(adapter, name, SimpleNamespace(**{**there, "ones": probe.ones}))
     assert adapter.backend.usable.__wrapped__() == probe.text
 
 

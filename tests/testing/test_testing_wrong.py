@@ -56,6 +56,13 @@ def scale_that_widens(xp, leaves, factor):
     return [np.asarray(leaf, dtype=np.float64) for leaf in NUMPY.scale(xp, leaves, factor)]
 
 
+WIDENS = {
+    "scale": scale_that_widens,
+    "scale_each": lambda *_: None,
+    "restore": lambda _, new: new,
+}
+
+
 def scale_that_loses_signs(xp, leaves, factor):
     return [np.asarray(leaf + 0, leaf.dtype) for leaf in NUMPY.scale(xp, leaves, factor)]
 
@@ -117,7 +124,7 @@ WRONG = {
         "must be nan within 1.5 ulp",
     ),
     "scale that changes the dtype": (
-        {"scale": scale_that_widens, "restore": lambda _, new: new},
+        WIDENS,
         "leaves keep their kind [clip_by_norm, float32]",
         "clip_by_norm, float32 must keep the dtype float32; got float64",
     ),
@@ -190,7 +197,7 @@ def test_a_call_that_warns_is_found_out(register):
 
 
 def test_a_report_names_what_is_wrong_and_goes_on(register):
-    register(dataclasses.replace(NUMPY, scale=scale_that_widens, restore=lambda _, new: new))
+    register(dataclasses.replace(NUMPY, **WIDENS))
     report = check_backend("numpy")
     failed = {outcome.name for outcome in report.of("failed")}
     assert not report.ok

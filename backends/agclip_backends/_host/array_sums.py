@@ -21,7 +21,7 @@ BLOCK = 1 << 13
 OpenBLAS (0.3.31) splits a dot product of more than 10,000 elements over threads, whose start costs
 more than the product.
 """
-_PIECE = 3 << 16
+PIECE = 3 << 16
 """Elements that are widened at a time: 1.5 MiB of float64. Fewer take longer for each element."""
 SMALL = 1 << 12
 """Elements up to which a leaf is gathered with others."""
@@ -91,31 +91,33 @@ def _together(
     return totals
 
 
-def room_for(sizes: Sequence[int]) -> Any:
-    """Return memory to widen the pieces of leaves in, one after the other, as float64.
+def widened(kept: list[Any]) -> Any:
+    """Return memory to widen pieces of leaves in, as float64: a call makes it once, if at all.
 
     New memory for each leaf would take longer than its arithmetic: the system clears it.
     """
-    return np.empty(min(max(sizes, default=0), _PIECE))
+    if not kept:
+        kept.append(np.empty(PIECE))
+    return kept[0]
 
 
-def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool, room: Any) -> float:
+def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool, kept: list[Any]) -> float:
     """Return Σ (scale·|x|)² of an array.
 
     Args:
         leaf: The array.
         scale: The factor.
         closely: Whether its roundings show in a float64 norm.
-        room: What `room_for` has made for leaves of its size.
+        kept: Where `widened` keeps its memory for the other leaves of a call.
     """
     kind = kind_of(leaf.dtype)
     flat: Any = np.asarray(leaf)
     if kind.family == "complex":
         return adapters.float_total(
-            of_leaf(part, scale, closely=closely, room=room) for part in (flat.real, flat.imag)
+            of_leaf(part, scale, closely=closely, kept=kept) for part in (flat.real, flat.imag)
         )
     sums: list[float] = []
-    for piece in _widened(flat, room):
+    for piece in _pieces(flat, kept):
         y = piece if is_one(scale) else piece * scale
         # Squares of float32 are exact in float64, and for a float32 norm any order of summation
         # will do; for a float64 one pairwise summation loses least.
@@ -123,12 +125,12 @@ def of_leaf(leaf: Any, scale: float = 1.0, *, closely: bool, room: Any) -> float
     return adapters.float_total(sums)
 
 
-def _widened(x: Any, room: Any) -> Iterable[Any]:
-    """Yield the elements of an array as float64, at most `_PIECE` at a time, not to be written."""
-    if x.dtype.itemsize < room.itemsize and x.dtype.isnative and x.flags.forc:
-        line = x.ravel(order="K")
-        for start in range(0, line.size, _PIECE):
-            piece = line[start : start + _PIECE]
+def _pieces(x: Any, kept: list[Any]) -> Iterable[Any]:
+    """Yield the elements of an array as float64, at most `PIECE` at a time, not to be written."""
+    if x.dtype.itemsize < np.dtype(np.float64).itemsize and x.dtype.isnative and x.flags.forc:
+        line, room = x.ravel(order="K"), widened(kept)
+        for start in range(0, line.size, PIECE):
+            piece = line[start : start + PIECE]
             y = room[: piece.size]
             np.copyto(y, piece, casting="unsafe")
             yield y
@@ -138,7 +140,7 @@ def _widened(x: Any, room: Any) -> Iterable[Any]:
         flags=["external_loop", "buffered", "zerosize_ok"],
         op_dtypes=[np.float64],
         casting="unsafe",
-        buffersize=_PIECE,
+        buffersize=PIECE,
     )
     yield from pieces
 

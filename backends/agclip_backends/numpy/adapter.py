@@ -18,12 +18,15 @@ from agclip_backends.numpy import ndarrays, sparse
 
 
 def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[float]:
-    # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-    sizes, closely = adapters.counts(leaves), adapters.double(leaves)
-    single = functools.partial(of_leaf, closely=closely, room=array_sums.room_for(sizes))
+    kept: list[Any] = []
+
+    def single(leaf: Any, scale: float = 1.0) -> float:
+        # In a norm that is reported in float64 the sums of float32 leaves must be as good.
+        return of_leaf(leaf, scale, closely=adapters.double(leaves), kept=kept)
+
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
-    return array_sums.of_leaves(leaves, sizes, joined, single)
+    return array_sums.of_leaves(leaves, adapters.counts(leaves), joined, single)
 
 
 def _power_sums(

@@ -55,8 +55,7 @@ def sum_squares(
                 return [_recorded(leaf, scale) for leaf in leaves]
             return adapters.sum_squares(namespace, leaves, acc_dtype, scale)
     sizes = adapters.counts(leaves)
-    room = array_sums.room_for(sizes)
-    single = functools.partial(_of_leaf, closely=adapters.double(leaves), room=room)
+    single = functools.partial(_of_leaf, closely=adapters.double(leaves), kept=[])
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]
     large = adapters.elements(leaves) > _TINY * len(leaves)
@@ -98,18 +97,18 @@ def power_sums(
         return adapters.power_sums_in_pieces(namespace, leaves, acc_dtype, p, scale, unit, BLOCK)
 
 
-def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool, room: Any) -> float:
+def _of_leaf(leaf: torch.Tensor, scale: float = 1.0, *, closely: bool, kept: list[Any]) -> float:
     """Return Σ (scale·|x|)²: see `array_sums.of_leaf`."""
     leaf = leaf.detach().resolve_conj().resolve_neg()
     few = leaf.numel() < _SHORT or torch.get_num_threads() <= _FEW
     if leaf.itemsize > 2 and few:
         with np.errstate(all="ignore"):
-            return array_sums.of_leaf(leaf.numpy(), scale, closely=closely, room=room)
+            return array_sums.of_leaf(leaf.numpy(), scale, closely=closely, kept=kept)
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf)
     whole = leaf.is_contiguous()
     pieces = torch.split(leaf.view(-1), PIECE) if whole else adapters.pieces(leaf, PIECE)
-    buffer = torch.from_numpy(room)
+    buffer = torch.from_numpy(array_sums.widened(kept))
     sums: list[float] = []
     for piece in pieces:
         y = buffer[: piece.numel()]
