@@ -72,7 +72,7 @@ def test_many_have_the_bits_of_one_at_a_time(host, name, inplace):
     function = FUNCTIONS[name]
 
     @example([SMALL, NAN, SMALL], {"nonfinite": "propagate", "strict": False})
-    @example([ONE_OF_FIVE, NINE_OF_A_THIRD], {"nonfinite": "propagate", "strict": False})
+    @example([NINE_OF_A_THIRD, ONE_OF_FIVE], {"nonfinite": "propagate", "strict": False})
     @example([ZEROS, -ZEROS], {"nonfinite": "propagate", "strict": False})
     @settings(max_examples=30, deadline=None)
     @given(st.lists(leaf(), min_size=2, max_size=12), OPTIONS)
