@@ -63,8 +63,14 @@ def test_helpers_ask_and_the_caller_does_not(monkeypatch):
     asked, crew = [], threads._Crew()
     monkeypatch.setattr(threads, "_crew", crew)
     monkeypatch.setattr(slices, "ask_for_short_ones", lambda: asked.append(threading.get_ident()))
-    both = threading.Barrier(2)
-    threads.work_off(threads.Shares(lambda *_: both.wait(60), 2, 1, None), 2)
+    both, came = threading.Barrier(2), []
+
+    def together(*_):
+        both.wait(60)
+        came.append(threading.get_ident())
+
+    threads.work_off(threads.Shares(together, 2, 1, None), 2)
+    assert len(set(came)) == 2
     assert len(asked) == crew.count == 1
     assert asked != [threading.get_ident()]
 
@@ -94,8 +100,14 @@ def test_a_helper_whose_wish_fails_works_all_the_same(monkeypatch):
 
     monkeypatch.setattr(threads, "_crew", threads._Crew())
     monkeypatch.setattr(slices, "ask_for_short_ones", fail)
-    both = threading.Barrier(2)
-    threads.work_off(threads.Shares(lambda *_: both.wait(60), 2, 1, None), 2)
+    both, came = threading.Barrier(2), []
+
+    def together(*_):
+        both.wait(60)
+        came.append(threading.get_ident())
+
+    threads.work_off(threads.Shares(together, 2, 1, None), 2)
+    assert len(set(came)) == 2
 
 
 SIZES = (hosts.SHARED, 5, 0, 3 * hosts.BLOCK + 1, 1)

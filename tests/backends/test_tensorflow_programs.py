@@ -33,21 +33,6 @@ def nodes(tf):
     return count
 
 
-def clipped_rightly(tf, lengths, far):
-    """Clip leaves of some lengths in a function, and compare with sums in Python's float64."""
-    rng = np.random.default_rng(3)
-    arrays = [rng.standard_normal(n).astype(np.float32) for n in lengths]
-    norm = math.sqrt(math.fsum(float((a.astype(np.float64) ** 2).sum()) for a in arrays))
-    bound = norm / far
-    function = tf.function(lambda leaves: agclip.clip_by_global_norm(leaves, bound))
-    new, found = function([tf.constant(a) for a in arrays])
-    assert abs(float(found) - norm) <= np.spacing(np.float32(norm))
-    factor = min(1.0, bound / norm)
-    for one, array in zip(new, arrays, strict=True):
-        exact = array.astype(np.float64) * factor
-        assert (np.abs(one.numpy() - exact) <= 1.5 * np.spacing(np.abs(exact).astype("f"))).all()
-
-
 MIXED = [*(1 << 16 << k for k in range(3)), 65_537, 100_003, 3000, 3000, 7, 1, 1 << 20]
 
 
@@ -62,7 +47,17 @@ MIXED = [*(1 << 16 << k for k in range(3)), 65_537, 100_003, 3000, 3000, 7, 1, 1
     ],
 )
 def test_leaves_of_any_lengths_are_clipped_rightly(tf, lengths, far):
-    clipped_rightly(tf, lengths, far)
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal(n).astype(np.float32) for n in lengths]
+    norm = math.sqrt(math.fsum(float((a.astype(np.float64) ** 2).sum()) for a in arrays))
+    bound = norm / far
+    function = tf.function(lambda leaves: agclip.clip_by_global_norm(leaves, bound))
+    new, found = function([tf.constant(a) for a in arrays])
+    assert abs(float(found) - norm) <= np.spacing(np.float32(norm))
+    factor = min(1.0, bound / norm)
+    for one, array in zip(new, arrays, strict=True):
+        exact = array.astype(np.float64) * factor
+        assert (np.abs(one.numpy() - exact) <= 1.5 * np.spacing(np.abs(exact).astype("f"))).all()
 
 
 def test_no_more_than_two_dozen_lengths_are_compiled(nodes):
