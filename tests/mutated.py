@@ -766,4 +766,14 @@ MUTATIONS = {
         "        pass\n",
         "tests/test_bad_input.py -k two_libraries",
     ),
+    "DTensors: taken as whole where only shards without a type are": Mutation(
+        '    if cut is not None and not (cut.axes and config.current().on_shard == "whole"):\n',
+        '    if cut is not None and config.current().on_shard != "whole":\n',
+        "tests/ranks/test_dtensors.py -k told",
+    ),
+    "JAX: shards that are said to be whole are refused": Mutation(
+        'if found is not None and config.current().on_shard == "error":',
+        "if found is not None:",
+        "tests/backends/test_jax_shards.py -k whole",
+    ),
 }

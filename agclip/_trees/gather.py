@@ -204,7 +204,7 @@ def _checked(
         types = set(map(type, found))
     batch = backend.survey(found, types, inplace)
     cut = None if batch is not None or uncut else backend.parts(found, types)
-    if cut is not None:
+    if cut is not None and not (cut.axes and config.current().on_shard == "whole"):
         return _cut(name, backend, found, cut, structure, families, inplace=inplace)
     said, parts = None, None
     if backend.misplaced is not kernels.nothing and name != "params":  # parameters by right

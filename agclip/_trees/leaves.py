@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from agclip import config
 from agclip._backends import kernels, shapes
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import Kind
@@ -158,12 +159,13 @@ class Leaves(NamedTuple):
     def require_whole(self) -> None:
         """Raise a ValueError if the norm of an array cannot be told from what is here of it."""
         found = self.backend.partial(self.arrays)
-        if found is not None:
+        if found is not None and config.current().on_shard == "error":
             index, reason = found
             msg = (
                 f"`{self.name}` must hold whole arrays where norms are taken; got one that "
-                f"{reason} at {self.path(index)}. Call agclip outside of it, or give "
-                f"clip_by_global_norm the norm of all shards as `use_norm`."
+                f"{reason} at {self.path(index)}. Where every device holds all of it, as after a "
+                f'mean over them, set `on_shard` to "whole"; where each holds a part, name the '
+                f"axes as `comm` of a global norm, or call agclip outside of it."
             )
             raise ValueError(msg)
 

@@ -11,7 +11,7 @@ from agclip._backends import entry_points
 from agclip._checks import At, hint, refuse
 from agclip._typing import NonFinite
 from agclip.config import _toml
-from agclip.config._settings import KEYS, Accelerate, Layer, OnForeign, Setting
+from agclip.config._settings import KEYS, Accelerate, Layer, OnForeign, OnShard, Setting
 
 Check = Callable[[At, Any], Any]
 
@@ -156,6 +156,7 @@ _CHECKS: dict[str, Check] = {
     "backend": _backend,
     "device": _device,
     "on_foreign": _one_of(get_args(OnForeign)),
+    "on_shard": _one_of(get_args(OnShard)),
     "accelerate": _one_of(get_args(Accelerate)),
     "threads": _threads,
     "nonfinite": _one_of(get_args(NonFinite)),

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 from agclip._typing import NonFinite
 
 OnForeign: TypeAlias = Literal["error", "convert"]
+OnShard: TypeAlias = Literal["error", "whole"]
 Accelerate: TypeAlias = Literal["auto", "numba", "off"]
 Table: TypeAlias = Mapping[str, Any]
 
@@ -39,6 +40,7 @@ class Given(TypedDict, total=False):
     backend: str | list[str] | tuple[str, ...] | None
     device: str | None
     on_foreign: OnForeign | None
+    on_shard: OnShard | None
     accelerate: Accelerate | None
     threads: int | Literal["own", "auto"] | None
     nonfinite: NonFinite | None
@@ -57,6 +59,9 @@ class Settings:
         device: The device that agclip makes arrays on, as its library spells it; None for the
             library's own choice.
         on_foreign: What becomes of arrays of another library than `backend`: "error" or "convert".
+        on_shard: What an array is inside of a program that runs once a device, where no `comm` says
+            it: "error" follows the types, and refuses norms where they do not tell; "whole" takes
+            each for all of its gradient, as after a mean over the devices.
         accelerate: Which implementation sums and scales on the host: "auto", "numba" or "off".
         threads: How many threads of agclip's own its kernels use on the host; "own" for as many as
             the library of the arrays would use, None for that library's own threads where they
@@ -77,6 +82,7 @@ class Settings:
     backend: str | tuple[str, ...] = "auto"
     device: str | None = None
     on_foreign: OnForeign = "error"
+    on_shard: OnShard = "error"
     accelerate: Accelerate = "auto"
     threads: int | Literal["own"] | None = None
     nonfinite: NonFinite = "propagate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -91,6 +92,14 @@ def main() -> None:
     for way, wrap in WAYS.items():
         for case, function in (cases | (WHOLE if way in TYPED else {})).items():
             found[f"{case}, {way}"] = _result(wrap(function), v)
+    for case, function in cases.items():
+        if case != "given norm":
+            found[f"{case}, alone"] = _result(function, v[:1])
+            for way, wrap in WAYS.items():
+                # A function of its own: JAX keeps what it has traced under the other setting.
+                another = functools.partial(function)
+                with agclip.config_context(on_shard="whole"):
+                    found[f"{case}, {way}, whole"] = _result(wrap(another), v)
     rows = jax.vmap(lambda row: agclip.clip_by_norm(row, 1.0), axis_name="x")(v.reshape(4, 1))
     found["vmap with a name"] = rows.ravel().tolist()
     mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))

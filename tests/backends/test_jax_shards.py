@@ -53,8 +53,9 @@ def test_a_norm_of_a_shard_is_refused(found, way, case):
     path = "" if name == "t" or case == "per example" else "['w']"
     assert found[f"{case}, {way}"] == (
         f"ValueError: `{name}` must hold whole arrays where norms are taken; got one that is a "
-        f"shard (inside of shard_map or pmap, along 'x') at {name}{path}. Call agclip outside of "
-        f"it, or give clip_by_global_norm the norm of all shards as `use_norm`."
+        f"shard (inside of shard_map or pmap, along 'x') at {name}{path}. Where every device holds "
+        f'all of it, as after a mean over them, set `on_shard` to "whole"; where each holds a '
+        f"part, name the axes as `comm` of a global norm, or call agclip outside of it."
     )
 
 
@@ -89,6 +90,21 @@ def test_a_norm_over_all_shards_may_be_given(found, way):
 @pytest.mark.parametrize("way", cases("TYPED"))
 def test_what_is_equal_on_all_shards_is_whole(found, way, case):
     assert found[f"{case}, {way}"] == [1.0, 1.0, 1.0, 1.0]
+
+
+ANY = [*cases("REFUSED"), *cases("OF_UNKNOWN_SIZE"), *cases("REDUCED"), "value"]
+
+
+@pytest.mark.parametrize("case", ANY)
+@pytest.mark.parametrize("way", cases("WAYS"))
+def test_what_is_said_to_be_whole_is_clipped_as_on_one_device(found, way, case):
+    alone = found[f"{case}, alone"]
+    assert [type(x) for x in alone] == [float]
+    assert found[f"{case}, {way}, whole"] == alone * 4
+
+
+def test_an_array_said_to_be_whole_has_a_norm_of_its_own(found):
+    assert found["norm, pmap, whole"] == [1.0] * 4
 
 
 @pytest.mark.parametrize("way", ["vmap with a name", "jit of a sharded array"])

@@ -24,6 +24,7 @@ def test_by_default_agclip_follows_the_arrays_and_says_what_tensorflow_says():
         backend="auto",
         device=None,
         on_foreign="error",
+        on_shard="error",
         accelerate="auto",
         threads=None,
         nonfinite="propagate",

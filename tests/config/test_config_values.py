@@ -22,6 +22,7 @@ RIGHT = {
     "a device": ("device", "cuda:0", "cuda:0"),
     "no device": ("device", "auto", None),
     "to convert": ("on_foreign", "convert", "convert"),
+    "shards that are whole": ("on_shard", "whole", "whole"),
     "plain code": ("accelerate", "off", "off"),
     "threads": ("threads", 3, 3),
     "any number of threads": ("threads", "auto", None),

@@ -57,7 +57,7 @@ def test_sums_that_are_not_formed_are_measured_as_they_will_be(order, gloo_resul
     require(f"sums, {order}", gloo_results, rel=2e-6)
 
 
-@pytest.mark.parametrize("name", ["stages", "held by both", "alone"])
+@pytest.mark.parametrize("name", ["stages", "held by both", "alone", "told"])
 def test_types_and_a_communicator_go_together(name, gloo_results):
     require(name, gloo_results)
 

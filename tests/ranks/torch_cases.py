@@ -179,6 +179,14 @@ def alone(w):
     return {"norm": [float(agclip.global_norm(placed, comm=())), float(wanted)]}
 
 
+def always_told(w):
+    """What shards without a type are taken for does not matter to DTensors."""
+    wholes, placed = tree_of(w, "fully sharded")
+    with agclip.config_context(on_shard="whole"):
+        found = agclip.global_norm(placed)
+    return {"norm": [float(found), float(agclip.global_norm(wholes))]}
+
+
 def drop_in(w, order):
     """PyTorch's own function on the same parameters, and ours: both give a DTensor."""
 
@@ -274,6 +282,6 @@ def found_by(rank, groups, pairs):
     found |= {
         f"rule, {name}": outcome(lambda w, m=make: rules(w, m), w) for name, make in RULES.items()
     }
-    more = {"stages": stages, "held by both": held_by_both, "alone": alone}
+    more = {"stages": stages, "held by both": held_by_both, "alone": alone, "told": always_told}
     found |= {name: outcome(program, w) for name, program in {**more, **REFUSED}.items()}
     return {f"torch: {name}": one for name, one in found.items()}
