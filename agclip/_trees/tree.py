@@ -207,8 +207,10 @@ def open_container(x: Any) -> Node:
     if isinstance(x, tuple):
         fields = getattr(x, "_fields", None)
         if fields is None:
-            return Node(cls, None, list(x))
-        return Node(lambda children: cls(*children), list(fields), list(x), ".{}")
+            return Node(cls if cls is tuple else _tuple_builder(cls), None, list(x))
+        # A subclass may ask for other arguments than its fields.
+        made: Unflatten = getattr(cls, "_make", None) or (lambda children: cls(*children))
+        return Node(made, list(fields), list(x), ".{}")
     if isinstance(x, (Iterator, ValuesView)):
         return Node(list, None, list(x))
     for flattener in entry_points.flatteners():
@@ -238,6 +240,22 @@ def _dict_builder(original: dict[Any, Any]) -> Unflatten:
         for key, child in zip(keys, children, strict=True):
             new[key] = child
         return new
+
+    return build
+
+
+def _tuple_builder(cls: Callable[[list[Any]], Any]) -> Unflatten:
+    def build(children: list[Any]) -> Any:
+        try:
+            return cls(children)
+        except TypeError as error:
+            name = getattr(cls, "__qualname__", repr(cls))
+            msg = (
+                f"a {name} must be made of its items, as a tuple is, to hold what comes out; got "
+                f"{type(error).__name__}: {error}. Say how it is made: agclip.register_container("
+                f"{name}, lambda x: (tuple(x), None), lambda _, new: {name}(*new))."
+            )
+            raise TypeError(msg) from None
 
     return build
 

@@ -45,6 +45,22 @@ class Pair(typing.NamedTuple):
     b: typing.Any = None
 
 
+class Single(Pair):
+    """A namedtuple that is made of less than its fields."""
+
+    def __new__(cls, w):
+        return super().__new__(cls, w, None)
+
+
+class Two(tuple):
+    """A tuple that is made of arguments, not of a list."""
+
+    __slots__ = ()
+
+    def __new__(cls, first, second):
+        return super().__new__(cls, (first, second))
+
+
 class Row(list):
     """A list with something besides its items."""
 
@@ -117,6 +133,7 @@ TREES = {
     "tuple": lambda: ((None, x()), "t[1]"),
     "subclass of tuple": lambda: (Triple([x(), None, None]), "t[0]"),
     "namedtuple": lambda: (Pair(x()), "t.w"),
+    "namedtuple of fewer arguments": lambda: (Single(x()), "t.w"),
     "collections.namedtuple": lambda: (collections.namedtuple("P", "a b")(None, x()), "t.b"),
     "dict": lambda: ({"z": None, "a": x()}, "t['a']"),
     "dict with numbers": lambda: ({2: x(), (1, 2): None}, "t[2]"),
@@ -156,6 +173,16 @@ def classes(tree):
 def test_a_tree_keeps_its_structure(tree, numeric):
     given, _ = tree
     assert classes(numeric(given)) == classes(given)
+
+
+def test_a_tuple_of_arguments_comes_out_once_it_is_said_how(numeric, tmp_path):
+    given = Two(x(), x())
+    with pytest.raises(TypeError, match="a Two must be made of its items") as caught:
+        numeric(given)
+    said = re.search(r"agclip\.register_container\(.*\)(?=\.$)", str(caught.value))
+    with arrays.registry(tmp_path):
+        eval(said[0])
+        assert classes(numeric(given)) == classes(given)
 
 
 def test_a_tree_keeps_its_structure_in_place(tree, in_place):
