@@ -155,6 +155,8 @@ clean: ## Remove all that make has made here
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.made:
+	@$(PYTHON) -c '' || \
+		{ echo 'PYTHON must name a Python that runs; got $(PYTHON).' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'agclip needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
