@@ -68,11 +68,7 @@ def total(_: Any, values: Sequence[Any]) -> Any:
 def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     """Return each leaf times the factor."""
 
-    def held(pair: tuple[Any, Any], dtype: Any) -> tuple[Any, Any]:
-        pre, rest = (part if part is None else held_once(jnp.asarray(part, dtype)) for part in pair)
-        return pre, rest
-
-    once = Factor(held(factor.narrow, jnp.float32), held(factor.wide, jnp.float64))
+    once = Factor(_held(factor.narrow, jnp.float32), _held(factor.wide, jnp.float64))
     new = []
     for leaf in leaves:
         # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
@@ -80,6 +76,17 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
         scaled = adapters.scale(xp, parts, once)
         new.append(scaled[0] if len(parts) == 1 else jax.lax.complex(*scaled))
     return new
+
+
+def _held(pair: tuple[Any, Any], dtype: Any) -> tuple[Any, Any]:
+    """Return the two parts of a coefficient, which XLA computes in one loop if they are scalars."""
+    pre, rest = (part if part is None else jnp.asarray(part, dtype) for part in pair)
+    if pre is not None and pre.ndim == rest.ndim == 0:
+        # Not a concatenation, before which XLA would write both.
+        first, second = (jax.lax.pad(x[None], jnp.zeros((), dtype), [side]) for x, side in ((pre, (0, 1, 0)), (rest, (1, 0, 0))))
+        both = held_once(first + second)
+        return both[0], both[1]
+    return None if pre is None else held_once(pre), held_once(rest)
 
 
 def held_once(x: Any) -> Any:
