@@ -168,10 +168,10 @@ def drawn(request):
 
 @pytest.fixture(scope="module", params=[True, False], ids=["one-device", "several-devices"])
 def _whole(request):
-    from agclip_backends.jax import reductions
+    from agclip_backends.jax import places
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reductions, "whole", lambda: request.param)
+        patch.setattr(places, "whole", lambda: request.param)
         jax.clear_caches()  # what is traced for one device would serve several
         yield
     jax.clear_caches()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from agclip import adapters
 from agclip_backends import _alike
-from agclip_backends.jax import namespace
+from agclip_backends.jax import namespace, places
 
 Function = Callable[[Any], Sequence[Any]]
 
@@ -58,7 +58,7 @@ class Totals(list[Any]):
 
     def whole(self) -> Any:
         """Return the sum of all leaves."""
-        if not whole():
+        if not places.whole():
             return adapters.total(jnp, self)
 
         def default(*leaves: Any) -> Any:
@@ -80,21 +80,10 @@ def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[li
     def cpu(*leaves: Any) -> list[list[Any]]:
         return _reshaped(leaves, function, by)
 
-    if not whole():
+    if not places.whole():
         return default(*leaves)
     results: list[list[Any]] = jax.lax.platform_dependent(*leaves, cpu=cpu, default=default)
     return results
-
-
-def whole() -> bool:
-    """Tell whether an array on the CPU is on one device: reshaping might move what is on several.
-
-    The devices of other platforms do not count: nothing is reshaped there.
-    """
-    try:
-        return jax.device_count("cpu") == 1
-    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
-        return False
 
 
 def _grouped(leaves: Iterable[Any], largest: int) -> list[list[int]]:
