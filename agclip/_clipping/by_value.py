@@ -18,6 +18,8 @@ from agclip._typing import Array, DType, Scalar
 
 _NUMBER = (numbers.Real, type(None))
 """Bounds whose order can be seen before there are arrays; rounding keeps it."""
+_ORDINARY = 2.0**-120
+"""Numbers from here on are in the range of float32 and bfloat16, however they are rounded."""
 
 
 class Way(NamedTuple):
@@ -29,6 +31,8 @@ class Way(NamedTuple):
     and bounds are numbers; None for whole leaves."""
     stored: bool
     """Whether a leaf is of a dtype that is stored only, and computed with in another."""
+    ordinary: bool = False
+    """Whether a library compiles this, and bounds are numbers that it does not flush to zero."""
 
 
 class Ends(NamedTuple):
@@ -78,7 +82,8 @@ def _of_dense(
         new = _by_kernel(leaves, groups, lows, highs, inplace and not foreign)
     if new is None:
         stored = any(kind.stored for kind in set(leaves.kinds))
-        way = Way(backend, backend.block if scalars and free else None, stored)
+        ordinary = scalars and backend.run is not kernels.run and _ordinary(low) and _ordinary(high)
+        way = Way(backend, backend.block if scalars and free else None, stored, ordinary)
         copied = _clipped if way.block is None else _copied
         program = _overwritten if inplace and not foreign else copied
         ends = Ends(groups.spread(lows), groups.spread(highs), loss_scale)
@@ -86,6 +91,11 @@ def _of_dense(
     if inplace and foreign:
         leaves.overwrite(new)
     return new
+
+
+def _ordinary(bound: float | None) -> bool:
+    """Tell whether a number is zero, or not subnormal in any dtype that is computed with."""
+    return not bound or abs(bound) >= _ORDINARY
 
 
 def _of_sparse(
@@ -178,6 +188,13 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
         # an instruction for the minimum, which may flush subnormal elements to zero.
         y = y if high is None else xp.where(y > high, high, y)
         return y if low is None else xp.where(y < low, low, y)
+    if way.ordinary:
+        # Selections like these become instructions for the maximum and the minimum (XLA's CPU
+        # compiler in jaxlib 0.10), which flush a subnormal element to zero: the last one takes it
+        # back, for it compares equal then. Those below take twice as long on large leaves.
+        clipped = y if high is None else xp.where(y > high, high, y)
+        clipped = clipped if low is None else xp.where(clipped < low, low, clipped)
+        return xp.where(clipped == y, y, clipped)
     # An element that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:

@@ -55,6 +55,8 @@ def group_norms(
         ]
     found = backend.sum_squares(backend.xp, leaves, acc_dtype, 1.0)
     sums = devices.scalars(backend, m, leaves, found)
+    if len(groups) > 1:
+        sums = list(sums)  # a backend makes the sum of all of these, and reads no leaf once more
     norms = []
     for group, members in zip(groups, chosen, strict=True):
 
