@@ -776,4 +776,9 @@ MUTATIONS = {
         "if found is not None:",
         "tests/backends/test_jax_shards.py -k whole",
     ),
+    "JAX: sizes that are symbols are taken for numbers": Mutation(
+        "    if not sized(leaves):\n        return False\n",
+        "",
+        "tests/backends/test_jax_symbolic.py -k norm",
+    ),
 }

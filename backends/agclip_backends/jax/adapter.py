@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jax.core import Tracer
 from agclip import adapters
 from agclip.adapters import Access, Backend, Link, Op, Parts
 from agclip_backends._probe import kept
-from agclip_backends.jax import namespace, sparse, xla
+from agclip_backends.jax import namespace, places, sparse, xla
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -27,7 +27,19 @@ def _context() -> Any:
 
 def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
     with _context():
+        if isinstance(next(_leaves(arrays), None), Tracer) and not places.sized(_leaves(arrays)):
+            # What the program is told of sizes is a part of the trace, and keys no cache.
+            return program(*static, *arrays)
         return _compiled(program, static, arrays)
+
+
+def _leaves(arrays: Any) -> Iterator[Any]:
+    """Yield the arrays of a call one by one: mostly the first one is all that is looked at."""
+    if isinstance(arrays, (tuple, list)):
+        for one in arrays:
+            yield from _leaves(one)
+    elif isinstance(arrays, jax.Array):
+        yield arrays
 
 
 def _branch(

@@ -51,8 +51,10 @@ def sum(
     """
     plain = functools.partial(jnp.sum, axis=axis, keepdims=keepdims, **options)
     along = () if axis is None else (axis,) if isinstance(axis, int) else axis
-    cut = None if x.size < LARGE or options else _cut(x.shape, along)
-    if cut is None or x.dtype not in (jnp.float32, jnp.float64) or not places.whole():
+    if options or x.dtype not in (jnp.float32, jnp.float64) or not places.whole([x]):
+        return plain(x)
+    cut = None if x.size < LARGE else _cut(x.shape, along)
+    if cut is None:
         return plain(x)
 
     def cpu(x: Any) -> Any:

@@ -58,7 +58,7 @@ class Totals(list[Any]):
 
     def whole(self) -> Any:
         """Return the sum of all leaves."""
-        if not places.whole():
+        if not places.whole(self._leaves):
             return adapters.total(jnp, self)
 
         def default(*leaves: Any) -> Any:
@@ -80,7 +80,7 @@ def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[li
     def cpu(*leaves: Any) -> list[list[Any]]:
         return _reshaped(leaves, function, by)
 
-    if not places.whole():
+    if not places.whole(leaves):
         return default(*leaves)
     results: list[list[Any]] = jax.lax.platform_dependent(*leaves, cpu=cpu, default=default)
     return results
