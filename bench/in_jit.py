@@ -79,7 +79,11 @@ def every_pair() -> Iterator[Pair]:
     for workload in (SMALL, RAGGED, RESNET50):
         yield from _global(workload)
     for workload in SIZES[1:]:
-        yield from _global(workload, f"one leaf of {workload.title}")
+        title = f"one leaf of {workload.title}"
+        yield from _global(workload, title)
+        yield Pair(
+            f"{title}, the norm alone", _leaves(workload), agclip.global_norm, optax.tree.norm
+        )
     for workload in (SMALL, RESNET50):
         yield Pair(
             f"{workload.title}, block rms",
