@@ -33,6 +33,21 @@ MUTATIONS = {
         "    result: Array = summed\n",
         "tests/backends/test_jax_rows.py",
     ),
+    "JAX: where streams overlap elements count twice": Mutation(
+        "    if again and by.once:\n",
+        "    if not again and by.once:\n",
+        "tests/backends/test_jax_programs.py -k norms_of_leaves_of_one_size",
+    ),
+    "JAX: leaves whose norms are wanted are read once more": Mutation(
+        "        sums = list(sums)  # a backend",
+        "        sums = found  # a backend",
+        "tests/backends/test_jax_programs.py -k wanted",
+    ),
+    "clip by value: a compiler flushes subnormal elements": Mutation(
+        "        return xp.where(clipped == y, y, clipped)\n",
+        "        return clipped\n",
+        "tests/backends/test_jax_programs.py -k keeps_its_bits",
+    ),
     "TensorFlow: XLA compiles for every length": Mutation(
         "for length, _ in elements.most_common(_PROGRAMS))",
         "for length, _ in elements.most_common())",

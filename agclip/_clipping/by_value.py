@@ -93,7 +93,7 @@ def _of_dense(
     return new
 
 
-def _ordinary(bound: float | None) -> bool:
+def _ordinary(bound: Any) -> bool:
     """Tell whether a number is zero, or not subnormal in any dtype that is computed with."""
     return not bound or abs(bound) >= _ORDINARY
 

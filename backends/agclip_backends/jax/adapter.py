@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from agclip import adapters
 from agclip.adapters import Access, Backend, Link, Op, Parts
 from agclip_backends._probe import kept
 from agclip_backends.jax import namespace, places, sparse, xla
@@ -51,7 +50,7 @@ def _branch(
     kept = if_false()
     if any(x.ndim for x in kept):
         # Leaves as results of a conditional would be copied before it; a selection is one pass.
-        return adapters.select(jnp, xla.held_once(predicate), if_true, lambda: kept)
+        return xla.Choice(predicate).of(if_true, kept)
     results: Sequence[Any] = jax.lax.cond(predicate, lambda: list(if_true()), lambda: list(kept))
     return results
 

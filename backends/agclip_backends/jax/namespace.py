@@ -49,7 +49,7 @@ def sum(
     XLA's CPU compiler adds element by element along the last axis, and is slower yet along the
     first one of a large matrix. Pieces of equal size are added as vectors, and what is left then.
     """
-    plain = functools.partial(jnp.sum, axis=axis, keepdims=keepdims, **options)
+    plain: Any = functools.partial(jnp.sum, axis=axis, keepdims=keepdims, **options)
     along = () if axis is None else (axis,) if isinstance(axis, int) else axis
     if options or x.dtype not in (jnp.float32, jnp.float64) or not places.whole([x]):
         return plain(x)

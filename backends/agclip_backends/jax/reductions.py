@@ -88,26 +88,28 @@ def reduced(leaves: Sequence[Any], function: Function, by: Reduction) -> list[li
 
 def _grouped(leaves: Iterable[Any], largest: int) -> list[list[int]]:
     """Group the positions of leaves of one size and dtype; large ones stay by themselves."""
-    return _alike.alike((leaf.size, leaf.dtype) if leaf.size <= largest else None for leaf in leaves)
+    return _alike.alike(
+        (leaf.size, leaf.dtype) if leaf.size <= largest else None for leaf in leaves
+    )
 
 
 def _reshaped(leaves: Sequence[Any], function: Function, by: Reduction) -> list[list[Any]]:
     results: list[list[Any]] = [[] for _ in leaves]
-    for places in _grouped(leaves, SMALL):
-        if len(places) > 1:
-            rows = function(jnp.stack([leaves[i].reshape(-1) for i in places]))
+    for members in _grouped(leaves, SMALL):
+        if len(members) > 1:
+            rows = function(jnp.stack([leaves[i].reshape(-1) for i in members]))
             columns = [by.reduce(y, axis=1, initial=0) for y in rows]
-            for k, i in enumerate(places):
+            for k, i in enumerate(members):
                 results[i] = [column[k] for column in columns]
         else:
-            results[places[0]] = _of_leaf(leaves[places[0]], function, by)
+            results[members[0]] = _of_leaf(leaves[members[0]], function, by)
     return results
 
 
 def _joint(leaves: Sequence[Any], function: Function) -> Any:
     sums = []
-    for places in _grouped(leaves, WIDE):
-        members = [_flat(leaves[i]) for i in places]
+    for positions in _grouped(leaves, WIDE):
+        members = [_flat(leaves[i]) for i in positions]
         if len(members) > MEMBERS and members[0].size <= SMALL:
             (y,) = function(jnp.stack(members))
             sums.append(jnp.sum(y))

@@ -9,7 +9,8 @@ x86-64.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -21,8 +22,11 @@ from agclip_backends.jax import places
 from agclip_backends.jax.reductions import MAX, SUM, Function, Totals, reduced
 
 ROWS = 8
-"""Pieces that a sum over the first axis is made of: sums of 8 pieces are fused with those they are of,
-of 64 they are not, and took 8 to 50 times as long for 256 and 512 examples."""
+"""Pieces that a sum over the first axis is made of, and what comes out once more.
+
+XLA evaluates what it fuses 15 times at most: with 64 pieces 256 examples took three times as long,
+and 512 of them 16 times.
+"""
 _MANY = 1 << 15
 """Elements of an array from which on they are more than one."""
 
@@ -62,14 +66,20 @@ def rows(x: Any) -> int:
 
 def total(_: Any, values: Sequence[Any]) -> Any:
     """Return the sum of scalars."""
+    if len(values) == 1:
+        return values[0]  # a reduction is computed once
     whole = values.whole() if isinstance(values, Totals) else adapters.total(jnp, values)
     return held_once(whole)
 
 
 def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     """Return each leaf times the factor."""
-
-    once = Factor(_held(factor.narrow, jnp.float32), _held(factor.wide, jnp.float64))
+    double = any(leaf.dtype in (jnp.float64, jnp.complex128) for leaf in leaves)
+    choice = _choice.get()
+    once = Factor(
+        _held(factor.narrow, jnp.float32, None if double else choice),
+        _held(factor.wide, jnp.float64, choice if double else None),
+    )
     new = []
     for leaf in leaves:
         # Times a complex number, -0 would become 0, and an infinity beside a 0 a NaN.
@@ -79,15 +89,53 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor) -> Sequence[Any]:
     return new
 
 
-def _held(pair: tuple[Any, Any], dtype: Any) -> tuple[Any, Any]:
-    """Return the two parts of a coefficient, which XLA computes in one loop if they are scalars."""
-    pre, rest = (part if part is None else jnp.asarray(part, dtype) for part in pair)
-    if pre is not None and pre.ndim == rest.ndim == 0:
-        # Not a concatenation, before which XLA would write both.
-        first, second = (jax.lax.pad(x[None], jnp.zeros((), dtype), [side]) for x, side in ((pre, (0, 1, 0)), (rest, (1, 0, 0))))
-        both = held_once(first + second)
-        return both[0], both[1]
-    return None if pre is None else held_once(pre), held_once(rest)
+class Choice:
+    """A condition on which leaves are multiplied. It is computed together with the coefficient."""
+
+    def __init__(self, predicate: Any) -> None:
+        """Take the condition as it is, 0-d."""
+        self._predicate = predicate
+        self._number: Any = None
+
+    def of(self, if_true: Callable[[], Sequence[Any]], kept: Sequence[Any]) -> Sequence[Any]:
+        """Return new leaves where the condition is true, else those that are kept."""
+        token = _choice.set(self)
+        try:
+            new = if_true()
+        finally:
+            _choice.reset(token)
+        held = held_once(self._predicate) if self._number is None else self._number > 0
+        return adapters.select(jnp, held, lambda: new, lambda: kept)
+
+    def joined(self, *scalars: Any) -> Sequence[Any]:
+        """Return scalars that XLA computes in one loop with the condition."""
+        parts = [*scalars, self._predicate.astype(scalars[0].dtype)]
+        *others, self._number = _together(parts)
+        return others
+
+
+_choice: ContextVar[Choice | None] = ContextVar("choice", default=None)
+
+
+def _held(pair: tuple[Any, Any], dtype: Any, choice: Choice | None) -> tuple[Any, Any]:
+    """Return the two parts of a coefficient, each of which XLA computes once."""
+    parts = [jnp.asarray(part, dtype) for part in pair if part is not None]
+    if any(part.ndim for part in parts):
+        held: Sequence[Any] = [held_once(part) for part in parts]
+    else:
+        held = _together(parts) if choice is None else choice.joined(*parts)
+    return (None, held[0]) if pair[0] is None else (held[0], held[1])
+
+
+def _together(scalars: Sequence[Any]) -> Sequence[Any]:
+    """Return scalars of one dtype that XLA computes in one loop."""
+    if len(scalars) == 1:
+        return [held_once(scalars[0])]
+    # Not a concatenation, before which XLA would write each.
+    zero, after = jnp.zeros((), scalars[0].dtype), len(scalars) - 1
+    padded = [jax.lax.pad(x[None], zero, [(k, after - k, 0)]) for k, x in enumerate(scalars)]
+    row = held_once(functools.reduce(jnp.add, padded))
+    return [row[k] for k in range(len(scalars))]
 
 
 def held_once(x: Any) -> Any:
