@@ -16,7 +16,17 @@ from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import clamp, complex, cuda, dtensors, scale, sparse, sums, tensors
+from agclip_backends.torch import (
+    clamp,
+    complex,
+    cuda,
+    dtensors,
+    places,
+    scale,
+    sparse,
+    sums,
+    tensors,
+)
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
 from agclip_backends.torch.misplaced import misplaced
@@ -198,7 +208,7 @@ _plain = Backend(
     refuse=_refuse,
     misplaced=misplaced,
     unwritable=_unwritable,
-    memory=tensors.memory,
+    memory=places.memory,
     parts=dtensors.parts,
     usable=_usable,
     device=lambda x: x.device,
