@@ -112,12 +112,15 @@ _OF_NUMPY: dict[torch.dtype, Any] = {
 }
 
 
+_from_numpy, _array = torch.from_numpy, np.array  # a rule makes nine scalars in a step
+
+
 def _scalar_like(_: Any, value: float, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
     known = _OF_NUMPY.get(dtype)
     if known is None:
         return torch.full((), value, dtype=dtype, device=x.device)
     # On the host, where this is called: in a third of the time (torch 2.13).
-    return torch.from_numpy(np.array(value, known))
+    return _from_numpy(_array(value, known))
 
 
 def _branch(
