@@ -154,7 +154,7 @@ def options(
     keep = settings.strict if strict is None else strict
     if keep is not False and flag("strict", keep):
         _require_strict(leaves, settings if strict is None else None)
-    policy = settings.nonfinite if nonfinite is None else nonfinite
+    policy: Any = settings.nonfinite if nonfinite is None else nonfinite
     if type(policy) is not str or policy not in POLICIES:
         _checks.choice("nonfinite", policy, POLICIES)
     if bound is None and policy == "propagate":
