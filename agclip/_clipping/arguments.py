@@ -154,9 +154,9 @@ def options(
     keep = settings.strict if strict is None else strict
     if keep is not False and flag("strict", keep):
         _require_strict(leaves, settings if strict is None else None)
-    policy: Any = settings.nonfinite if nonfinite is None else nonfinite
-    if type(policy) is not str or policy not in POLICIES:
-        _checks.choice("nonfinite", policy, POLICIES)
+    policy = settings.nonfinite if nonfinite is None else nonfinite
+    if nonfinite is not None:
+        _checks.choice("nonfinite", nonfinite, POLICIES)
     if bound is None and policy == "propagate":
         policy = "skip"
     same = settings.reproducible if reproducible is None else reproducible
