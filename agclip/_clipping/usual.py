@@ -85,8 +85,7 @@ def found(
     if not (finite and rounding.same_float32(root, error)):
         return Found(call, norms, bound, extra)
     if plan.limits is not None:
-        with backend.context():
-            (bound,), extra = plan.limits(call, norms, Inputs(arrays, bound, extra=extra))
+        (bound,), extra = plan.limits(call, norms, Inputs(arrays, bound, extra=extra))
     limit = bound * STRICT_MARGIN["float64"] if plan.strict else bound
     if not rounding.certain_range(root, error)[1] <= limit:
         return Found(call, norms, bound, extra, True)

@@ -228,7 +228,11 @@ class FromNorm(NamedTuple):
                 _written(backend, state, new),
             )
         value = value_of(call, arrays, whole, loss_scale)
-        bound, extra = self.of_norm(call, value, inputs)
+        if not call.host:
+            bound, extra = self.of_norm(call, value, inputs)
+            return [bound], extra
+        with backend.context():
+            bound, extra = self.of_norm(call, value, inputs)
         return [bound], extra
 
     def of_norm(

@@ -35,7 +35,7 @@ CALLS = {
     "clip_by_value_": (lambda: agclip.clip_by_value_(ONE[0].copy(), -1, 1), 45),
     "ClipByGlobalNorm": (lambda: RULE.update(ONE, ()), 75),
     # Its statistics are Python floats, whose operations are functions of `host_scalars`.
-    "ZClip": (lambda: ZCLIP.update(ONE, STATE), 152),
+    "ZClip": (lambda: ZCLIP.update(ONE, STATE), 139),
 }
 
 
