@@ -58,6 +58,31 @@ MUTATIONS = {
         "for n in counts) <= 10**6 else LARGE",
         "tests/backends/test_tensorflow_programs.py",
     ),
+    "the usual way: a strict bound is as wide as another": Mutation(
+        'limit = bound * STRICT_MARGIN["float64"] if plan.strict else bound',
+        "limit = bound",
+        "tests/clipping/test_usual.py",
+    ),
+    "the usual way: a norm next to its bound is within it": Mutation(
+        "if not rounding.certain_range(root, error)[1] <= limit:",
+        "if not rounding.certain_range(root, error)[0] <= limit:",
+        "tests/clipping/test_usual.py",
+    ),
+    "the usual way: a norm beyond float32 is reported as it is": Mutation(
+        "shown = root if root < FLOAT32_OVERFLOW else math.inf",
+        "shown = root",
+        "tests/clipping/test_usual.py",
+    ),
+    "DLPack: gaps are no gaps": Mutation(
+        "if elements and not (address and _fills(shape, strides)):",
+        "if elements and not address:",
+        "tests/backends/test_host_dlpack.py",
+    ),
+    "DLPack: what PyTorch negates is read as stored": Mutation(
+        "or (dlpack.single(found) and any(map(_is_neg, leaves))):",
+        "or False:",
+        "tests/backends/test_host_dlpack.py",
+    ),
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
         "        multiply(leaf, factor, np.empty_like(leaf))\n",

@@ -50,7 +50,8 @@ class Survey(Protocol):
 
         Ordinary arrays are dense, can be read at no cost (`access` "free"), and overwritten if
         `inplace`; they are not asked for `refuse`, `unwritable` and `access`. Leaves of which one
-        is not are asked one by one, which gives the error messages.
+        is not are asked one by one, which gives the error messages. Where they are "free" to read,
+        `sum_squares` and `scalar_like` may be called on them outside of `Backend.run`.
 
         Args:
             leaves: The leaves: at least one.

@@ -151,18 +151,18 @@ def options(
     usual = type(order) in (int, float) and order == 2
     order = 2.0 if usual else _checks.order("ord", order)
     settings = config.current()
-    keep = settings.strict if strict is None else flag("strict", strict)
-    if keep:
+    keep = settings.strict if strict is None else strict
+    if keep is not False and flag("strict", keep):
         _require_strict(leaves, settings if strict is None else None)
     policy = settings.nonfinite if nonfinite is None else nonfinite
     if nonfinite is not None:
         _checks.choice("nonfinite", nonfinite, POLICIES)
     if bound is None and policy == "propagate":
         policy = "skip"
-    same = settings.reproducible if reproducible is None else flag("reproducible", reproducible)
-    if same:
+    same = settings.reproducible if reproducible is None else reproducible
+    if same is not False and flag("reproducible", same):
         _require_reproducible(leaves, order, settings if reproducible is None else None)
-    made = Plan(joint, order, axes, weights, keep, policy, same, record, limits)
+    made = Plan(joint, order, axes, weights, bool(keep), policy, bool(same), record, limits)
     if leaves.cuts is None or axes is not None or not linked:
         return made
     return made._replace(ranks=ranks_of(leaves, None, None))

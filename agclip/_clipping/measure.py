@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agclip._backends import batch, devices, host_scalars, kernels
+from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
 from agclip._clipping import across
 from agclip._clipping.plan import Inputs, StaticArgs
@@ -17,7 +18,7 @@ from agclip._numerics.plain_norms import Singles, plain_norms
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Axes, Namespace, Scalar
 
-_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
+FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
 
 def measure(call: StaticArgs, inputs: Inputs) -> Sequence[Norm]:
@@ -134,12 +135,16 @@ def widened(call: StaticArgs, arrays: Sequence[Array], value: Any) -> Scalar:
 
 def unscaled_value(call: StaticArgs, norm: Norm, loss_scale: Scalar | None) -> Scalar:
     """Return the value of a norm, divided by the loss scale."""
+    acc_dtype = "float64" if call.host or loss_scale is None else kind_of(norm.root.dtype).name
+    return _unscaled(call.m, norm, loss_scale, acc_dtype)
+
+
+def _unscaled(m: Namespace, norm: Norm, loss_scale: Scalar | None, acc_dtype: str) -> Scalar:
     if loss_scale is None:
         return norm.root if kernels.is_one(norm.scale) else norm.root / norm.scale
     # The reciprocal of a loss scale near the ends of the range leaves the range, where the quotient
     # need not. And a compiler turns division by a constant into multiplication by its reciprocal:
     # done here by hand, so that all libraries do the same. Those of powers of two are exact.
-    m, acc_dtype = call.m, "float64" if call.host else kind_of(norm.root.dtype).name
     divisor, power = in_the_middle(m, loss_scale, acc_dtype)
     return times_powers(m, norm.root * (1.0 / divisor), 1.0 / power, 1.0 / norm.scale, 1.0)
 
@@ -169,7 +174,7 @@ def value_of(
     if call.host:
         plain = loss_scale is None and norm.scale == 1.0
         value = norm.root if plain else unscaled_value(call, norm, loss_scale)
-        if not double and value >= _FLOAT32_OVERFLOW:
+        if not double and value >= FLOAT32_OVERFLOW:
             value = math.inf
         return backend.scalar_like(xp, value, dtype, arrays[0])
     loss_scale = devices.to_device(backend, loss_scale, backend.device(arrays[0]))
@@ -206,18 +211,17 @@ def values_of(
     norm = value_of(call, arrays, whole, loss_scale)
     if len(single) < 2:  # the one leaf is all
         return norm, [norm] * len(single)
-    return norm, _later(call, arrays, single, loss_scale)
+    return norm, later(call.backend, arrays, single, loss_scale)
 
 
-def _later(
-    call: StaticArgs, arrays: Sequence[Array], single: Sequence[Norm], loss_scale: Scalar | None
+def later(
+    backend: Backend, arrays: Sequence[Array], single: Sequence[Norm], loss_scale: float | None
 ) -> Callable[[], list[Array]]:
     """Return a function that makes arrays of the norms of leaves of one dtype: it holds no leaf.
 
     They are views of one array: to make an array takes longer than all the rest.
     """
-    backend, double = call.backend, batch.double(arrays)
-    device = backend.device(arrays[0])
+    double, device = batch.double(arrays), backend.device(arrays[0])
 
     def made() -> list[Array]:
         if type(single) is Singles and loss_scale is None:
@@ -225,9 +229,9 @@ def _later(
         elif loss_scale is None and all(norm.scale == 1.0 for norm in single):
             found = [norm.root for norm in single]
         else:
-            found = [unscaled_value(call, norm, loss_scale) for norm in single]
-        if not double and not sum(found) < _FLOAT32_OVERFLOW:
-            found = [math.inf if value >= _FLOAT32_OVERFLOW else value for value in found]
+            found = [_unscaled(host_scalars, norm, loss_scale, "float64") for norm in single]
+        if not double and not sum(found) < FLOAT32_OVERFLOW:
+            found = [math.inf if value >= FLOAT32_OVERFLOW else value for value in found]
         xp = backend.xp
         with backend.context():
             vector = kernels.number(xp, found, xp.float64 if double else xp.float32, device)

@@ -6,15 +6,15 @@ the first leaf is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from agclip._backends import kernels
 from agclip._backends.fused import Decided, Details
-from agclip._clipping import across, arguments, fused, merging
+from agclip._clipping import across, arguments, fused, merging, usual
 from agclip._clipping.apply import overwrite, results
 from agclip._clipping.decide import on_device, on_host, surely
+from agclip._clipping.finite import require_finite
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
@@ -24,16 +24,13 @@ from agclip._trees.leaves import Leaves, warn_empty
 from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Scalar, Tree
 
-_NAMED = 10
-"""How many findings an error names one by one."""
-
 
 class Outcome(NamedTuple):
     """What a call has found and done; in place nothing has been written yet."""
 
     leaves: Leaves
     call: StaticArgs | None
-    """None of a tree without arrays."""
+    """None where there is nothing to write: of a tree without arrays, or one within its bound."""
     bound: Scalar | None
     """The bound as it was checked."""
     results: Sequence[Any] = ()
@@ -109,6 +106,10 @@ def run(
             warn_empty(leaves.name, empty)
             return Outcome(leaves, None, bound)
         limit = float("inf") if bound is None else bound
+        numbers = limit, loss_scale, use_norm, extra
+        alone = plan.joint and leaves.access == "free"
+        if alone and (known := usual.found(leaves, plan, *numbers, inplace=inplace)):
+            return _of_usual(leaves, bound, known)
         merged = None if leaves.sparse is None else merging.wide(leaves)
         inputs = Inputs(leaves.arrays, limit, loss_scale, use_norm, extra, merged)
         call = static_args(leaves, plan, inputs, inplace=inplace)
@@ -121,8 +122,20 @@ def run(
     if plan.nonfinite != "error":
         return Outcome(leaves, call, bound, *leaves.backend.run(program, (call,), (inputs,)))
     norms = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, inputs, norms, plan.given or "use_norm")
+    require_finite(leaves, inputs, norms, plan.given or "use_norm")
     return Outcome(leaves, call, bound, *leaves.backend.run(finish, (call,), (norms, inputs)))
+
+
+def _of_usual(leaves: Leaves, bound: Scalar | None, known: usual.Found) -> Outcome:
+    """Return the outcome of a usual call, once its norm is known."""
+    if known.within:
+        return Outcome(leaves, None, bound, leaves.arrays, known.values, known.record, known.extra)
+    inputs = Inputs(leaves.arrays, known.bound, extra=known.extra)
+    if known.call.plan.nonfinite == "error":
+        require_finite(leaves, inputs, known.norms)
+    limit = ([known.bound], known.extra) if known.certain else None
+    found = leaves.backend.run(finish, (known.call,), (known.norms, inputs, limit))
+    return Outcome(leaves, known.call, bound, *found)
 
 
 def taking_part(leaves: Leaves, plan: Plan) -> Leaves:
@@ -147,7 +160,7 @@ def _reduced(leaves: Leaves, call: StaticArgs, inputs: Inputs) -> tuple[StaticAr
     held = not leaves.stand_in
     norms, kinds = across.measured(call, inputs, held=held)
     if call.plan.nonfinite == "error":
-        _require_finite(leaves, inputs, norms)
+        require_finite(leaves, inputs, norms)
     # What follows is a program of this process, which a compiler may keep.
     plan = call.plan._replace(ranks=None)
     alone = call._replace(plan=plan, kinds=kinds if plan.joint else None)
@@ -180,17 +193,20 @@ def _of_backend(
 
 
 def finish(
-    call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
+    call: StaticArgs,
+    norms: Sequence[Norm],
+    inputs: Inputs,
+    limit: tuple[list[Scalar], Any] | None = None,
 ) -> tuple[Sequence[Any], list[Scalar], Details | None, Any]:
-    """Return the same from the norms."""
-    arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
+    """Return the same from the norms, and from what `limits` returns, if that is known."""
     if not call.host:
         decided, extra = fused.by_norm(call, norms, inputs)
         if decided is not None:
             return _of_backend(call, decided, extra)
+    arrays, plan, loss_scale = inputs.arrays, call.plan, inputs.loss_scale
     if loss_scale is not None:
         loss_scale = widened(call, arrays, loss_scale)
-    bounds, extra = limits(call, norms, inputs)
+    bounds, extra = limits(call, norms, inputs) if limit is None else limit
     decide = on_host if call.host else on_device
     count = len(call.groups)
     norms, others = (
@@ -230,7 +246,7 @@ def norms(leaves: Leaves, plan: Plan, loss_scale: Any) -> tuple[Array, list[Arra
     if plan.nonfinite != "error":
         return leaves.backend.run(_norms, (call,), (inputs,))
     found = leaves.backend.run(measure, (call,), (inputs,))
-    _require_finite(leaves, inputs, found)
+    require_finite(leaves, inputs, found)
     return leaves.backend.run(reported, (call,), (found, inputs))
 
 
@@ -239,56 +255,3 @@ def _norms(call: StaticArgs, inputs: Inputs) -> tuple[Array, list[Array]]:
     if found is not None:
         return found
     return reported(call, measure(call, inputs), inputs)
-
-
-def _known_finite(leaves: Leaves, norm: Norm) -> bool:
-    finite = norm.finite
-    return bool(finite if isinstance(finite, bool) else leaves.backend.xp.all(finite))
-
-
-def _require_finite(leaves: Leaves, inputs: Inputs, norms: Sequence[Norm], given: str = "") -> None:
-    """Raise if a norm is not finite, naming the leaves that hold a NaN or an infinity.
-
-    Reads one value a group: a synchronisation on devices, a computation on lazy arrays.
-    """
-    backend, xp = leaves.backend, leaves.backend.xp
-    traced = leaves.access == "never"
-    if inputs.use_norm is not None and not traced and not _known_finite(leaves, norms[0]):
-        msg = (
-            f'`{given}` must be finite with `nonfinite="error"`; got one that is not. Skip the '
-            "step, or choose another policy for `nonfinite`."
-        )
-        raise FloatingPointError(msg)
-    if traced:
-        msg = (
-            '`nonfinite` must not be "error" for traced arrays, whose values cannot be read; got '
-            f"traced arrays of {backend.name} in `{leaves.name}`. Use another policy, and test the "
-            "norm outside of the compiled function."
-        )
-        raise ValueError(msg)
-    if all(_known_finite(leaves, norm) for norm in norms):
-        return
-
-    def holds(leaf: Array, test: Callable[[Array], Array]) -> bool:
-        return bool(xp.any(test(kernels.computable(xp, leaf))))
-
-    with backend.context():
-        found = [
-            (i, name)
-            for i, leaf in enumerate(leaves.arrays if inputs.merged is None else inputs.merged)
-            for name, test in (("NaN", xp.isnan), ("an infinity", xp.isinf))
-            if backend.at(leaf, holds, leaf, test)
-        ]
-    listed = _listed(leaves, found) if found else "a NaN or an infinity on another rank"
-    msg = (
-        f"`{leaves.name}` must be finite; got {listed}. "
-        "Skip the step, or choose another policy for `nonfinite`."
-    )
-    raise FloatingPointError(msg)
-
-
-def _listed(leaves: Leaves, found: Sequence[tuple[int, str]]) -> str:
-    """Name the first leaves that are not finite, and say in how many more."""
-    named = ", ".join(f"{name} at {leaves.path(i)}" for i, name in found[:_NAMED])
-    count, shown = len({i for i, _ in found}), len({i for i, _ in found[:_NAMED]})
-    return named if count == shown else f"{named} and {count - shown} more of {count} leaves"

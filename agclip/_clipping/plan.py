@@ -19,6 +19,9 @@ from agclip.distributed._ranks import Ranks
 class Limits(Protocol):
     """How limits follow from norms: hashable, and equal where two calls do the same.
 
+    Where scalars are floats (`StaticArgs.host`) they may be called outside of `Backend.run`: what
+    they then do with arrays they do within `Backend.context`.
+
     Two kinds, both of one group, may be left to a backend (see `_backends.fused.Terms`): one with
     an attribute `eps` is the limit c·n / (n + eps), c where n is 0 or not finite; and one with a
     method `of_norm`, `(call, norm, inputs)` → the limit and what the program returns besides, needs

@@ -81,7 +81,7 @@ def begun(state: Any) -> Mapping[str, Any] | None:
     Raises:
         TypeError: If it is neither.
     """
-    if isinstance(state, Mapping):
+    if type(state) is dict or isinstance(state, Mapping):
         return state
     if isinstance(state, tuple) and not state:
         return None

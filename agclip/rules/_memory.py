@@ -77,7 +77,7 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
     held, layout = _checks.begun(state), rule._layout()
     if held is None:
         return rule._fresh(leaves)
-    if not all(key in held for key in layout):
+    if [key for key in layout if key not in held]:
         wanted, found = (", ".join(map(repr, keys)) or "none" for keys in (layout, held))
         msg = (
             f"`state` must be what init(params) or the last step of this rule returned, with the "
@@ -85,12 +85,12 @@ def ready(rule: Remembers, leaves: Leaves, state: State) -> dict[str, Any]:
         )
         raise ValueError(msg)
     backend, made = leaves.backend, {**held}
-    device = backend.device(leaves.arrays[0])
+    device, plain = backend.device(leaves.arrays[0]), backend.read is kernels.read
     for key, made_of in layout.items():
-        if isinstance(made_of, ByPath):
+        if type(made_of) is ByPath:
             continue
         value = held[key]
-        known = registry.BY_TYPE.get(type(value)) is backend and backend.read is kernels.read
+        known = plain and registry.BY_TYPE.get(type(value)) is backend
         if not known or (device is not None and backend.device(value) != device):
             made[key] = here(leaves, value, f"state[{key!r}]")
     return made
@@ -228,7 +228,11 @@ class FromNorm(NamedTuple):
                 _written(backend, state, new),
             )
         value = value_of(call, arrays, whole, loss_scale)
-        bound, extra = self.of_norm(call, value, inputs)
+        if not call.host:
+            bound, extra = self.of_norm(call, value, inputs)
+            return [bound], extra
+        with backend.context():
+            bound, extra = self.of_norm(call, value, inputs)
         return [bound], extra
 
     def of_norm(
@@ -250,15 +254,15 @@ class FromNorm(NamedTuple):
 def _read(backend: Backend, state: State) -> dict[str, Any] | None:
     """Return a state of scalars as Python numbers; None if they cannot be read for nothing."""
     numbers = {}
-    seen: set[type] = set()
+    free: type | None = None
     for key, value in state.items():
         exact = _EXACT.get(kind_of(value.dtype).name)
         if exact is None or value.ndim:
             return None
         # They are on the device of the leaves, which can be read: one of each type tells.
-        if type(value) not in seen and backend.access(value) != "free":
+        if type(value) is not free and backend.access(value) != "free":
             return None
-        seen.add(type(value))
+        free = type(value)
         numbers[key] = exact(value)
     return numbers
 

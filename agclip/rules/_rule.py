@@ -284,7 +284,9 @@ def step(rule: Rule, grads: Any, state: State, params: Tree | None, *, inplace: 
         TypeError: If a rule of another's making has no `update_`.
     """
     if decides(rule):
-        return cast("Steps", rule)._step(grads, state, params, inplace=inplace)
+        ours: Any = rule
+        taken: Step = ours._step(grads, state, params, inplace=inplace)
+        return taken
     if not inplace:
         return Step(*rule.update(grads, state, params))
     update = getattr(rule, "update_", None)

@@ -84,7 +84,7 @@ def _advance(
     norm: Scalar,
 ) -> tuple[Scalar, Scalar, dict[str, Any]]:
     z_threshold, reach, alpha, warmup, most, eps = numbers
-    count, seen, mean, variance = (state[key] for key in ("count", "seen", "mean", "variance"))
+    count, seen, mean, variance = state["count"], state["seen"], state["mean"], state["variance"]
     sigma = root(backend, m, variance)
     # A norm of zero would pull the mean to zero, and with it the bound on all that comes after.
     usual = m.isfinite(norm) & (norm > 0)
@@ -95,9 +95,10 @@ def _advance(
     target = mean + (sigma * reach) / m.where(spike, z, m.full_like(z, 1.0))
     taken = m.where(spike, target, m.where(usual, norm, mean))
     number = m.where(known, seen, m.full_like(seen, 0)) + 1
-    sample = _of_sample(m, mean, variance, taken, real(m, number, mean))
-    moving = _moving(m, mean, variance, taken, alpha)
-    new_mean, new_variance = (m.where(warming, a, b) for a, b in zip(sample, moving, strict=True))
+    sample_mean, sample_variance = _of_sample(m, mean, variance, taken, real(m, number, mean))
+    moving_mean, moving_variance = _moving(m, mean, variance, taken, alpha)
+    new_mean = m.where(warming, sample_mean, moving_mean)
+    new_variance = m.where(warming, sample_variance, moving_variance)
     # A norm whose square leaves the range would make σ infinite for ever.
     enters = usual & m.isfinite(new_variance)
     cap = m.full_like(mean, most)

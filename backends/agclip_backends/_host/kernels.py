@@ -470,14 +470,28 @@ _C_OR_F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1 | 0x2, 0x100, 0x400
 
 
 @_compiled()
-def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: Any) -> Any:
+def _words(address: Any, count: Any) -> Any:
+    return carray(_as_int64(np.uintp(address)), (count,))
+
+
+@_compiled()
+def _items(listed: Any, header: Any, count: Any) -> Any:
+    """Return the addresses of the objects in a list of Python, whose own address is given.
+
+    After the header of an object come the length and the address of the items (`PyListObject`).
+    """
+    return _words(_words(listed + header, 2)[1], count)
+
+
+@_compiled()
+def read_arrays(listed: Any, header: Any, formats: Any, written: Any, table: Any) -> Any:
     """Fill a table from NumPy's arrays, if each can be worked on as plain memory.
 
     Reads the fields that NumPy's C ABI has laid down for all releases (`PyArrayObject_fields`:
     data, nd, dimensions, strides, base, descr, flags), after the header of a Python object.
 
     Args:
-        objects: Their addresses.
+        listed: The address of the list that holds them, as many as the table has place for.
         header: The size of an object's header.
         formats: Triples of a dtype's address, its format, and the number of reals in an element.
         written: Whether they are going to be overwritten.
@@ -487,9 +501,10 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
         A bit for each of the formats that occur; -1 if an array is of another kind, or two that are
         going to be overwritten share memory.
     """
-    found = 0
-    for leaf in range(objects.size):
-        fields = carray(_as_int64(np.uintp(objects[leaf] + header)), (7,))
+    found, count = 0, table.shape[1] - 1
+    objects = _items(listed, header, count)
+    for leaf in range(count):
+        fields = _words(objects[leaf] + header, 7)
         flags = np.int32(fields[6])
         wanted = _ALIGNED | (_WRITEABLE if written else 0)
         if flags & wanted != wanted or not flags & _C_OR_F_CONTIGUOUS:
@@ -499,16 +514,105 @@ def read_arrays(objects: Any, header: Any, formats: Any, written: Any, table: An
             kind += 1
         if kind == len(formats):
             return -1
-        count = formats[kind, 2]
-        # The stub of Numba wants Python's integers, which compiled code has not.
-        rank: Any = np.int64(np.int32(fields[1]))
-        dimensions = carray(_as_int64(np.uintp(fields[2])), (rank,))
-        for length in dimensions:
-            count *= length
-        table[ADDRESS, leaf], table[COUNT, leaf] = fields[0], count
+        elements = formats[kind, 2]
+        for length in _words(fields[2], np.int64(np.int32(fields[1]))):
+            elements *= length
+        table[ADDRESS, leaf], table[COUNT, leaf] = fields[0], elements
         table[CODE, leaf] = formats[kind, 1]
         found |= 1 << kind
     return found if complete(table, written) else -1
+
+
+def _caller() -> Any:
+    """Return a compiled function that calls one of C at an address, which returns an int."""
+
+    @intrinsic
+    def call(_: Any, __: Any, ___: Any, ____: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            function = ir.FunctionType(ir.IntType(32), [word, word])
+            return builder.call(builder.inttoptr(args[0], ir.PointerType(function)), args[1:])
+
+        return types.int32(types.uintp, types.uintp, types.uintp), generate
+
+    return call
+
+
+_call = _caller()
+_ON_CPU = 1
+
+
+@kept(njit, inline="never", error_model="numpy")
+def read_tensors(
+    listed: Any, header: Any, functions: Any, formats: Any, written: Any, table: Any
+) -> Any:
+    """Fill a table from the tensors of a library, if each can be worked on as plain memory.
+
+    The library describes each by the function that DLPack has for it, in a `DLTensor`: data,
+    device, number of axes and dtype, shape, strides, byte offset. It has to be called by a thread
+    that holds the interpreter lock, so this kernel keeps it.
+
+    Args:
+        listed: The address of the list that holds them, as many as the table has place for.
+        header: The size of an object's header.
+        functions: The address of that function, and of the one that forgets an error of Python.
+        formats: Triples of a dtype as it stands in the description, its format, and the number of
+            reals in an element.
+        written: Whether they are going to be overwritten.
+        table: The table.
+
+    Returns:
+        A bit for each of the formats that occur, and one above these if a tensor has one element;
+        -1 if a tensor is of another kind, or two that are going to be overwritten share memory.
+    """
+    found, count = 0, table.shape[1] - 1
+    objects, tensor = _items(listed, header, count), np.empty(6, np.int64)
+    describe, forget, where = functions[0], functions[1], np.uintp(tensor.ctypes.data)
+    for leaf in range(count):
+        if _call(np.uintp(describe), np.uintp(objects[leaf]), where):
+            _call(np.uintp(forget), np.uintp(0), np.uintp(0))
+            return -1
+        rank, dtype = np.int64(np.int32(tensor[2])), tensor[2] >> 32
+        kind = 0
+        while kind < len(formats) and formats[kind, 0] != dtype:
+            kind += 1
+        if np.int32(tensor[1]) != _ON_CPU or kind == len(formats):
+            return -1
+        shape, strides = _words(tensor[3], rank), _words(tensor[4], rank)
+        elements = np.int64(1)
+        for length in shape:
+            elements *= length
+        address = tensor[0] + tensor[5]
+        if elements and not (address and _fills(shape, strides)):
+            return -1
+        found |= 1 << kind
+        if elements == 1:
+            found |= 1 << len(formats)
+        table[ADDRESS, leaf], table[COUNT, leaf] = address, elements * formats[kind, 2]
+        table[CODE, leaf] = formats[kind, 1]
+    return found if complete(table, written) else -1
+
+
+@_compiled()
+def _fills(shape: Any, strides: Any) -> Any:
+    """Tell whether elements fill a piece of memory, in whatever order of axes."""
+    reach = np.int64(1)
+    for axis in range(shape.size - 1, -1, -1):
+        if shape[axis] != 1 and strides[axis] != reach:
+            break
+        reach *= shape[axis]
+    else:
+        return True
+    reach = np.int64(1)
+    for _ in shape:
+        for axis in range(shape.size):
+            if shape[axis] != 1 and strides[axis] == reach:
+                reach *= shape[axis]
+                break
+    total = np.int64(1)
+    for length in shape:
+        total *= length
+    return reach == total
 
 
 # A team of OpenMP's threads, which a library owns. Its runtime calls one function of C in each of
@@ -542,11 +646,6 @@ WORDS = ARGUMENTS + 4
 _FOR_TEAMS = sum_squares, sum_magnitudes, peaks, exact_parts, scale, clip
 SHARED = {kernel: number for number, kernel in enumerate(_FOR_TEAMS)}
 """The kernels that a team can be handed, by the number in a job."""
-
-
-@_compiled()
-def _words(address: Any, count: Any) -> Any:
-    return carray(_as_int64(np.uintp(address)), (count,))
 
 
 @_compiled()

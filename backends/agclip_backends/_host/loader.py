@@ -127,6 +127,8 @@ def _first_calls(k: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
     targets = table[k.ADDRESS, :-1].copy()
     sums, n = np.empty(len(arrays)), len(arrays)
     ones = np.ones(n)
+    none: list[Any] = []
+    empty = np.zeros((4, 1), np.int64)
     calls = [
         (k.complete, table, True),
         (k.sum_squares, table, 0, n, 1.0, sums),
@@ -137,6 +139,7 @@ def _first_calls(k: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
         (k.peaks, table, 0, n, sums),
         (k.sum_magnitudes, table, 0, n, sums),
         (k.exact_parts, table, 0, n, 1.0, ones[:3], True, np.empty((n, 3), np.int64)),
-        (k.read_arrays, np.empty(0, np.int64), 16, np.empty((1, 3), np.int64), False, table),
+        (k.read_arrays, id(none), 16, np.empty((1, 3), np.int64), False, empty),
+        (k.read_tensors, id(none), 16, targets, np.empty((1, 3), np.int64), False, empty),
     ]
-    return calls, arrays
+    return calls, [arrays, none]

@@ -22,7 +22,8 @@ def _sum_squares(_: Any, leaves: Sequence[Any], __: Any, scale: float) -> list[f
 
     def single(leaf: Any, scale: float = 1.0) -> float:
         # In a norm that is reported in float64 the sums of float32 leaves must be as good.
-        return of_leaf(leaf, scale, closely=adapters.double(leaves), kept=kept)
+        with _context():
+            return of_leaf(leaf, scale, closely=adapters.double(leaves), kept=kept)
 
     if scale != 1.0 or not adapters.all_real(leaves):
         return [single(leaf, scale) for leaf in leaves]

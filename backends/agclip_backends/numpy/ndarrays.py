@@ -62,9 +62,9 @@ def _column(leaves: Sequence[Any]) -> list[Any]:
 
 def _table(leaves: Sequence[Any], kernels: Any, *, written: bool) -> tuple[Any, int]:
     table = np.empty((4, len(leaves) + 1), np.int64)
-    objects = np.fromiter(map(id, leaves), np.int64, len(leaves))
+    listed = leaves if type(leaves) is list else list(leaves)
     formats = _formats(sys.modules.get("ml_dtypes") is not None)
-    found = kernels.read_arrays(objects, object.__basicsize__, formats, written, table)
+    found = kernels.read_arrays(id(listed), object.__basicsize__, formats, written, table)
     return table, found
 
 

@@ -16,7 +16,17 @@ from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
-from agclip_backends.torch import clamp, complex, cuda, dtensors, scale, sparse, sums, tensors
+from agclip_backends.torch import (
+    clamp,
+    complex,
+    cuda,
+    dtensors,
+    places,
+    scale,
+    sparse,
+    sums,
+    tensors,
+)
 from agclip_backends.torch.complex import all_reals
 from agclip_backends.torch.fused import seam
 from agclip_backends.torch.misplaced import misplaced
@@ -102,12 +112,15 @@ _OF_NUMPY: dict[torch.dtype, Any] = {
 }
 
 
+_from_numpy, _array = torch.from_numpy, np.array  # a rule makes nine scalars in a step
+
+
 def _scalar_like(_: Any, value: float, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
     known = _OF_NUMPY.get(dtype)
     if known is None:
         return torch.full((), value, dtype=dtype, device=x.device)
     # On the host, where this is called: in a third of the time (torch 2.13).
-    return torch.from_numpy(np.array(value, known))
+    return _from_numpy(_array(value, known))
 
 
 def _branch(
@@ -198,7 +211,7 @@ _plain = Backend(
     refuse=_refuse,
     misplaced=misplaced,
     unwritable=_unwritable,
-    memory=tensors.memory,
+    memory=places.memory,
     parts=dtensors.parts,
     usable=_usable,
     device=lambda x: x.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -15,12 +15,10 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip.adapters import Access, Kind, LeafBatch, kind_named
-from agclip_backends import _memory
 from agclip_backends._host import tables
 from agclip_backends._host.loader import loader
 from agclip_backends._host.team import TEAMS, Team, team_of
-from agclip_backends._memory import Memory
-from agclip_backends.torch import resident
+from agclip_backends.torch import dlpack, places, resident
 
 BLOCK = 1 << 15
 """Elements that one thread works on at a time."""
@@ -49,6 +47,11 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
     """
     if watched() or is_in_torch_dispatch_mode() or not types <= _TYPES:
         return None
+    kernels = loader.kernels()
+    if kernels is not None:
+        described = _described(leaves, kernels, inplace)
+        if described is not None:
+            return described
     if not all(map(_is_cpu, leaves)):
         return resident.survey(leaves, inplace) if leaves[0].is_cuda else None
     seen = _seen(leaves, inplace)
@@ -56,7 +59,6 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
         return None
     kinds, column, each, addresses, sizes = seen
     counts = tables.counts(sizes, column)
-    kernels = loader.kernels()
     if kernels is not None:
         table = _table(addresses, counts, each)
         if kernels.complete(table, inplace):
@@ -66,8 +68,22 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
     batch = LeafBatch(leaves, column, counts, kinds=kinds)
     if kernels is None:
         loader.went_without(len(leaves), batch.elements)
-    batch.distinct = inplace and _apart(addresses, sizes, set(each))
+    batch.distinct = inplace and places.apart(addresses, sizes, set(each))
     return batch
+
+
+def _described(leaves: Sequence[torch.Tensor], kernels: Any, inplace: bool) -> tables.Leaves | None:
+    """Return tensors as a batch by one call for all; None to have each asked for itself."""
+    if not leaves[0].is_cpu or not _unrecorded(leaves, inplace):
+        return None
+    table, found = dlpack.table_of(leaves, kernels, written=inplace)
+    if found < 0:
+        return None
+    kinds = dlpack.kinds_of(found)
+    if not kinds.isdisjoint(_COMPLEX) or (dlpack.single(found) and any(map(_is_neg, leaves))):
+        return None
+    column = [*kinds] * len(leaves) if len(kinds) == 1 else list(map(_kind, map(_dtype, leaves)))
+    return tables.Leaves(leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace)
 
 
 class _Seen(NamedTuple):
@@ -105,35 +121,6 @@ def _seen(leaves: Sequence[torch.Tensor], inplace: bool) -> _Seen | None:
 def hosted(leaves: Sequence[torch.Tensor]) -> bool:
     """Tell whether it is known that the values of all leaves can be read for nothing."""
     return isinstance(leaves, LeafBatch) and leaves.access == "free"
-
-
-def memory(leaves: Sequence[torch.Tensor]) -> Sequence[Memory | None] | None:
-    """Return where tensors lie; None for all if no two share memory."""
-    try:
-        addresses = list(map(_data_ptr, leaves))
-    except RuntimeError:
-        # Of other layouts, and of subclasses without memory of their own.
-        return [_memory_of(leaf) for leaf in leaves]
-    whole = all(map(_is_contiguous, leaves))
-    if whole and _apart(addresses, map(_numel, leaves), set(map(_dtype, leaves))):
-        return None
-    return [_memory_of(leaf) for leaf in leaves]
-
-
-def _apart(addresses: Sequence[int], counts: Iterable[int], dtypes: set[torch.dtype]) -> bool:
-    """Tell whether it is plain that no two dense tensors share memory."""
-    itemsize = max(dtype.itemsize for dtype in dtypes)
-    ends = [address + n * itemsize for address, n in zip(addresses, counts, strict=True)]
-    return len(ends) == 1 or _memory.apart(addresses, ends)
-
-
-def _memory_of(x: torch.Tensor) -> Memory | None:
-    try:
-        address = x.data_ptr()
-    except RuntimeError:
-        return None
-    size = x.itemsize
-    return Memory(address, [stride * size for stride in x.stride()], size) if address else None
 
 
 def watched() -> bool:
@@ -189,13 +176,17 @@ def unserved(x: torch.Tensor) -> str | None:
 
 def _ordinary(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     """Tell whether the elements can be read, and overwritten, behind autograd's back."""
-    if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
-        return False
-    if inplace and not torch.is_inference_mode_enabled() and any(map(_is_inference, leaves)):
-        return False
-    if any(map(_is_nested, leaves)):
+    if not _unrecorded(leaves, inplace) or any(map(_is_nested, leaves)):
         return False
     return all(map(_is_contiguous, leaves)) or all(map(dense, leaves))
+
+
+def _unrecorded(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
+    """Tell whether autograd neither records what is done with tensors nor forbids to write them."""
+    if torch.is_grad_enabled() and any(map(_requires_grad, leaves)):
+        return False
+    writes = inplace and not torch.is_inference_mode_enabled()
+    return not (writes and any(map(_is_inference, leaves)))
 
 
 def _not_as_stored(
