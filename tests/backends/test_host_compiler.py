@@ -180,7 +180,8 @@ def test_one_that_takes_too_long_is_ended(made, here):
     assert [bool(process.returncode) for process in made] == [True]
 
 
-# The process holds a pipe open for as long as it lives, and so it tells when that is over.
+# The process holds a pipe open for as long as it lives, and so it tells when that is over. If it
+# lives for longer than it should, it says so.
 PARENT = """
 import os, signal, sys, threading
 from agclip_backends._host import compiler
@@ -188,7 +189,11 @@ from agclip_backends._host.background import Pace
 
 compiler._PROGRAM = compiler._PROGRAM.replace("run(place)", '''
 import os, time
-os.nice = lambda _: (globals().update(alive=open(place, "w")), time.sleep(600))
+def wait(_):
+    with open(place, "w") as alive:
+        time.sleep(20)
+        alive.write("still there")
+os.nice = wait
 run(place)
 ''')
 thread = threading.Thread(target=compiler.compiled, args=(sys.argv[1], Pace().wait))
