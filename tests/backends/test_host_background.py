@@ -244,4 +244,4 @@ def test_every_kernel_is_a_piece():
     names = made[::2]
     assert made[1::2] == ["rest"] * len(names)
     shared = {kernel.__name__ for kernel in kernels.SHARED}
-    assert shared | {"complete", "totals", "maxima", "read_arrays", "team_body"} == set(names)
+    assert shared | {"complete", "totals", "maxima", "read_arrays", "team_body"} <= set(names)
