@@ -53,7 +53,7 @@ print(json.dumps(found))
 def life():
     """What a program sees that begins with little work, and goes on with much."""
     pytest.importorskip("numba", reason="Numba is not installed")
-    done = hosts.program(PRELUDE + LIFE, "auto")
+    done = hosts.program(PRELUDE + hosts.AT_ONCE + LIFE, "auto")
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
