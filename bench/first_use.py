@@ -3,11 +3,12 @@
     PYTHONPATH=$PWD:$PWD/backends python -m bench.first_use
 
 A wheel of agclip holds nothing compiled: Numba compiles the kernels on a machine's first use, in a
-thread of the process, and keeps them on disk. Until then array calls answer.
+process of its own where one can be started, and keeps them on disk. Until then array calls answer.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ from typing import Any
 from bench import report
 
 PROGRAM = """
-import json, sys, time
+import json, os, sys, time
 if sys.argv[1] == "without":
     sys.modules["numba"] = None
 begin = time.perf_counter()
@@ -31,14 +32,23 @@ import agclip
 from agclip_backends._host.loader import loader
 imported = time.perf_counter() - begin
 leaves = [np.full(100_000, 2.0, "float32") for _ in range(50)]
+if sys.argv[1] == "tensors":
+    import torch
+    leaves = [torch.from_numpy(leaf) for leaf in leaves]
+if sys.argv[1] == "thread":
+    from agclip_backends._host import compiler
+    compiler.why_not = lambda: "no process is wanted"
 
 def clip():
     begin = time.perf_counter()
     agclip.clip_by_global_norm(leaves, 1.0)
     return time.perf_counter() - begin
 
-with agclip.config_context(accelerate="off"):
-    plain = [clip() for _ in range(12)]
+def without():
+    with agclip.config_context(accelerate="off"):
+        return [clip() for _ in range(12)]
+
+plain = without()
 begin, used = time.perf_counter(), 0.0
 meanwhile = [clip()]
 while loader.thread is not None and loader.module is None and loader.thread.is_alive():
@@ -46,10 +56,12 @@ while loader.thread is not None and loader.module is None and loader.thread.is_a
         used = time.clock_gettime(time.pthread_getcpuclockid(loader.thread.ident))
     meanwhile.append(clip())
 seconds = time.perf_counter() - begin
+times = os.times()
+used += times.children_user + times.children_system
+after = [clip() for _ in range(12)]
 print(json.dumps({
-    "imported": imported, "plain": plain, "meanwhile": meanwhile, "seconds": seconds,
-    "used": used, "kernels": loader.module is not None,
-    "after": [clip() for _ in range(12)],
+    "imported": imported, "plain": plain + without(), "meanwhile": meanwhile,
+    "seconds": seconds, "used": used, "kernels": loader.module is not None, "after": after,
 }))
 """
 
@@ -76,7 +88,7 @@ def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what fresh processes have found, by name."""
     with tempfile.TemporaryDirectory() as folder:
-        shared, other, no_folder = (Path(folder, name) for name in ("a", "b", "c"))
+        shared, other, third, no_folder = (Path(folder, name) for name in "abcd")
         no_folder.write_text("")
         yield "nothing compiled yet", _end(_start("", shared))
         yield "compiled before", _end(_start("", shared))
@@ -84,8 +96,11 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
         for number, process in enumerate(pair, 1):
             yield f"two at once, nothing compiled yet: {number}", _end(process)
         yield "compiled by the two", _end(_start("", other))
+        yield "no process may be started", _end(_start("thread", third))
         yield "nowhere to write", _end(_start("", no_folder))
         yield "without Numba", _end(_start("without", shared))
+        if importlib.util.find_spec("torch"):
+            yield "tensors, nothing compiled yet", _end(_start("tensors", Path(folder, "e")))
 
 
 HEAD = (

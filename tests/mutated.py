@@ -27,6 +27,8 @@ RANKS = "tests/ranks/test_protocol.py"
 FOLD = "tests/integrations/torch/test_fold.py"
 SPARSE = "tests/functions/test_sparse.py"
 TEAM = "tests/backends/test_host_team.py"
+COMPILER = "tests/backends/test_host_compiler.py"
+BACKGROUND = "tests/backends/test_host_background.py"
 MUTATIONS = {
     "JAX: the examples that fill no piece are left out": Mutation(
         "    result: Array = summed + backend.xp.sum(last, axis=0)\n",
@@ -790,6 +792,41 @@ MUTATIONS = {
         'if "cannot cache" not in str(error):',
         "if error:",
         "tests/backends/test_host_first_use.py -k in_memory",
+    ),
+    "kernels: a forked process starts one that compiles": Mutation(
+        "    if in_forked_child():\n        return",
+        "    if False:\n        return",
+        f"{COMPILER} -k no_process",
+    ),
+    "kernels: what compiles outlives the process it compiles for": Mutation(
+        "    os.read(0, 1)\n    os._exit(1)\n",
+        "    os.read(0, 1)\n",
+        f"{COMPILER} -k ends_with",
+    ),
+    "kernels: what compiles heeds Python's variables": Mutation(
+        '[sys.executable, "-I", *arguments],',
+        "[sys.executable, *arguments],",
+        f"{COMPILER} -k no_variable",
+    ),
+    "kernels: Ctrl-C reaches what compiles": Mutation(
+        '        how["process_group"] = 0\n',
+        '        how["process_group"] = None\n',
+        f"{COMPILER} -k interrupt",
+    ),
+    "kernels: as many compilers as processes": Mutation(
+        "    with compiler.turn(place, pace.wait):\n",
+        "    with contextlib.nullcontext():\n",
+        f"{BACKGROUND} -k many_at_once",
+    ),
+    "kernels: others' functions are not compiled either": Mutation(
+        'if event.data["module"] == name and threading',
+        "if threading",
+        f"{BACKGROUND} -k other_modules",
+    ),
+    "kernels: a thread that loads them takes no rest": Mutation(
+        "        self.wait(time.monotonic() - self._since)\n",
+        "        self.wait(0)\n",
+        f"{BACKGROUND} -k as_long",
     ),
     "own threads: those who help do not ask for short slices": Mutation(
         "            slices.ask_for_short_ones()\n",

@@ -34,6 +34,7 @@ def versions() -> dict[str, str]:
 
 def kernels(settings: Settings) -> str:
     """Return which kernels sum and scale arrays in host memory."""
+    from agclip_backends._host import compiler
     from agclip_backends._host.loader import loader
 
     if settings.accelerate == "off":
@@ -44,7 +45,9 @@ def kernels(settings: Settings) -> str:
         return "array calls (Numba cannot compile here)"
     if loader.module is not None or settings.accelerate == "numba":
         return "compiled by Numba"
-    return "compiled by Numba, once that is worth it"
+    reason = compiler.trial()
+    where = f" (in a thread: {reason})" if reason else ""
+    return f"compiled by Numba, once that is worth it{where}"
 
 
 def threads(settings: Settings) -> str:

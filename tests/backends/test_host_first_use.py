@@ -13,7 +13,7 @@ from agclip_backends._host import array_sums, keeping
 
 pytest_plugins = ["host_fixtures"]
 
-LOAD = """
+LOAD = f"""{hosts.AT_ONCE}
 import numpy as np
 import agclip
 from agclip_backends._host.loader import loader
@@ -22,7 +22,7 @@ norms = [float(agclip.global_norm([leaf]))]
 if loader.thread is not None:
     loader.thread.join()
 norms.append(float(agclip.global_norm([leaf])))
-print(set(norms) == {float(np.float32(2.0 * leaf.size**0.5))}, loader.module is not None)
+print(set(norms) == {{float(np.float32(2.0 * leaf.size**0.5))}}, loader.module is not None)
 """
 # One kernel instead of all: what is asked is where it is kept, which takes less long.
 ONE = """

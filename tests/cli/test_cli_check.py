@@ -15,6 +15,7 @@ from agclip.cli import main
 from agclip.testing import _quick, _surroundings
 from agclip.testing._quick import quick_checks
 from agclip.testing.harness.check import Check
+from agclip_backends._host import compiler
 from agclip_backends._host.loader import loader
 
 
@@ -56,6 +57,13 @@ def test_check_lists_what_results_may_depend_on(capsys):
 
 KERNELS = {
     "compiled by Numba, once that is worth it": ("auto", True, None, False),
+    "compiled by Numba, once that is worth it (in a thread: it was forked)": (
+        "auto",
+        True,
+        None,
+        False,
+        "it was forked",
+    ),
     "compiled by Numba": ("auto", True, object(), False),
     "array calls (Numba cannot compile here)": ("auto", True, None, True),
     "array calls (Numba is not installed)": ("auto", False, None, False),
@@ -65,7 +73,8 @@ KERNELS = {
 
 @pytest.mark.parametrize("text", KERNELS)
 def test_kernels_are_told(text, monkeypatch):
-    accelerate, installed, module, hopeless = KERNELS[text]
+    accelerate, installed, module, hopeless, *reason = KERNELS[text]
+    monkeypatch.setattr(compiler, "trial", lambda: "".join(reason))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: installed or None)
     monkeypatch.setattr(loader, "module", module)
     monkeypatch.setattr(loader, "hopeless", hopeless)

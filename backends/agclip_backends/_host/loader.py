@@ -1,8 +1,9 @@
 """Whether the compiled kernels of host memory are used, and from when on.
 
 Numba takes half a second to import, and seconds to compile on the first use of a machine. So a
-thread does both as soon as the work that has gone by without is worth it, and until it is done the
-array calls of the library answer. The setting `accelerate` has them loaded at once, or never.
+thread sees to both as soon as the work that has gone by without is worth it (`background.py`), and
+until it is done the array calls of the library answer. The setting `accelerate` has them loaded at
+once, or never.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import importlib.util
 import os
 import threading
 from typing import Any
-
-import numpy as np
 
 from agclip.adapters import settings
 
@@ -70,9 +69,9 @@ class Loader:
             self.thread, self.work = None, 0
 
     def _try_to_load(self) -> None:
-        # Nobody has asked for a Numba that does not fit its NumPy, or cannot write its cache.
+        # Nobody has asked for a Numba that does not fit its NumPy; and the program may be over.
         try:
-            self.load()
+            self.load_aside()
         except Exception:  # noqa: BLE001 - it may break in any way, and array calls go on
             self.hopeless = True
 
@@ -90,18 +89,17 @@ class Loader:
             self.hopeless = True
 
     def load(self) -> None:
-        """Compile every kernel, or read it from the cache on disk."""
-        from agclip_backends._host import kernels as module
+        """Compile every kernel, or read it from the cache on disk, before going on."""
+        from agclip_backends._host import first_calls, kernels
 
-        # What the tables point to has to live until the last call.
-        calls, _arrays = _first_calls(module)
-        for kernel, *arguments in calls:
-            if not threading.main_thread().is_alive():
-                # The program is over, and waits for this thread.
-                return
-            kernel(*arguments)
-        module.team_body()
-        self.module = module
+        first_calls.make_all(kernels)
+        self.module = kernels
+
+    def load_aside(self) -> None:
+        """Do the same in a thread beside those that go on, at as little of their cost as can be."""
+        from agclip_backends._host import background
+
+        self.module = background.kernels()
 
     def abandon(self) -> None:
         """After a fork: the parent's thread is not here to finish, and Numba's locks are taken."""
@@ -115,31 +113,3 @@ if hasattr(os, "register_at_fork"):
 
 def _installed() -> bool:
     return importlib.util.find_spec("numba") is not None
-
-
-def _first_calls(k: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
-    """Return a call of every kernel on an array of each format, and these arrays."""
-    arrays = [np.ones(2, dtype) for dtype in (np.uint16, np.uint16, np.float32, np.float64)]
-    table = np.empty((4, len(arrays) + 1), np.int64)
-    table[k.ADDRESS, :-1] = [array.ctypes.data for array in arrays]
-    table[k.COUNT, :-1] = 2
-    table[k.CODE, :-1] = k.FLOAT16, k.BFLOAT16, k.FLOAT32, k.FLOAT64
-    targets = table[k.ADDRESS, :-1].copy()
-    sums, n = np.empty(len(arrays)), len(arrays)
-    ones = np.ones(n)
-    none: list[Any] = []
-    empty = np.zeros((4, 1), np.int64)
-    calls = [
-        (k.complete, table, True),
-        (k.sum_squares, table, 0, n, 1.0, sums),
-        (k.totals, table, sums, sums),
-        (k.scale, table, 0, n, targets, ones),
-        (k.maxima, table, sums, sums),
-        (k.clip, table, 0, n, targets, ones, ones),
-        (k.peaks, table, 0, n, sums),
-        (k.sum_magnitudes, table, 0, n, sums),
-        (k.exact_parts, table, 0, n, 1.0, ones[:3], True, np.empty((n, 3), np.int64)),
-        (k.read_arrays, id(none), 16, np.empty((1, 3), np.int64), False, empty),
-        (k.read_tensors, id(none), 16, targets, np.empty((1, 3), np.int64), False, empty),
-    ]
-    return calls, [arrays, none]

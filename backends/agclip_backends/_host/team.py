@@ -138,6 +138,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked.note)
 
 
+def in_forked_child() -> bool:
+    """Tell whether this process is the child of a fork that has not started another program."""
+    return _forked.here
+
+
 def team_of(path: str) -> Team | None:
     """Return the team of a library, or None if its runtime cannot be found.
 
