@@ -69,7 +69,7 @@ def test_the_parts_of_a_report_are_where_the_source_puts_them(double):
     kinds = (2, 3, 0) if double else (2, 1, 0)
     found = CupyLibrary().details(report, kinds)
     assert found.norm == (7.5 if double else 7.0)
-    assert found.leaf_norms == ([1.0, 2.5, 3.0] if double else [1.0, 2.0, 3.0])
+    assert found.leaf_norms() == ([1.0, 2.5, 3.0] if double else [1.0, 2.0, 3.0])
     assert (found.scale, found.clipped, found.nonfinite) == (0.25, True, False)
 
 

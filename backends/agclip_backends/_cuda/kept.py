@@ -48,14 +48,27 @@ class Workspace(NamedTuple):
         return self.address + 8 * _words(self.leaves)
 
 
+class _Ordered:
+    """What lies in memory that is written in the order of a stream, and belongs to that stream."""
+
+    def __init__(self) -> None:
+        self.tables: dict[Any, Table] = {}
+        self.workspaces: dict[Any, Workspace] = {}
+
+
+class _OfThread(threading.local, _Ordered):
+    """The same of the calling thread's default stream: every thread has its own, and takes it with
+    it. The number of a thread would not do, for one that begins later may have it again.
+    """
+
+
 class Kept:
     """What is kept for the arrays of one library, and launches that make use of it."""
 
     def __init__(self, library: Library) -> None:
         """Begin with nothing kept."""
         self.library = library
-        self._tables: dict[Any, Table] = {}
-        self._workspaces: dict[Any, Workspace] = {}
+        self._ordered, self._of_thread = _Ordered(), _OfThread()
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._captured: dict[Any, Table] = {}
@@ -98,17 +111,18 @@ class Kept:
         number, doubles = table.number, table.chunks + table.number
         if place.capturing:
             return self._new_workspace(place, number, doubles)
-        key: Any = (place.device, place.stream)
-        if place.stream == _PER_THREAD:
-            key = (*key, threading.get_ident())
-        found = self._workspaces.get(key)
+        workspaces, key = self._of(place).workspaces, (place.device, place.stream)
+        found = workspaces.get(key)
         if found is None or found.leaves < number or found.doubles < doubles:
             old = (0, 0) if found is None else (found.leaves, found.doubles)
             found = self._new_workspace(
                 place, max(1023, 2 * number, old[0]), max(8192, doubles + doubles // 2, old[1])
             )
-            self._workspaces[key] = found
+            workspaces[key] = found
         return found
+
+    def _of(self, place: Place) -> _Ordered:
+        return self._of_thread if place.stream == _PER_THREAD else self._ordered
 
     def _new_workspace(self, place: Place, leaves: int, doubles: int) -> Workspace:
         memory, address = self.library.zeros(place, _words(leaves) + doubles)
@@ -135,7 +149,8 @@ class Kept:
         stream = place.stream if long and not place.capturing else 0
         key = (place.device, stream, described, None if goals is described else goals, weights)
         # What graphs read stays: it is read whenever they are replayed.
-        tables = self._captured if long and place.capturing else self._tables
+        kept = self._of(place).tables
+        tables = self._captured if long and place.capturing else kept
         table = tables.get(key)
         if table is None:
             together = self.library.together
@@ -144,8 +159,9 @@ class Kept:
             if targets is not None and not together(place, targets):
                 return None
             table = self._new_table(place, described, goals, weights)
-            while tables is self._tables and len(tables) >= MOST_TABLES:
-                tables.pop(next(iter(tables)), None)
+            surplus = len(tables) + 1 - MOST_TABLES if tables is kept else 0
+            for oldest in [*tables][: max(0, surplus)]:
+                tables.pop(oldest, None)  # another thread may have done it
             tables[key] = table
         return table
 
