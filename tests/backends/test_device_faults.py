@@ -1,4 +1,4 @@
-"""What only a device would show, as far as the host can tell: memory that is not there or not ready.
+"""What only a device would show, as far as the host can tell: memory that is not there, or ready.
 
 Each test names the kind of fault. CPU tensors and NumPy's arrays pass for those of a device.
 """

@@ -57,8 +57,9 @@ class _Ordered:
 
 
 class _OfThread(threading.local, _Ordered):
-    """The same of the calling thread's default stream: every thread has its own, and takes it with
-    it. The number of a thread would not do, for one that begins later may have it again.
+    """The same of the calling thread's default stream, which no other thread has, and ends with it.
+
+    The number of a thread would not do: one that begins later may have it again.
     """
 
 
@@ -111,7 +112,10 @@ class Kept:
         number, doubles = table.number, table.chunks + table.number
         if place.capturing:
             return self._new_workspace(place, number, doubles)
-        workspaces, key = self._of(place).workspaces, (place.device, place.stream)
+        key: Any = (place.device, place.stream)
+        workspaces = self._ordered.workspaces
+        if place.stream == _PER_THREAD:
+            workspaces = self._of_thread.workspaces
         found = workspaces.get(key)
         if found is None or found.leaves < number or found.doubles < doubles:
             old = (0, 0) if found is None else (found.leaves, found.doubles)
@@ -120,9 +124,6 @@ class Kept:
             )
             workspaces[key] = found
         return found
-
-    def _of(self, place: Place) -> _Ordered:
-        return self._of_thread if place.stream == _PER_THREAD else self._ordered
 
     def _new_workspace(self, place: Place, leaves: int, doubles: int) -> Workspace:
         memory, address = self.library.zeros(place, _words(leaves) + doubles)
@@ -149,7 +150,7 @@ class Kept:
         stream = place.stream if long and not place.capturing else 0
         key = (place.device, stream, described, None if goals is described else goals, weights)
         # What graphs read stays: it is read whenever they are replayed.
-        kept = self._of(place).tables
+        kept = (self._of_thread if place.stream == _PER_THREAD else self._ordered).tables
         tables = self._captured if long and place.capturing else kept
         table = tables.get(key)
         if table is None:

@@ -17,6 +17,22 @@ from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.kept import UnavailableError
 
 _TERMS = Terms()
+_KINDS = 4
+
+
+def _by_kind(
+    kinds: Sequence[int], lows: Sequence[float], highs: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return the bounds of each kind of leaf; None if leaves of one kind have several."""
+    low, high = lows[0], highs[0]
+    if lows.count(low) == highs.count(high) == len(kinds):
+        return (low,) * _KINDS, (high,) * _KINDS
+    bounds = set(zip(kinds, lows, highs, strict=True))
+    pairs = {kind: (low, high) for kind, low, high in bounds}
+    if len(pairs) < len(bounds):
+        return None
+    below, above = zip(*[pairs.get(kind, (0.0, 0.0)) for kind in range(_KINDS)], strict=True)
+    return below, above
 
 
 class Seam:
@@ -78,12 +94,10 @@ class Seam:
         described = library.describe(leaves)
         if described is None:
             return None
-        bounds = set(zip(described.kinds, lows, highs, strict=True))
-        pairs = {kind: (low, high) for kind, low, high in bounds}
-        if len(pairs) < len(bounds):
+        ends = _by_kind(described.kinds, lows, highs)
+        if ends is None:
             return None
-        ends = [pairs.get(kind, (0.0, 0.0)) for kind in range(4)]
-        lows, highs = zip(*ends, strict=True)
+        lows, highs = ends
 
         def write(targets: Any) -> bool:
             return room.within(leaves, targets, lows, highs)

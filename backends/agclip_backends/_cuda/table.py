@@ -211,9 +211,10 @@ def template(leaves: bytearray, chunks: int, address: int) -> bytes:
 
 def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     """Return the argument of the kernels of a clip."""
+    kind = table.kind
     flags = (
         (JOINT if terms.joint else 0)
-        | (NARROW if table.kind == 2 else 0)
+        | (NARROW if kind == 2 else 0)
         | (DIVIDED if numbers.divided else 0)
         | _POLICIES[terms.policy]
         | (0 if terms.shrink is None else STRICT)
@@ -223,7 +224,7 @@ def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     shrink = terms.shrink or (1.0, 1.0, 1.0, 1.0)
     rest = (0.0 if terms.limit is None else 1.0, *(0.0,) * 5)
     _VARYING.pack_into(args, 8, *numbers[:9], *shrink, 0.0, terms.eps, *rest)
-    _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, table.kind)
+    _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, kind)
     return args
 
 
