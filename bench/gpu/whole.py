@@ -69,6 +69,8 @@ def left_out(options: argparse.Namespace) -> dict[str, str]:
     """Return the parts that are not run for want of a package, with the reason."""
     needs = {"tests": "pytest", **{f"conformance {library}": library for library in SHARES}}
     needs |= {f"public {library}": needed for library, needed in LIBRARIES.items()}
+    if options.rehearse:  # on what stands in for a GPU in tests
+        needs |= {"checks of kernels": "pytest", "times of kernels": "pytest"}
     rehearsed = "works on a GPU alone" if options.rehearse else "is not installed"
     return {
         part: f"{package} {rehearsed if importlib.util.find_spec(package) else 'is not installed'}"
@@ -217,8 +219,13 @@ def main() -> None:
     options = parsed()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(AGCLIP_CONFIG="none", XLA_PYTHON_CLIENT_PREALLOCATE="false")
-    words = options.only.split(",")
-    timed = [part for part in alone(options) if any(word in part.name for word in words)]
+    words, absent = options.only.split(","), left_out(options)
+
+    def wanted(parts: Iterable[Part]) -> list[Part]:
+        named = [part for part in parts if any(word in part.name for word in words)]
+        return [part for part in named if part.name not in absent]
+
+    timed = wanted(alone(options))
     run = Run(options)
     print(json.dumps(run.found["versions"]), flush=True)
     for name, reason in run.found["left out"].items():
@@ -227,9 +234,8 @@ def main() -> None:
     early = max(60.0, options.budget - taken - 15)
     at_once = 2 if options.rehearse else max(2, min(14, (os.cpu_count() or 2) - 2))
     with ThreadPoolExecutor(at_once) as pool:
-        for part in beside_each_other(options, early):
-            if any(word in part.name for word in words):
-                pool.submit(run.run, part, part.limit)
+        for part in wanted(beside_each_other(options, early)):
+            pool.submit(run.run, part, part.limit)
     for part in timed:
         if run.left() > 0:
             run.run(part, min(part.limit, run.left() + 25))
