@@ -72,7 +72,8 @@ def _survey(leaves, classes, inplace):
 
 
 _NO_HALVES = types.SimpleNamespace(
-    sums=lambda _leaves: None, multiply=lambda _leaves, _record, *, inplace: None
+    sums=lambda _leaves, _slices=None: None,
+    multiply=lambda _leaves, _record, *, inplace, slices=None: None,
 )
 
 

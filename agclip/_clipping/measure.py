@@ -8,7 +8,7 @@ from typing import Any
 
 from agclip._backends import batch, devices, host_scalars, kernels
 from agclip._backends.dtypes import kind_of
-from agclip._clipping import across
+from agclip._clipping import across, slices
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
@@ -50,6 +50,9 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> Sequence[Norm]:
         return group_norms(
             backend, call.m, arrays, groups, plan.order, acc_dtype, reproducible=exact
         )
+    found = slices.norms(call, arrays)
+    if found is not None:
+        return found
     return [
         call.backend.at(
             leaf,

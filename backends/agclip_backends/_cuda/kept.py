@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused_source import INLINE
 from agclip_backends._cuda.table import (
+    LEAF,
     Library,
     Place,
     Table,
     packed,
+    packed_slices,
     template,
 )
 
@@ -136,6 +138,7 @@ class Kept:
         sources: Sequence[Any],
         targets: Sequence[Any] | None,
         weights: tuple[float, ...] | None,
+        slices: tuple[int, ...] | None = None,
     ) -> Table | None:
         goals = described
         if targets is not None:
@@ -146,9 +149,10 @@ class Kept:
             if found is None or found[1:] != described[1:]:
                 return None
             goals = found
-        long = len(described.counts) > INLINE
+        long = (len(described.counts) if slices is None else sum(slices)) > INLINE
         stream = place.stream if long and not place.capturing else 0
-        key = (place.device, stream, described, None if goals is described else goals, weights)
+        other = None if goals is described else goals
+        key = (place.device, stream, described, other, weights, slices)
         # What graphs read stays: it is read whenever they are replayed.
         kept = (self._of_thread if place.stream == _PER_THREAD else self._ordered).tables
         tables = self._captured if long and place.capturing else kept
@@ -159,7 +163,7 @@ class Kept:
                 return None
             if targets is not None and not together(place, targets):
                 return None
-            table = self._new_table(place, described, goals, weights)
+            table = self._new_table(place, described, goals, weights, slices)
             surplus = len(tables) + 1 - MOST_TABLES if tables is kept else 0
             for oldest in [*tables][: max(0, surplus)]:
                 tables.pop(oldest, None)  # another thread may have done it
@@ -186,9 +190,13 @@ class Kept:
         described: Described,
         goals: Described,
         weights: tuple[float, ...] | None,
+        slices: tuple[int, ...] | None = None,
     ) -> Table:
-        leaves, chunks, kinds = packed(described, goals, weights)
-        number, inplace = len(described.counts), goals.addresses == described.addresses
+        if slices is None:
+            leaves, chunks, kinds = packed(described, goals, weights)
+        else:
+            leaves, chunks, kinds = packed_slices(described, goals, slices)
+        number, inplace = len(leaves) // LEAF.size, goals.addresses == described.addresses
         upload = self.library.upload
         memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
         return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
@@ -200,6 +208,7 @@ class Kept:
         name: str,
         blocks: int,
         arguments: Callable[[Table], Any],
+        slices: tuple[int, ...] | None = None,
     ) -> bool:
         """Write a function of every element, in one launch; tell whether it has been done."""
         library = self.library
@@ -209,7 +218,7 @@ class Kept:
             return False
         if targets is None:
             described = described.once
-        table = self._table(place, described, sources, targets, None)
+        table = self._table(place, described, sources, targets, None, slices)
         if table is None:
             return False
         if table.chunks:

@@ -62,6 +62,9 @@ class CupyLibrary:
             counts.append(2 * leaf.size if dtype in _TWICE else leaf.size)
         return Described(tuple([leaf.data.ptr for leaf in leaves]), tuple(counts), tuple(kinds))
 
+    def in_order(self, leaves: Sequence[Any]) -> bool:
+        return all(leaf._c_contiguous for leaf in leaves)
+
     def place(self, leaves: Sequence[Any]) -> Place | None:
         index = int(leaves[0].data.device_id)
         if cupy.cuda.runtime.getDevice() != index:
