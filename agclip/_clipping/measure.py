@@ -75,6 +75,9 @@ def all_axes(leaf: Array, axes: Axes) -> tuple[int, ...]:
 
 def _of_examples(call: StaticArgs, arrays: Sequence[Array]) -> Norm:
     """Return the norms of the examples, a vector."""
+    found = slices.of_examples(call, arrays)
+    if found is not None:
+        return found
     xp = call.backend.xp
     columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
     axes = [tuple(range(1, leaf.ndim)) for leaf in columns]

@@ -23,15 +23,11 @@ _WIDE = "float64"
 def _shapes(call: StaticArgs, arrays: Sequence[Array]) -> list[tuple[int, ...]] | None:
     """Return the shape of each leaf's norms, the axes that are summed over as ones.
 
-    None if they have to be looked at one by one: if an axis comes after one that is summed over, if
-    a norm is none of squares or may leave its range, or if values are free to read.
+    None if they have to be looked at one by one: if an axis comes after one that is summed over, or
+    no kernel is meant for such leaves.
     """
     axes = call.plan.axes
-    if axes is None or call.tested or call.plan.order != 2 or call.plan.reproducible:
-        return None
-    if batch.access(arrays) != "sync" or not isinstance(arrays, batch.LeafBatch):
-        return None
-    if not batch.all_real(arrays) or not batch.narrow(arrays, _WIDE):
+    if axes is None or call.tested or not _taken(call, arrays):
         return None
     shapes = []
     for leaf, along in zip(arrays, axes, strict=True):
@@ -41,6 +37,13 @@ def _shapes(call: StaticArgs, arrays: Sequence[Array]) -> list[tuple[int, ...]] 
             return None
         shapes.append((*shape[:kept], *(1,) * (len(shape) - kept)))
     return shapes
+
+
+def _taken(call: StaticArgs, arrays: Sequence[Array]) -> bool:
+    """Tell whether plain sums of squares, on a device, are what norms are made of."""
+    if call.plan.order != 2 or call.plan.reproducible or not isinstance(arrays, batch.LeafBatch):
+        return False
+    return arrays.access == "sync" and batch.all_real(arrays) and batch.narrow(arrays, _WIDE)
 
 
 def norms(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm] | None:
@@ -55,6 +58,18 @@ def norms(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm] | None:
     row = Row(xp, shapes, list(itertools.accumulate(counts)))
     roots, finite = row.part(root_of_sum(xp, sums)), row.part(sums < math.inf)
     return [Norm(root, 1.0, one) for root, one in zip(roots, finite, strict=True)]
+
+
+def of_examples(call: StaticArgs, arrays: Sequence[Array]) -> Norm | None:
+    """Return the norms of the examples, a vector, where the leading axis is the example."""
+    if not _taken(call, arrays):
+        return None
+    xp, number = call.backend.xp, arrays[0].shape[0]
+    sums = call.backend.sum_slices(xp, arrays, [number] * len(arrays))
+    if sums is None:
+        return None
+    sums = xp.sum(xp.reshape(sums, (-1, number)), axis=0)
+    return Norm(root_of_sum(xp, sums), 1.0, sums < math.inf)
 
 
 def multiplied(

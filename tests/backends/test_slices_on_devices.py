@@ -138,11 +138,26 @@ def operations(seam, name, count):
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")
-@pytest.mark.parametrize(("name", "most"), [("axes, in place", 60), ("units, in place", 90)])
+@pytest.mark.parametrize(("name", "most"), [("axes, in place", 30), ("units, in place", 50)])
 def test_no_leaf_takes_a_launch_of_its_own(seam, seam_host, name, most):
     few, many = (operations(seam, name, count) for count in (4, 44))
     assert few == many
     assert len(few) <= most, few
+
+
+@pytest.mark.parametrize("options", OPTIONS[::2], ids=str)
+@pytest.mark.parametrize("bad", [None, math.nan])
+def test_norms_of_examples_take_one_launch(seam, seam_host, dtype, options, bad):
+    shapes = [(4, 3), (4,), (4, 2, 5), (4, 0)]
+    given = {k: v for k, v in options.items() if k != "strict"}
+    with device(seam, seam):
+        found, count = agclip.clip_per_example(drawn(dtype, shapes, bad), 0.7, **given)
+    assert seam_host.launches == ["agclip_norm_2"]
+    with device(None):
+        wanted, number = agclip.clip_per_example(drawn(dtype, shapes, bad), 0.7, **given)
+    assert int(count) == int(number) > 0
+    for x, y in zip(found, wanted, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
 
 
 RULES = {
