@@ -109,4 +109,4 @@ def test_a_rehearsal_measures_every_function_of_pytorch(monkeypatch, tmp_path, c
     for contests in found.values():
         assert all(times["agclip"] > 0 for times in contests.values())
         assert sum("agclip ÷ torch" in times for times in contests.values()) == 4
-        assert len(contests) == 6
+        assert len(contests) == 8

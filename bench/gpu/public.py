@@ -232,7 +232,7 @@ def main() -> None:
     begin, failed = time.monotonic(), False
     found: dict[str, Any] = {}
     device = "cpu" if options.rehearse else "cuda"
-    sizes = {"3 x 7": (3, (7,))} if options.rehearse else SIZES
+    sizes = {"3 x 7x5": (3, (7, 5))} if options.rehearse else SIZES
     if options.out:
         Path(options.out).mkdir(parents=True, exist_ok=True)
     for (size, (count, shape)), dtype in itertools.product(sizes.items(), DTYPES):

@@ -19,7 +19,7 @@ def by_optax(grads):
     pytest.importorskip("optax", reason="optax is not installed")
     from agclip.integrations import optax
 
-    return optax.adaptive_grad_clip(0.1).update(grads, (), grads)
+    return optax.adaptive_grad_clip(0.1, axis=0).update(grads, (), grads)
 
 
 RULE = agclip.AdaptiveGradClip(0.1, unit_axes="out_in")
