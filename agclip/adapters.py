@@ -52,6 +52,7 @@ from agclip._backends.questions import (
     Survey,
 )
 from agclip._backends.shapes import overlaps_itself, pieces
+from agclip._backends.slices import ScaleSlices, SumSlices
 from agclip._backends.sparse import FindSparse, Merged, Sparse
 from agclip._typing import Access, Array, Device, DType, Namespace, Scalar
 from agclip.config import current as settings
@@ -96,8 +97,10 @@ __all__ = [
     "Scale",
     "ScaleEach",
     "ScaleInPlace",
+    "ScaleSlices",
     "Sparse",
     "Sqrt",
+    "SumSlices",
     "SumSquares",
     "Sums",
     "Survey",

@@ -7,8 +7,8 @@ import dataclasses
 import tempfile
 import types
 from pathlib import Path
+from unittest import mock
 
-import pytest
 import torch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -72,7 +72,8 @@ def _survey(leaves, classes, inplace):
 
 
 _NO_HALVES = types.SimpleNamespace(
-    sums=lambda _leaves: None, multiply=lambda _leaves, _record, *, inplace: None
+    sums=lambda _leaves, _slices=None: None,
+    multiply=lambda _leaves, _record, *, inplace, slices=None: None,
 )
 
 
@@ -103,11 +104,9 @@ def device(seam, halves=None):
         fused=kernels.nothing if seam is None else seam.fused,
         **there,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._registered, "torch", made)
-        patch.setattr(cuda, "seam", halves or _NO_HALVES)
-        with fake_cuda._no_types_known():
-            yield
+    known = mock.patch.dict(registry._registered, {"torch": made})
+    with known, mock.patch.object(cuda, "seam", halves or _NO_HALVES), fake_cuda._no_types_known():
+        yield
 
 
 def seam(library):

@@ -858,4 +858,24 @@ MUTATIONS = {
         "",
         "tests/backends/test_jax_symbolic.py -k norm",
     ),
+    "CUDA: threads with default streams of their own share tables": Mutation(
+        "(self._of_thread if place.stream == _PER_THREAD else self._ordered).tables\n",
+        "self._ordered.tables\n",
+        "tests/backends/test_device_faults.py -k default_streams",
+    ),
+    "CUDA: zeros that have no memory are read": Mutation(
+        "0 in addresses and any(n and not at for at, n in zip(addresses, counts, strict=True)):",
+        "not addresses:",
+        "tests/backends/test_device_faults.py -k not_read_by_kernels",
+    ),
+    "CUDA: slices of a transpose are taken for what lies end to end": Mutation(
+        "halves.MOST_SLICES and self.room.library.in_order(leaves)\n",
+        "halves.MOST_SLICES\n",
+        "tests/backends/test_slices_on_devices.py -k transpose",
+    ),
+    "slices of a device are all multiplied where a policy erases some": Mutation(
+        '    policies = ("propagate", "skip") if inplace else ("propagate",)\n',
+        '    policies = ("propagate", "skip", "zero")\n',
+        "tests/backends/test_slices_on_devices.py -k general_program",
+    ),
 }

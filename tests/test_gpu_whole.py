@@ -23,7 +23,7 @@ PARTS = {
 
 @pytest.fixture
 def run(tmp_path):
-    return whole.Run(argparse.Namespace(out=tmp_path, budget=100.0))
+    return whole.Run(argparse.Namespace(out=tmp_path, budget=100.0, rehearse=True))
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -56,6 +56,35 @@ def test_the_device_is_shared_out_whole():
     assert set(whole.LIBRARIES) == set(whole.SHARES) == set(public.CONTESTS)
 
 
+@pytest.mark.parametrize(
+    ("package", "parts"),
+    {
+        "pytest": {"tests"},
+        "cupy": {"conformance cupy", "public cupy"},
+        "jax": {"conformance jax"},
+        "optax": {"public jax"},
+    }.items(),
+)
+def test_what_is_not_run_for_want_of_a_package_is_told(monkeypatch, tmp_path, package, parts):
+    there = {"torch", "cupy", "jax", "optax", "pytest", "xdist"} - {package}
+    monkeypatch.setattr(whole.importlib.util, "find_spec", lambda name: name in there or None)
+    options = argparse.Namespace(out=tmp_path, budget=100.0, rehearse=False)
+    found = whole.left_out(options)
+    assert found == dict.fromkeys(parts, f"{package} is not installed")
+    run = [*whole.beside_each_other(options, 60.0), *whole.alone(options)]
+    assert not [part.name for part in run if part.name.startswith(tuple(parts))]
+    assert len(run) > 10
+    told = summary.table({"versions": {}, "parts": {}, "left out": found, "results": {}})
+    for part in parts:
+        assert f"| {part} | not run |  | {package} is not installed |" in told
+
+
+def test_parts_that_take_times_come_in_the_order_of_their_worth(monkeypatch, tmp_path):
+    monkeypatch.setattr(whole, "here", lambda *_: True)
+    options = argparse.Namespace(out=tmp_path, budget=430.0, rehearse=False)
+    assert [part.name for part in whole.alone(options)] == list(whole.ALONE)
+
+
 def test_every_test_file_is_there():
     assert [file for file in whole.TESTS if not (whole.ROOT / file).is_file()] == []
 
@@ -78,5 +107,6 @@ def test_a_rehearsal_measures_every_function_of_pytorch(monkeypatch, tmp_path, c
     found = json.loads((tmp_path / "public-torch.json").read_text())
     assert {case.rpartition(", ")[2] for case in found} == set(public.DTYPES)
     for contests in found.values():
-        assert all(times["agclip ÷ torch"] > 0 for times in contests.values())
-        assert len(contests) == 4
+        assert all(times["agclip"] > 0 for times in contests.values())
+        assert sum("agclip ÷ torch" in times for times in contests.values()) == 4
+        assert len(contests) == 8

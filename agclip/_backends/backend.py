@@ -10,6 +10,7 @@ from typing import Any
 from agclip._backends import answers, contract, kernels, powers, questions
 from agclip._backends.exact_sums import exact_sum
 from agclip._backends.fused import Fused
+from agclip._backends.slices import ScaleSlices, SumSlices
 from agclip._backends.sparse import FindSparse
 from agclip._typing import Access, Array, Device, DType, Namespace
 from agclip.distributed._ranks import AllReduceAxes, FindParts
@@ -46,6 +47,10 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
         scale_: `(xp, leaves, factor)` → None; the same in place.
         scale_each: `(xp, leaves, factors, inplace)` → leaves, each times a factor of its own, whose
             parts are floats; None to have them multiplied one by one.
+        sum_slices: `(xp, leaves, counts)` → Σ|x|² of equal parts of leaves on a device, of which
+            each is so many; None to have them summed along axes.
+        scale_slices: `(xp, leaves, counts, factor, inplace)` → leaves, such parts each times its
+            own number; None to have the leaves multiplied one by one.
         sqrt: `(xp, x)` → the correctly rounded square root of x >= 0 in the accumulation dtype.
         scalar_like: `(xp, value, dtype, x)` → a Python number or bool as a new 0-d array on the
             device of x, where `access` is "free".
@@ -125,6 +130,8 @@ class Backend:  # noqa: PLW1641 - the dataclass makes the hash of the fields
     scale: contract.Scale = kernels.scale
     scale_: contract.ScaleInPlace = kernels.scale_
     scale_each: contract.ScaleEach = kernels.nothing
+    sum_slices: SumSlices = kernels.nothing
+    scale_slices: ScaleSlices = kernels.nothing
     sqrt: contract.Sqrt = kernels.sqrt
     scalar_like: contract.ScalarLike = kernels.scalar_like
     branch: questions.Branch = kernels.select

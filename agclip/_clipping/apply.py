@@ -10,7 +10,9 @@ from agclip._backends.backend import Backend
 from agclip._backends.contract import Factor
 from agclip._backends.dtypes import complex_dtype, kind_of
 from agclip._backends.fused import Decided
+from agclip._clipping import slices
 from agclip._clipping.plan import StaticArgs
+from agclip._clipping.rows import Apart
 from agclip._numerics import axis_sums
 from agclip._numerics.coefficient import Decision
 from agclip._trees.distinct import deduplicated
@@ -27,7 +29,7 @@ def results(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Decision])
     if call.plan.per_example:
         return _summed(call, arrays, made[0])
     new, backend, xp = list(arrays), call.backend, call.backend.xp
-    alone = call.host and not call.plan.joint
+    alone = isinstance(made, Apart) or (call.host and not call.plan.joint)
     found = _each(call, arrays, made, inplace=False) if alone else None
     if found is not None:
         return found
@@ -56,6 +58,8 @@ def _each(
 
     In place no two leaves may be the same memory.
     """
+    if isinstance(made, Apart):
+        return slices.multiplied(call, arrays, made, inplace=inplace)
     places = [i for i, decision in enumerate(made) if decision.applies]
     if not places:
         return arrays
@@ -125,8 +129,9 @@ def overwrite(call: StaticArgs, arrays: Sequence[Array], made: Sequence[Any]) ->
         made[0].overwrite()
         return
     backend = call.backend
-    alone = call.host and not call.plan.joint and getattr(arrays, "distinct", False)
-    if alone and _each(call, arrays, made, inplace=True) is not None:
+    alone = isinstance(made, Apart) or (call.host and not call.plan.joint)
+    distinct = alone and getattr(arrays, "distinct", False)
+    if distinct and _each(call, arrays, made, inplace=True) is not None:
         return
     unwritten = deduplicated(backend, arrays)
     for group, decision in zip(call.groups, made, strict=True):

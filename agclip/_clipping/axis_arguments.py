@@ -18,7 +18,8 @@ def of_leaves(axes: Any, leaves: Leaves) -> tuple[Axes, ...] | None:
     leaves.require_axes()
     axes = tuple(axes) if isinstance(axes, Iterator) else axes
     return tuple(
-        normalise("axes", axes, leaf.ndim, leaves.path(i)) for i, leaf in enumerate(leaves.arrays)
+        normalise("axes", axes, leaf.ndim, path)
+        for leaf, path in zip(leaves.arrays, leaves.paths(), strict=True)
     )
 
 
@@ -26,7 +27,8 @@ def units(unit_axes: UnitAxes, leaves: Leaves) -> tuple[Axes, ...]:
     """Return the axes over which the norm of one unit of each leaf is taken."""
     leaves.require_dense("where norms are taken along axes")
     leaves.require_axes()
-    return tuple(unit(unit_axes, leaf, leaves.path(i)) for i, leaf in enumerate(leaves.arrays))
+    pairs = zip(leaves.arrays, leaves.paths(), strict=True)
+    return tuple(unit(unit_axes, leaf, path) for leaf, path in pairs)
 
 
 def normalise(name: str, axes: Any, ndim: int, path: str) -> tuple[int, ...]:

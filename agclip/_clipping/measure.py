@@ -9,7 +9,7 @@ from typing import Any
 from agclip._backends import batch, devices, host_scalars, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
-from agclip._clipping import across
+from agclip._clipping import across, slices
 from agclip._clipping.plan import Inputs, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import in_the_middle, times_powers
@@ -51,6 +51,9 @@ def measured(call: StaticArgs, arrays: Sequence[Array]) -> Sequence[Norm]:
         return group_norms(
             backend, call.m, arrays, groups, plan.order, acc_dtype, reproducible=exact
         )
+    found = slices.norms(call, arrays)
+    if found is not None:
+        return found
     return [
         call.backend.at(
             leaf,
@@ -73,6 +76,9 @@ def all_axes(leaf: Array, axes: Axes) -> tuple[int, ...]:
 
 def _of_examples(call: StaticArgs, arrays: Sequence[Array]) -> Norm:
     """Return the norms of the examples, a vector."""
+    found = slices.of_examples(call, arrays)
+    if found is not None:
+        return found
     xp = call.backend.xp
     columns = [leaf if leaf.ndim > 1 else xp.reshape(leaf, (-1, 1)) for leaf in arrays]
     axes = [tuple(range(1, leaf.ndim)) for leaf in columns]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from agclip._backends import batch
@@ -63,14 +63,24 @@ def joined_norm(row: Row, norms: Sequence[Norm]) -> Norm:
     return Norm(row.join(roots), row.join(scales), row.join(finite))
 
 
-def apart(row: Row, decision: Decision) -> list[Decision]:
+class Apart(list[Decision]):
+    """The decision on each of many leaves, with the one on all that they are parts of."""
+
+    def __init__(self, decisions: Iterable[Decision], whole: Decision) -> None:
+        """Take decisions, and the one that they are parts of."""
+        list.__init__(self, decisions)
+        self.whole = whole
+
+
+def apart(row: Row, decision: Decision) -> Apart:
     """Return the decision on each from that on all."""
     exceeds, applies, factor, finite, limit = decision
     columns = map(row.part, (exceeds, applies, *factor.narrow, *factor.wide, finite, limit))
-    return [
+    decisions = (
         Decision(one, two, Factor((a, b), (c, d)), three, four)
         for one, two, a, b, c, d, three, four in zip(*columns, strict=True)
-    ]
+    )
+    return Apart(decisions, decision)
 
 
 def over_all(row: Row, function: Callable[..., Scalar], norms: Sequence[Norm]) -> list[Scalar]:

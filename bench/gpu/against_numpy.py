@@ -13,6 +13,7 @@ import torch
 import agclip
 from agclip._backends.dtypes import kind_named
 from agclip._numerics.coefficient import strict_shrink
+from agclip_backends._cuda import halves
 from agclip_backends._cuda.source import CHUNK, THREADS
 from agclip_backends._cuda.table import Terms
 from bench.gpu import run
@@ -244,6 +245,36 @@ def bits_of_the_sums() -> str:
     return "48 roots"
 
 
+def slices() -> str:
+    """Sums and products of slices, each with the bits of a leaf of its own."""
+    shapes = ((3, 7), (200, 1), (0, 5), (4, 0), (5, CHUNK + 1), (1, 3 * CHUNK), (70, 1000))
+    counts, bad, odd = tuple(rows for rows, _ in shapes), 0, 0
+    for name, offset in itertools.product(("f32", "bf16", "f16"), (0, 1)):
+        arrays = [run.drawn(name, a * b, b, 2).reshape(a, b) for a, b in shapes]
+        leaves = [run.there(x.ravel(), offset).view(x.shape) for x in arrays]
+        sums = halves.sums(run.room, leaves, counts)
+        assert sums is not None, "not taken"
+        rows = [row for x in arrays for row in x]
+        wanted = [like_the_kernel(row) if row.size else 0.0 for row in rows]
+        odd += sum(a != b for a, b in zip(run.back(sums).tolist(), wanted, strict=True))
+        factors = np.linspace(0.1, 2.0, len(rows), dtype=np.float32)
+        words = np.ones((len(rows), 8))
+        words[:, 4], words[:, 7] = factors, halves.STATE
+        record = torch.from_numpy(words).to(run.device)
+        made = (record, record.data_ptr())
+        targets = [torch.full_like(x, 7.0) for x in leaves]
+        assert halves.multiply(run.room, leaves, targets, made, counts)
+        assert halves.multiply(run.room, leaves, None, made, counts)
+        ends = np.cumsum(counts)
+        for x, end, *found in zip(arrays, ends, leaves, targets, strict=True):
+            by = factors[end - len(x) : end, None]
+            product = (x.astype(np.float32) * by).astype(x.dtype)
+            bad += sum(run.differing(run.back(y).ravel(), product.ravel()) for y in found)
+    assert not odd, f"{odd} sums differ"
+    assert not bad, f"{bad} entries differ"
+    return f"6 calls of {len(rows)} slices"
+
+
 CHECKS = {
     **{
         f"{name}, {offset} off": functools.partial(one_dtype, name, offset)
@@ -257,6 +288,7 @@ CHECKS = {
     "nonfinite": nonfinite,
     "options": options_of_a_clip,
     "per leaf": per_leaf,
+    "slices": slices,
     "float64 out of range": rescued_float64,
     "other orders": other_orders,
     "by value": by_value,

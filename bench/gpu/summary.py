@@ -44,6 +44,7 @@ def _parts(found: dict[str, Any]) -> Iterator[str]:
     for name, ended in found["parts"].items():
         last = next((line for line in reversed(ended["said"]) if line.strip()), "")
         rows.append((name, ended["code"], ended["seconds"], last[:160].replace("|", "/")))
+    rows += [(name, "not run", "", why) for name, why in found.get("left out", {}).items()]
     yield from _rows(("part", "exit status", "seconds", "last line"), rows)
     for name, ended in found["parts"].items():
         if ended["code"] != 0:

@@ -122,9 +122,9 @@ def main() -> None:
             rows = in_turn(build(shapes, device), 9, inner)
             found[f"{what}, {name}"] = rows
             print(f"{what}, {name}", json.dumps(rows), flush=True)
-    if options.out:
-        Path(options.out).mkdir(parents=True, exist_ok=True)
-        Path(options.out, "training.json").write_text(json.dumps(found, indent=1))
+            if options.out:  # after every case: what ends the process costs no other one
+                Path(options.out).mkdir(parents=True, exist_ok=True)
+                Path(options.out, "training.json").write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -49,20 +49,34 @@ SHARES = {"torch": 3, "cupy": 3, "jax": 6}
 LIBRARIES = {"torch": "torch", "cupy": "cupy", "jax": "optax"}
 """Libraries whose public functions are timed, and what must be installed for it."""
 ALONE = {
-    "times of kernels": 0.12,
     "public torch": 0.2,
-    "public cupy": 0.07,
-    "public jax": 0.1,
     "training": 0.12,
     "ranks": 0.1,
+    "times of kernels": 0.12,
+    "public jax": 0.1,
+    "public cupy": 0.07,
 }
-"""Parts that have the device for themselves, and their shares of the budget."""
+"""Parts that have the device for themselves, in this order, and their shares of the budget."""
 
 
 def here(package: str, options: argparse.Namespace) -> bool:
     """Tell whether a package is installed, and works in what is run: CuPy needs a GPU."""
     rehearsed = options.rehearse and package == "cupy"
     return importlib.util.find_spec(package) is not None and not rehearsed
+
+
+def left_out(options: argparse.Namespace) -> dict[str, str]:
+    """Return the parts that are not run for want of a package, with the reason."""
+    needs = {"tests": "pytest", **{f"conformance {library}": library for library in SHARES}}
+    needs |= {f"public {library}": needed for library, needed in LIBRARIES.items()}
+    if options.rehearse:  # on what stands in for a GPU in tests
+        needs |= {"checks of kernels": "pytest", "times of kernels": "pytest"}
+    rehearsed = "works on a GPU alone" if options.rehearse else "is not installed"
+    return {
+        part: f"{package} {rehearsed if importlib.util.find_spec(package) else 'is not installed'}"
+        for part, package in needs.items()
+        if not here(package, options)
+    }
 
 
 class Part(NamedTuple):
@@ -101,10 +115,19 @@ def beside_each_other(options: argparse.Namespace, limit: float) -> Iterable[Par
             yield Part(name, module("bench.gpu.conformance", *given), limit)
 
 
-def alone(options: argparse.Namespace) -> Iterable[Part]:
-    """Yield the parts that take times."""
+def alone(options: argparse.Namespace) -> list[Part]:
+    """Return the parts that take times, in the order of `ALONE`."""
+    order = list(ALONE)
+    return sorted(_alone(options), key=lambda part: order.index(part.name))
+
+
+def _alone(options: argparse.Namespace) -> Iterable[Part]:
     rehearse = ["--rehearse"] if options.rehearse else []
     limits = {name: max(20.0, share * options.budget) for name, share in ALONE.items()}
+    limit = limits["training"] + 20
+    yield Part("training", module("bench.gpu.training", "--out", options.out, *rehearse), limit)
+    device = "cpu" if options.rehearse else "cuda"
+    yield Part("ranks", module("bench.gpu.ranks", "--device", device), limits["ranks"] + 20)
     limit = limits["times of kernels"]
     out = ["--out", options.out / "times", "--budget", limit]
     yield Part(
@@ -115,10 +138,6 @@ def alone(options: argparse.Namespace) -> Iterable[Part]:
         given = [library, "--seconds", limit, "--out", options.out, *rehearse]
         if here(needed, options):
             yield Part(f"public {library}", module("bench.gpu.public", *given), limit + 25)
-    limit = limits["training"] + 20
-    yield Part("training", module("bench.gpu.training", "--out", options.out, *rehearse), limit)
-    device = "cpu" if options.rehearse else "cuda"
-    yield Part("ranks", module("bench.gpu.ranks", "--device", device), limits["ranks"] + 20)
 
 
 class Run:
@@ -127,7 +146,9 @@ class Run:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.begin = time.monotonic()
-        self.found: dict[str, Any] = {"versions": versions(), "parts": {}}
+        self.found: dict[str, Any] = {
+            "versions": versions(), "left out": left_out(options), "parts": {}
+        }  # fmt: skip
         self._lock = threading.Lock()
 
     def left(self) -> float:
@@ -198,17 +219,23 @@ def main() -> None:
     options = parsed()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.update(AGCLIP_CONFIG="none", XLA_PYTHON_CLIENT_PREALLOCATE="false")
-    words = options.only.split(",")
-    timed = [part for part in alone(options) if any(word in part.name for word in words)]
+    words, absent = options.only.split(","), left_out(options)
+
+    def wanted(parts: Iterable[Part]) -> list[Part]:
+        named = [part for part in parts if any(word in part.name for word in words)]
+        return [part for part in named if part.name not in absent]
+
+    timed = wanted(alone(options))
     run = Run(options)
     print(json.dumps(run.found["versions"]), flush=True)
+    for name, reason in run.found["left out"].items():
+        print(f"not run: {name}: {reason}", flush=True)
     taken = sum(ALONE[part.name] for part in timed) * options.budget
     early = max(60.0, options.budget - taken - 15)
     at_once = 2 if options.rehearse else max(2, min(14, (os.cpu_count() or 2) - 2))
     with ThreadPoolExecutor(at_once) as pool:
-        for part in beside_each_other(options, early):
-            if any(word in part.name for word in words):
-                pool.submit(run.run, part, part.limit)
+        for part in wanted(beside_each_other(options, early)):
+            pool.submit(run.run, part, part.limit)
     for part in timed:
         if run.left() > 0:
             run.run(part, min(part.limit, run.left() + 25))

@@ -15,7 +15,7 @@ import agclip
 import agclip_backends
 import arrays
 from agclip import adapters
-from agclip._backends import contract, fused, questions, sparse
+from agclip._backends import contract, fused, questions, slices, sparse
 from agclip._backends.backend import Backend
 from agclip.distributed import _ranks
 
@@ -23,7 +23,7 @@ SOURCES = sorted(Path(agclip_backends.__file__).parent.rglob("*.py"))
 DOCUMENT = Path(agclip.__file__).parents[1] / "docs" / "backends.md"
 PUBLIC = {"adapters", "Backend"}
 FIELDS = [field.name for field in dataclasses.fields(Backend)]
-OPTIONAL = {"clip", "fused", "scale_each", "survey"}
+OPTIONAL = {"clip", "fused", "scale_each", "scale_slices", "sum_slices", "survey"}
 TYPES = {
     name: kind
     for name, kind in typing.get_type_hints(Backend).items()
@@ -142,7 +142,7 @@ def test_only_accelerations_and_questions_have_no_program_as_a_default():
 
 
 def test_protocols_are_what_the_record_is_made_of():
-    modules = contract, fused, questions, sparse, _ranks
+    modules = contract, fused, questions, slices, sparse, _ranks
     names = {name: kind for module in modules for name, kind in vars(module).items()}
     made = {n for n, kind in names.items() if getattr(kind, "_is_protocol", False)}
     assert made - {"Protocol"} == {kind.__name__ for kind in TYPES.values()}

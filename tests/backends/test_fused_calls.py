@@ -67,7 +67,7 @@ def test_tables_are_not_kept_for_ever(room):
     leaves = [np.ones(3, np.float32) for _ in range(kept.MOST_TABLES + 9)]
     for x in leaves:
         room.clip([x], None, Terms(), 1.0)
-    assert len(room._tables) == kept.MOST_TABLES
+    assert len(room._ordered.tables) == kept.MOST_TABLES
 
 
 def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, host_library):
@@ -78,7 +78,7 @@ def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, h
         host_library.stream = stream
         for leaves in (small, large, small):
             room.clip(leaves, None, Terms(), 1.0)
-    spaces = list(room._workspaces.values())
+    spaces = list(room._ordered.workspaces.values())
     assert len({w.address for w in spaces}) == 2
     for w in spaces:
         assert not w.memory.view(np.uint32)[: w.leaves + 3].any()

@@ -69,8 +69,39 @@ def test_the_parts_of_a_report_are_where_the_source_puts_them(double):
     kinds = (2, 3, 0) if double else (2, 1, 0)
     found = CupyLibrary().details(report, kinds)
     assert found.norm == (7.5 if double else 7.0)
-    assert found.leaf_norms == ([1.0, 2.5, 3.0] if double else [1.0, 2.0, 3.0])
+    assert found.leaf_norms() == ([1.0, 2.5, 3.0] if double else [1.0, 2.0, 3.0])
     assert (found.scale, found.clipped, found.nonfinite) == (0.25, True, False)
+
+
+class Counted:
+    """An array that counts how often it is asked for what the kernels have to know."""
+
+    asked = 0
+
+    def __init__(self, address, **options):
+        vars(self)["leaf"] = leaf(address, **options)
+
+    def __getattr__(self, name):
+        Counted.asked += name in ("dtype", "data", "_c_contiguous")
+        return getattr(self.leaf, name)
+
+
+def test_what_has_been_surveyed_is_not_looked_at_again(monkeypatch):
+    from agclip_backends.cupy.fused import CupyLibrary
+
+    leaves = [Counted(0x1000 * i, dtype="complex64" if i == 3 else "float32") for i in (1, 2, 3)]
+    found = surveyed(leaves)
+    monkeypatch.setattr(cupy.cuda.runtime, "is_hip", False)
+    library, wanted = CupyLibrary(), CupyLibrary().describe(leaves)
+    monkeypatch.setattr(Counted, "asked", 0)
+    assert library.describe(found) is found.described == wanted
+    assert library.takes(found, Terms(), (0.5, None))
+    assert not library.takes(found, Terms(order=1.0), (0.5, None))
+    assert not library.takes(found, None, ())
+    assert not library.takes(found, Terms(), (np.float64(0.5), None))
+    assert Counted.asked == 0
+    part = found.chosen([1])
+    assert library.describe(part)[0] == (0x2000,)
 
 
 def test_arrays_of_others_are_left_alone():

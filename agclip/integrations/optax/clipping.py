@@ -11,7 +11,6 @@ import optax
 
 from agclip._clipping import adaptive, arguments, axis_arguments, by_value, pipeline, weights
 from agclip._trees.gather import gather
-from agclip._trees.leaves import Leaves
 from agclip._typing import Axes, Tree
 from agclip.integrations.optax._pytree import Opened, inexact, number, opened
 from agclip.rules import _checks
@@ -209,7 +208,8 @@ def adaptive_grad_clip(
             raise ValueError(msg)
         leaves = gather(updates.map(inexact).tree, "updates", listed=True)
         leaves.require_dense("where norms are taken along axes")
-        axes = tuple(_unit(axis, leaves, i) for i in range(len(leaves.arrays)))
+        pairs = zip(leaves.arrays, leaves.paths(), strict=True)
+        axes = tuple(_unit(axis, leaf, path) for leaf, path in pairs)
         plan = arguments.options(leaves, ratio, axes=axes)
         weights = opened(params).map(inexact).only(updates).tree
         outcome = adaptive.run(leaves, plan, weights, ratio, floor, None, inplace=False)
@@ -218,17 +218,16 @@ def adaptive_grad_clip(
     return _stateless(clipped)
 
 
-def _unit(axis: Any, leaves: Leaves, i: int) -> Axes:
+def _unit(axis: Any, leaf: Any, path: str) -> Axes:
     """Return the axes over which the norm of one unit of a leaf is taken; None for all."""
-    leaf = leaves.arrays[i]
     if axis is not None:
-        return axis_arguments.normalise("axis", axis, leaf.ndim, leaves.path(i))
+        return axis_arguments.normalise("axis", axis, leaf.ndim, path)
     if sum(length != 1 for length in leaf.shape) <= 1:
         return None
     if leaf.ndim > _LARGEST_RANK:
         msg = (
             f"`axis` must name the axes of one unit of leaves with more than {_LARGEST_RANK}; got "
-            f"None for {tuple(leaf.shape)} at {leaves.path(i)}."
+            f"None for {tuple(leaf.shape)} at {path}."
         )
         raise ValueError(msg)
     return (0,) if leaf.ndim <= 3 else tuple(range(leaf.ndim - 1))

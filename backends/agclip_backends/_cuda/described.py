@@ -10,7 +10,7 @@ import numpy as np
 
 from agclip_backends import _memory
 
-_SIZES = np.array([2, 2, 4, 8])
+SIZES = np.array([2, 2, 4, 8])
 """Bytes of a real element, by its kind."""
 
 
@@ -66,7 +66,7 @@ class Described(_Columns):
             return True
         columns = np.array(self, np.int64)
         begin, count, kind = columns[:, columns[1] > 0]
-        return _memory.apart(begin, begin + count * _SIZES[kind])
+        return _memory.apart(begin, begin + count * SIZES[kind])
 
 
 class New(list[Any]):

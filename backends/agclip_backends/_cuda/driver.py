@@ -83,7 +83,9 @@ def load(image: bytes, device: int) -> Any:
 def function(module: Any, name: str) -> int:
     """Return the handle of a kernel of a module."""
     found = ctypes.c_void_p()
-    status = _driver().cuModuleGetFunction(ctypes.byref(found), module, name.encode())
+    # Where modules are loaded lazily, as CUDA does by default since 12.2, it is loaded here.
+    with not_captured():
+        status = _driver().cuModuleGetFunction(ctypes.byref(found), module, name.encode())
     _check(status, f"looking for {name}")
     return found.value or 0
 

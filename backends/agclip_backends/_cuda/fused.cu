@@ -41,7 +41,7 @@ struct Args {
     double *partial;  // a sum a chunk
     double *sums;  // one a leaf
     unsigned int *counters;  // see below
-    double *record;  // RECORD words a group, and one for all
+    double *record;  // RECORD words a group, and one for all; null for the sums alone
     void *norm;  // where the joint norm is written; may be null
     const void *bound_at, *loss_at;  // scalars on the device; null if they follow
     double bound, loss;
@@ -803,6 +803,7 @@ template <int what, bool again> __device__ void norm(const Args &args) {
         __syncthreads();
     } else if (!is_last(args.counters + BLOCKS, gridDim.x, &last)) return;
     if (threadIdx.x == 0) args.counters[NORMS] = args.counters[PRODUCTS] = 0;
+    if (!args.record) return;  // the sums are all that is wanted
     if (args.flags & JOINT) {
         double sum = only;
         if (args.number > 1 || done < 0)

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused_source import INLINE
 from agclip_backends._cuda.table import (
+    LEAF,
     Library,
     Place,
     Table,
     packed,
+    packed_slices,
     template,
 )
 
@@ -48,14 +50,28 @@ class Workspace(NamedTuple):
         return self.address + 8 * _words(self.leaves)
 
 
+class _Ordered:
+    """What lies in memory that is written in the order of a stream, and belongs to that stream."""
+
+    def __init__(self) -> None:
+        self.tables: dict[Any, Table] = {}
+        self.workspaces: dict[Any, Workspace] = {}
+
+
+class _OfThread(threading.local, _Ordered):
+    """The same of the calling thread's default stream, which no other thread has, and ends with it.
+
+    The number of a thread would not do: one that begins later may have it again.
+    """
+
+
 class Kept:
     """What is kept for the arrays of one library, and launches that make use of it."""
 
     def __init__(self, library: Library) -> None:
         """Begin with nothing kept."""
         self.library = library
-        self._tables: dict[Any, Table] = {}
-        self._workspaces: dict[Any, Workspace] = {}
+        self._ordered, self._of_thread = _Ordered(), _OfThread()
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._captured: dict[Any, Table] = {}
@@ -99,15 +115,16 @@ class Kept:
         if place.capturing:
             return self._new_workspace(place, number, doubles)
         key: Any = (place.device, place.stream)
+        workspaces = self._ordered.workspaces
         if place.stream == _PER_THREAD:
-            key = (*key, threading.get_ident())
-        found = self._workspaces.get(key)
+            workspaces = self._of_thread.workspaces
+        found = workspaces.get(key)
         if found is None or found.leaves < number or found.doubles < doubles:
             old = (0, 0) if found is None else (found.leaves, found.doubles)
             found = self._new_workspace(
                 place, max(1023, 2 * number, old[0]), max(8192, doubles + doubles // 2, old[1])
             )
-            self._workspaces[key] = found
+            workspaces[key] = found
         return found
 
     def _new_workspace(self, place: Place, leaves: int, doubles: int) -> Workspace:
@@ -121,6 +138,7 @@ class Kept:
         sources: Sequence[Any],
         targets: Sequence[Any] | None,
         weights: tuple[float, ...] | None,
+        slices: tuple[int, ...] | None = None,
     ) -> Table | None:
         goals = described
         if targets is not None:
@@ -131,11 +149,13 @@ class Kept:
             if found is None or found[1:] != described[1:]:
                 return None
             goals = found
-        long = len(described.counts) > INLINE
+        long = (len(described.counts) if slices is None else sum(slices)) > INLINE
         stream = place.stream if long and not place.capturing else 0
-        key = (place.device, stream, described, None if goals is described else goals, weights)
+        other = None if goals is described else goals
+        key = (place.device, stream, described, other, weights, slices)
         # What graphs read stays: it is read whenever they are replayed.
-        tables = self._captured if long and place.capturing else self._tables
+        kept = (self._of_thread if place.stream == _PER_THREAD else self._ordered).tables
+        tables = self._captured if long and place.capturing else kept
         table = tables.get(key)
         if table is None:
             together = self.library.together
@@ -143,9 +163,10 @@ class Kept:
                 return None
             if targets is not None and not together(place, targets):
                 return None
-            table = self._new_table(place, described, goals, weights)
-            while tables is self._tables and len(tables) >= MOST_TABLES:
-                tables.pop(next(iter(tables)), None)
+            table = self._new_table(place, described, goals, weights, slices)
+            surplus = len(tables) + 1 - MOST_TABLES if tables is kept else 0
+            for oldest in [*tables][: max(0, surplus)]:
+                tables.pop(oldest, None)  # another thread may have done it
             tables[key] = table
         return table
 
@@ -169,9 +190,13 @@ class Kept:
         described: Described,
         goals: Described,
         weights: tuple[float, ...] | None,
+        slices: tuple[int, ...] | None = None,
     ) -> Table:
-        leaves, chunks, kinds = packed(described, goals, weights)
-        number, inplace = len(described.counts), goals.addresses == described.addresses
+        if slices is None:
+            leaves, chunks, kinds = packed(described, goals, weights)
+        else:
+            leaves, chunks, kinds = packed_slices(described, goals, slices)
+        number, inplace = len(leaves) // LEAF.size, goals.addresses == described.addresses
         upload = self.library.upload
         memory, address = (None, 0) if number <= INLINE else upload(place, leaves)
         return Table(memory, template(leaves, chunks, address), number, chunks, kinds, inplace)
@@ -183,6 +208,7 @@ class Kept:
         name: str,
         blocks: int,
         arguments: Callable[[Table], Any],
+        slices: tuple[int, ...] | None = None,
     ) -> bool:
         """Write a function of every element, in one launch; tell whether it has been done."""
         library = self.library
@@ -192,7 +218,7 @@ class Kept:
             return False
         if targets is None:
             described = described.once
-        table = self._table(place, described, sources, targets, None)
+        table = self._table(place, described, sources, targets, None, slices)
         if table is None:
             return False
         if table.chunks:

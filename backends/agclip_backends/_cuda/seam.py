@@ -17,6 +17,22 @@ from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.kept import UnavailableError
 
 _TERMS = Terms()
+_KINDS = 4
+
+
+def _by_kind(
+    kinds: Sequence[int], lows: Sequence[float], highs: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return the bounds of each kind of leaf; None if leaves of one kind have several."""
+    low, high = lows[0], highs[0]
+    if lows.count(low) == highs.count(high) == len(kinds):
+        return (low,) * _KINDS, (high,) * _KINDS
+    bounds = set(zip(kinds, lows, highs, strict=True))
+    pairs = {kind: (low, high) for kind, low, high in bounds}
+    if len(pairs) < len(bounds):
+        return None
+    below, above = zip(*[pairs.get(kind, (0.0, 0.0)) for kind in range(_KINDS)], strict=True)
+    return below, above
 
 
 class Seam:
@@ -78,31 +94,35 @@ class Seam:
         described = library.describe(leaves)
         if described is None:
             return None
-        bounds = set(zip(described.kinds, lows, highs, strict=True))
-        pairs = {kind: (low, high) for kind, low, high in bounds}
-        if len(pairs) < len(bounds):
+        ends = _by_kind(described.kinds, lows, highs)
+        if ends is None:
             return None
-        ends = [pairs.get(kind, (0.0, 0.0)) for kind in range(4)]
-        lows, highs = zip(*ends, strict=True)
+        lows, highs = ends
 
         def write(targets: Any) -> bool:
             return room.within(leaves, targets, lows, highs)
 
         return self._written(leaves, described, write, inplace=inplace)
 
-    def sums(self, leaves: Sequence[Any]) -> Any | None:
-        """Return Σ|x|² of each leaf in float64, as one array; None if that is left to others."""
-        if not self._takes(leaves, _TERMS, ()):
+    def sums(self, leaves: Sequence[Any], slices: Sequence[int] | None = None) -> Any | None:
+        """Return Σ|x|² of each leaf, or slice, in float64, as one array; None for others to do."""
+        if not self._takes(leaves, _TERMS, ()) or not self._sliced(leaves, slices):
             return None
         with self.room.library.on(leaves):
             try:
-                return halves.sums(self.room, leaves)
+                return halves.sums(self.room, leaves, None if slices is None else tuple(slices))
             except UnavailableError as error:
                 self._go_without(error)
                 return None
 
     def multiply(
-        self, leaves: Sequence[Any], record: Callable[[], tuple[Any, int]], /, *, inplace: bool
+        self,
+        leaves: Sequence[Any],
+        record: Callable[[], tuple[Any, int]],
+        /,
+        *,
+        inplace: bool,
+        slices: Sequence[int] | None = None,
     ) -> Sequence[Any] | None:
         """Multiply leaves by the factor of a record: see `halves.multiply`.
 
@@ -111,21 +131,29 @@ class Seam:
             record: Returns the words of a decision, of which no part is differentiated by, and
                 their address.
             inplace: Whether leaves are overwritten.
+            slices: How many factors each leaf has; None for one that all have in common.
 
         Returns:
             The products; None, and nothing done, if that is left to others.
         """
         library = self.room.library
-        if not self._takes(leaves, _TERMS, ()):
+        if not self._takes(leaves, _TERMS, ()) or not self._sliced(leaves, slices):
             return None
         described = library.describe(leaves)
         if described is None:
             return None
+        numbers = None if slices is None else tuple(slices)
 
         def write(targets: Any) -> bool:
-            return halves.multiply(self.room, leaves, targets, record())
+            return halves.multiply(self.room, leaves, targets, record(), numbers)
 
         return self._written(leaves, described, write, inplace=inplace)
+
+    def _sliced(self, leaves: Sequence[Any], slices: Sequence[int] | None) -> bool:
+        """Tell whether leaves can be cut into slices, if there are any."""
+        if slices is None:
+            return True
+        return 0 < sum(slices) <= halves.MOST_SLICES and self.room.library.in_order(leaves)
 
     def _written(
         self,

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from agclip.adapters import Details, Terms
-from agclip_backends._cuda.described import Described, New
+from agclip_backends._cuda.described import SIZES, Described, New
 from agclip_backends._cuda.fused_source import (
     DIVIDED,
     IN_PLACE,
@@ -27,6 +29,8 @@ from agclip_backends._cuda.fused_source import (
 from agclip_backends._cuda.source import CHUNK
 
 LEAF = struct.Struct("=QQqIid")
+_ROW = np.dtype("<u8,<u8,<i8,<u4,<i4,<f8")
+_ROW.names = ("source", "target", "count", "first", "kind", "weight")
 SIZE = 200 + INLINE * LEAF.size
 _COUNTS = struct.Struct("=iI")  # leaves, chunks
 _VARYING = struct.Struct("=7Q14d")
@@ -53,6 +57,10 @@ class Library(Protocol):
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
         """Describe leaves; None unless each is dense and of a kind that the kernels know."""
+        ...
+
+    def in_order(self, leaves: Sequence[Any]) -> bool:
+        """Tell whether elements lie in memory in the order of the axes, the last one fastest."""
         ...
 
     def place(self, leaves: Sequence[Any]) -> Place | None:
@@ -198,6 +206,28 @@ def packed(
     return leaves, first[-1], sum(1 << kind for kind in set(described.kinds))
 
 
+def packed_slices(
+    described: Described, goals: Described, slices: Sequence[int]
+) -> tuple[bytearray, int, int]:
+    """Return the same for leaves of which each is so many slices, one after the other in memory."""
+    which = np.repeat(np.arange(len(slices)), slices)
+    first = np.cumsum(slices) - slices
+    widths = np.array(described.counts) // np.maximum(slices, 1)
+    kinds = np.array(described.kinds)
+    offsets = (np.arange(which.size) - first[which]) * (widths * SIZES[kinds])[which]
+    rows = np.zeros(which.size, _ROW)
+    for name, where in (("source", described), ("target", goals)):
+        rows[name] = np.array(where.addresses, np.uint64)[which] + offsets.astype(np.uint64)
+    rows["count"], rows["kind"], rows["weight"] = widths[which], kinds[which], 1.0
+    chunks = -(-rows["count"] // CHUNK)
+    rows["first"] = np.cumsum(chunks) - chunks
+    return (
+        bytearray(rows.tobytes()),
+        int(chunks.sum()),
+        sum(1 << kind for kind in {*kinds.tolist()}),
+    )
+
+
 def template(leaves: bytearray, chunks: int, address: int) -> bytes:
     """Return arguments with a table: an uploaded one's address, or 0 and the rows themselves."""
     made = bytearray(SIZE)
@@ -211,9 +241,10 @@ def template(leaves: bytearray, chunks: int, address: int) -> bytes:
 
 def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     """Return the argument of the kernels of a clip."""
+    kind = table.kind
     flags = (
         (JOINT if terms.joint else 0)
-        | (NARROW if table.kind == 2 else 0)
+        | (NARROW if kind == 2 else 0)
         | (DIVIDED if numbers.divided else 0)
         | _POLICIES[terms.policy]
         | (0 if terms.shrink is None else STRICT)
@@ -223,7 +254,7 @@ def clip_arguments(table: Table, terms: Terms, numbers: Numbers) -> Any:
     shrink = terms.shrink or (1.0, 1.0, 1.0, 1.0)
     rest = (0.0 if terms.limit is None else 1.0, *(0.0,) * 5)
     _VARYING.pack_into(args, 8, *numbers[:9], *shrink, 0.0, terms.eps, *rest)
-    _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, table.kind)
+    _FLAGS.pack_into(args, 184, flags, numbers.bound_kind, numbers.loss_kind, kind)
     return args
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import cupy
@@ -26,6 +27,14 @@ _TWICE = (np.dtype("complex64"), np.dtype("complex128"))
 _REAL = {2: np.float32, 3: np.float64}
 
 
+class Surveyed(LeafBatch):
+    """Dense arrays on one device, with what the kernels have to know of them: looked at once."""
+
+    __slots__ = ("described",)
+
+    described: Described
+
+
 class CupyLibrary:
     """What `_cuda.fused.Library` asks for, on CuPy's arrays."""
 
@@ -38,6 +47,8 @@ class CupyLibrary:
         self._early: dict[int, bool] = {}
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
+        if type(leaves) is Surveyed:
+            return leaves.described
         kinds, counts = [], []
         for leaf in leaves:
             dtype = leaf.dtype
@@ -50,6 +61,9 @@ class CupyLibrary:
             kinds.append(kind)
             counts.append(2 * leaf.size if dtype in _TWICE else leaf.size)
         return Described(tuple([leaf.data.ptr for leaf in leaves]), tuple(counts), tuple(kinds))
+
+    def in_order(self, leaves: Sequence[Any]) -> bool:
+        return all(leaf._c_contiguous for leaf in leaves)
 
     def place(self, leaves: Sequence[Any]) -> Place | None:
         index = int(leaves[0].data.device_id)
@@ -120,21 +134,23 @@ class CupyLibrary:
         """Do nothing: CuPy keeps no count of the versions of an array."""
 
     def details(self, report: Any, kinds: Sequence[int]) -> Details:
-        count, singles, facts = len(kinds), report.view(np.float32), report.view(np.bool_)
-        norms = [
-            report[3 + i] if kind == 3 else singles[2 * (3 + count) + i]
-            for i, kind in enumerate(kinds)
-        ]
-        norm = report[0] if 3 in kinds else singles[5]
+        facts = report.view(np.bool_)
+        norm = report[0] if 3 in kinds else report.view(np.float32)[5]
+        # A view of each leaf's norm takes a microsecond, and few callers look at one.
+        norms = partial(_norms_of, report, kinds)
         return Details(norm, norms, report[1], facts[16], facts[17])
 
     def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
-        given = [x for x in scalars if x is not None and type(x) is not float]
-        if cupy.cuda.runtime.is_hip or {*map(type, leaves), *map(type, given)} != {cupy.ndarray}:
+        types = {type(x) for x in scalars if x is not None and type(x) is not float}
+        types |= {cupy.ndarray} if type(leaves) is Surveyed else {*map(type, leaves)}
+        if cupy.cuda.runtime.is_hip or types != {cupy.ndarray}:
             return False
         # Magnitudes of complex numbers are none of their parts.
-        by_parts = terms is None or terms.order != 2
-        return not (by_parts and any(leaf.dtype in _TWICE for leaf in leaves))
+        if terms is not None and terms.order == 2:
+            return True
+        if type(leaves) is Surveyed:
+            return all(kind.family != "complex" for kind in leaves.kinds)
+        return not any(leaf.dtype in _TWICE for leaf in leaves)
 
     def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
         return devices.on(leaves[0].device)
@@ -156,7 +172,17 @@ def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch 
     ends = [address + leaf.nbytes for address, leaf in zip(addresses, leaves, strict=True)]
     distinct = inplace and apart(addresses, ends)
     column = [kinds[leaf.dtype] for leaf in leaves]
-    return LeafBatch(leaves, column, counts, access="sync", distinct=distinct)
+    made = Surveyed(leaves, column, counts, access="sync", distinct=distinct)
+    made.described = described
+    return made
+
+
+def _norms_of(report: Any, kinds: Sequence[int]) -> list[Any]:
+    """Return the norm of each leaf: views, of what no launch and no wait is needed for."""
+    count, singles = len(kinds), report.view(np.float32)
+    return [
+        report[3 + i] if kind == 3 else singles[2 * (3 + count) + i] for i, kind in enumerate(kinds)
+    ]
 
 
 room = Room(CupyLibrary())

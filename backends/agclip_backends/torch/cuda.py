@@ -111,6 +111,29 @@ def scale_(_: Any, leaves: Sequence[torch.Tensor], factor: Factor) -> None:
     _scale.each_([leaves[i] for i in sorted(rest)], factor)
 
 
+def sum_slices(_: Any, leaves: Sequence[torch.Tensor], counts: Sequence[int]) -> Any:
+    """Return Σ|x|² of slices of all leaves in one launch; None if it cannot be done so."""
+    return seam.sums(leaves, counts)
+
+
+def scale_slices(
+    _: Any,
+    leaves: Sequence[torch.Tensor],
+    counts: Sequence[int],
+    factor: Factor,
+    inplace: bool,
+) -> Sequence[torch.Tensor] | None:
+    """Return leaves with each slice times its own number, likewise."""
+    if torch.is_grad_enabled() and any(map(_recorded, _parts(factor))):
+        return None
+
+    def record() -> tuple[torch.Tensor, int]:
+        made = torch.stack([x.expand(sum(counts)) for x in _words(factor, leaves[0].device)], 1)
+        return made, made.data_ptr()
+
+    return seam.multiply(leaves, record, inplace=inplace, slices=counts)
+
+
 def _multiplied(
     leaves: Sequence[torch.Tensor], factor: Factor, *, inplace: bool
 ) -> Sequence[torch.Tensor] | None:
@@ -120,14 +143,16 @@ def _multiplied(
         return None
 
     def record() -> tuple[torch.Tensor, int]:
-        """Return what the kernel reads: three words that are not looked at, the factor, a flag."""
-        device = leaves[0].device
-        words = [_tensor(1.0 if x is None else x, torch.float64, device) for x in parts]
-        flag = _tensor(halves.STATE, torch.float64, device)
-        made = torch.stack([*words[:3], *words, flag])
+        made = torch.stack(_words(factor, leaves[0].device))
         return made, made.data_ptr()
 
     return seam.multiply(leaves, record, inplace=inplace)
+
+
+def _words(factor: Factor, device: torch.device) -> list[torch.Tensor]:
+    """Return what the kernel reads: three words that are not looked at, the factor, a flag."""
+    words = [_tensor(1.0 if x is None else x, torch.float64, device) for x in _parts(factor)]
+    return [*words[:3], *words, _tensor(halves.STATE, torch.float64, device)]
 
 
 def _parts(factor: Factor) -> tuple[Any, ...]:

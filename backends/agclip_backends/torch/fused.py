@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -72,7 +73,7 @@ class TorchLibrary:
             return None
         if True in map(_negated, leaves):
             return None
-        return Described(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
+        return _in_memory(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
 
     def _describe_slowly(self, leaves: Sequence[Any]) -> Described | None:
         kinds, counts = [], []
@@ -82,7 +83,10 @@ class TorchLibrary:
                 return None
             kinds.append(kind)
             counts.append(leaf.numel() * (2 if leaf.dtype in TWICE else 1))
-        return Described(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
+        return _in_memory(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
+
+    def in_order(self, leaves: Sequence[Any]) -> bool:
+        return all(map(_contiguous, leaves))
 
     def place(self, leaves: Sequence[Any]) -> Place | None:
         index = leaves[0].get_device()
@@ -98,7 +102,8 @@ class TorchLibrary:
         kind = KINDS.get(x.dtype)
         if kind is None or x.ndim or x.get_device() != place.device or not self._plain([x]):
             return None
-        return x.data_ptr(), kind
+        address = x.data_ptr()
+        return (address, kind) if address and not x.is_neg() else None
 
     def _device(self, place: Place) -> torch.device:
         found = self._devices.get(place.device)
@@ -164,16 +169,11 @@ class TorchLibrary:
         tensors.written(leaves)
 
     def details(self, report: Any, kinds: Sequence[int]) -> Details:
-        count, singles = len(kinds), report.view(torch.float32)
-        begin = 2 * (3 + count)
-        norms = singles[begin : begin + count].unbind()
-        double = 3 in kinds
-        if double:
-            pairs = zip(norms, report[3 : 3 + count].unbind(), kinds, strict=True)
-            norms = [wide if kind == 3 else narrow for narrow, wide, kind in pairs]
         clipped, nonfinite = report.view(torch.uint8)[16:18].view(torch.bool).unbind()
-        norm = report[0] if double else singles[5]
-        return Details(norm, list(norms), report[1], clipped, nonfinite)
+        norm = report[0] if 3 in kinds else report.view(torch.float32)[5]
+        # A view of each leaf's norm takes a microsecond, and few callers look at one.
+        norms = partial(_norms_of, report, kinds)
+        return Details(norm, norms, report[1], clipped, nonfinite)
 
     def takes(self, leaves: Sequence[Any], terms: Terms | None, scalars: Sequence[Any]) -> bool:
         given = [x for x in scalars if x is not None and type(x) is not float]
@@ -208,6 +208,26 @@ class TorchLibrary:
     def like(self, leaves: Sequence[Any], described: Described) -> New:
         made = list(map(torch.empty_like, leaves))
         return New(made, described.moved(map(_address, made)))
+
+
+def _in_memory(
+    addresses: tuple[int, ...], counts: tuple[int, ...], kinds: tuple[int, ...]
+) -> Described | None:
+    """Describe leaves; None if one is of PyTorch's zeros that have no memory."""
+    if 0 in addresses and any(n and not at for at, n in zip(addresses, counts, strict=True)):
+        return None
+    return Described(addresses, counts, kinds)
+
+
+def _norms_of(report: torch.Tensor, kinds: Sequence[int]) -> list[torch.Tensor]:
+    """Return the norm of each leaf: views, of what no launch and no wait is needed for."""
+    count = len(kinds)
+    begin = 2 * (3 + count)
+    norms = report.view(torch.float32)[begin : begin + count].unbind()
+    if 3 not in kinds:
+        return list(norms)
+    pairs = zip(norms, report[3 : 3 + count].unbind(), kinds, strict=True)
+    return [wide if kind == 3 else narrow for narrow, wide, kind in pairs]
 
 
 room = Room(TorchLibrary())
