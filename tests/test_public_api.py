@@ -246,7 +246,7 @@ def long_functions(source, limit=60):
 
 def test_no_file_is_longer_than_300_lines(source):
     # Numba's cache on disk does not see changes of what a file imports: its kernels stay together.
-    limit = 600 if "import njit" in source or "njit, types" in source else 300
+    limit = 700 if "import njit" in source or "njit, types" in source else 300
     assert len(source.splitlines()) <= limit
 
 

@@ -18,7 +18,8 @@ from agclip_backends.torch.groups import all_reduce
 
 def _class() -> Any:
     """Return the class of DTensors; None where nobody has imported it."""
-    module = sys.modules.get("torch.distributed.tensor")
+    # Not by `sys.modules`: Dynamo (PyTorch 2.13) walks all of it, while a thread imports something.
+    module: Any = getattr(torch.distributed, "tensor", None)
     return None if module is None else module.DTensor
 
 
