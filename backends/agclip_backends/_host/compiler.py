@@ -26,8 +26,8 @@ from agclip_backends._host.compiler import run
 run(place)
 """
 _NICE = 19
-"""The lowest priority, for what others leave. On two cores that 13 processes wanted a clip took 1.35
-times as long beside a compiler of the same priority, 1.1 with 5 or 10, and 1.00 with 19.
+"""The lowest priority, for what others leave. On two cores that 13 processes wanted a clip took
+1.35 times as long beside a compiler of the same priority, 1.1 with 5 or 10, and 1.00 with 19.
 """
 _LOOK = 0.05
 """Seconds between two looks at whether it has ended."""
