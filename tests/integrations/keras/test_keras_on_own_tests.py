@@ -1,4 +1,4 @@
-"""Keras's own tests of its clipping, with optimizers that clip by agclip's rules for its arguments."""
+"""Keras's own tests of its clipping, with agclip's rules in the places of its arguments."""
 
 import types
 import unittest
