@@ -39,8 +39,9 @@ def called(
         if len(places) < _LEAST:
             continue
         others = scalars(leaves[places[0]])
-        # Of unknown shapes, it serves all.
-        traced = function.get_concrete_function([tf.TensorSpec(None, dtype)] * LEAVES, *others)
+        any_shape: Any = None  # so that it serves all
+        spec = tf.TensorSpec(any_shape, dtype)
+        traced = function.get_concrete_function([spec] * LEAVES, *others)
         for start in range(0, len(places), LEAVES):
             block = places[start : start + LEAVES]
             lacking = repeat(tf.zeros([], dtype), LEAVES - len(block))
