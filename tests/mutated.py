@@ -56,8 +56,8 @@ MUTATIONS = {
         "tests/backends/test_tensorflow_programs.py",
     ),
     "TensorFlow: a thousand leaves have branches of their own": Mutation(
-        "for n in counts) <= FEW else LARGE",
-        "for n in counts) <= 10**6 else LARGE",
+        "if len(leaves) <= FEW:",
+        "if len(leaves) <= 10**6:",
         "tests/backends/test_tensorflow_programs.py",
     ),
     "the usual way: a strict bound is as wide as another": Mutation(
@@ -84,6 +84,11 @@ MUTATIONS = {
         "or (dlpack.single(found) and any(map(_is_neg, leaves))):",
         "or False:",
         "tests/backends/test_host_dlpack.py",
+    ),
+    "TensorFlow: each leaf is traced by itself": Mutation(
+        "_LEAST = 32\n",
+        "_LEAST = 10**6\n",
+        "tests/backends/test_tensorflow_programs.py -k 'operations or called_for_all'",
     ),
     "in place: NumPy's product goes elsewhere": Mutation(
         "        multiply(leaf, factor, leaf)\n",
@@ -383,7 +388,7 @@ MUTATIONS = {
         "tests/rules/test_rules_docs.py",
     ),
     "TensorFlow: Grappler sees a comparison with NaN": Mutation(
-        "return tf.where(x, False, True)",
+        "return where(x, tf.constant(False), tf.constant(True))",
         "return tf.logical_not(x)",
         "tests/backends/test_tensorflow_canaries.py -k nan",
     ),
@@ -408,8 +413,8 @@ MUTATIONS = {
         "tests/backends/test_tensorflow_canaries.py -k 'row or unknown_length'",
     ),
     "TensorFlow: halves of squares": Mutation(
-        "tf.unstack(2.0 * tf.stack(list(halves.values()))",
-        "tf.unstack(1.0 * tf.stack(list(halves.values()))",
+        "tf.unstack(2.0 * tf.stack(found)",
+        "tf.unstack(1.0 * tf.stack(found)",
         "tests/backends/test_tensorflow_clip_ops.py -k 'documents and function'",
     ),
     "TensorFlow: some scalars of a vector are all of it": Mutation(

@@ -27,8 +27,12 @@ def is_small(leaf: Any) -> bool:
     return count is not None and count <= SMALL
 
 
-def worth_a_branch(leaves: Sequence[Any]) -> list[bool]:
-    """Tell of each leaf whether a branch may save an operation on it: most are, if they are few."""
+def without_branches(leaves: Sequence[Any]) -> list[int]:
+    """Return the positions of leaves, none small, that no branch is worth: of many, all but large.
+
+    A branch saves one operation on a leaf.
+    """
     counts = [leaf.shape.num_elements() for leaf in leaves]
-    least = SMALL + 1 if sum(n is None or n > SMALL for n in counts) <= FEW else LARGE
-    return [n is None or n >= least for n in counts]
+    if len(leaves) <= FEW:
+        return []
+    return [i for i, n in enumerate(counts) if n is not None and n < LARGE]

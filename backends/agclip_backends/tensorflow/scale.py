@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from agclip.adapters import Factor, Scalar, kind_of
-from agclip_backends.tensorflow import groups
+from agclip_backends.tensorflow import blocks, groups
 
 Branch = Callable[..., Sequence[Any]]
 
@@ -23,7 +24,6 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
     single = all(rest.shape.rank == 0 for _, rest in fitted.values())
     places = groups.alike(leaves) if single else [[i] for i in range(len(leaves))]
     new: list[Any] = [None] * len(leaves)
-    branched = groups.worth_a_branch(leaves)
     apart: list[int] = []
     for group in places:
         leaf = leaves[group[0]]
@@ -32,20 +32,45 @@ def scale(xp: Any, leaves: Sequence[Any], factor: Factor, branch: Branch) -> Seq
             stacked = _multiplied(tf.stack([leaves[i] for i in group]), inverse, rest)
             for i, one in zip(group, tf.unstack(stacked, len(group)), strict=True):
                 new[i] = one
-        elif inverse is None or not single or not branched[group[0]]:
+        elif inverse is None or not single or groups.is_small(leaf):
             new[group[0]] = _multiplied(leaf, inverse, rest)
         else:
             apart.append(group[0])
-    if apart:
-        for i, one in zip(apart, _in_branches(xp, leaves, apart, fitted, branch), strict=True):
-            new[i] = one
+    for i, one in zip(apart, _apart(xp, [leaves[i] for i in apart], fitted, branch), strict=True):
+        new[i] = one
     return new
 
 
+def _apart(xp: Any, leaves: Sequence[Any], fitted: dict[Any, Any], branch: Branch) -> Sequence[Any]:
+    """Return products of leaves that are not small."""
+
+    def scalars(leaf: Any) -> tuple[Any, Any]:
+        inverse, rest = fitted[_real(leaf)]
+        return inverse, rest
+
+    found: list[Any] = [None] * len(leaves)
+    many = groups.without_branches(leaves)
+    products = blocks.called([leaves[i] for i in many], _twice, scalars)
+    for i, one in zip(many, products, strict=True):
+        found[i] = _multiplied(leaves[i], *scalars(leaves[i])) if one is None else one
+        found[i].set_shape(leaves[i].shape)
+    left = [i for i, one in enumerate(found) if one is None]
+    if left:
+        others = _in_branches(xp, [leaves[i] for i in left], fitted, branch)
+        for i, one in zip(left, others, strict=True):
+            found[i] = one
+    return found
+
+
+@functools.partial(tf.function, autograph=False)
+def _twice(leaves: Sequence[Any], inverse: Any, rest: Any) -> Sequence[Any]:
+    return [_multiplied(leaf, inverse, rest) for leaf in leaves]
+
+
 def _in_branches(
-    xp: Any, leaves: Sequence[Any], apart: Sequence[int], fitted: dict[Any, Any], branch: Branch
+    xp: Any, leaves: Sequence[Any], fitted: dict[Any, Any], branch: Branch
 ) -> Sequence[Any]:
-    pairs = [(leaves[i], fitted[_real(leaves[i])]) for i in apart]
+    pairs = [(leaf, fitted[_real(leaf)]) for leaf in leaves]
 
     def twice() -> list[Any]:
         return [_multiplied(leaf, inverse, rest) for leaf, (inverse, rest) in pairs]
@@ -54,7 +79,7 @@ def _in_branches(
         return [_multiplied(leaf, None, rest) for leaf, (_, rest) in pairs]
 
     ones = [tf.equal(inverse, 1.0) for inverse, _ in fitted.values() if inverse is not None]
-    return branch(xp, tf.reduce_all(tf.stack(ones)), once, twice)
+    return branch(xp, functools.reduce(tf.logical_and, ones), once, twice)
 
 
 def _real(leaf: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from agclip import adapters
-from agclip_backends.tensorflow import groups
+from agclip_backends.tensorflow import blocks, groups
 
 _ROW = 128
 _STREAMED = 1 << 16
@@ -84,7 +84,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
     """Return Σ (scale·|x|)² of each leaf, formed in `acc_dtype`."""
     sums: list[Any] = [None] * len(leaves)
     in_rows = any(leaf.dtype in (tf.float64, tf.complex64, tf.complex128) for leaf in leaves)
-    halves: dict[int, Any] = {}
+    at_once: list[int] = []
     every = sum(leaf.shape.num_elements() or 0 for leaf in leaves)
     streamed = _streamed(leaves) if adapters.is_one(scale) else frozenset()
     programs: Programs = {}
@@ -97,21 +97,39 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> S
         elif members[0].dtype == tf.float32 and members[0].shape.num_elements() in streamed:
             found = [_in_parts(members[0], every, programs)]
         elif not in_rows:
-            # One operation on what it reads, where a product and its sum in rows are eight.
-            y = members[0]
-            y = y if y.dtype == acc_dtype else tf.raw_ops.Cast(x=y, DstT=acc_dtype)
-            halves[places[0]] = tf.raw_ops.L2Loss(t=adapters.scaled(y, scale))
+            at_once += places
             continue
         else:
             found = [whole(_squares(xp, members[0], acc_dtype, scale))]
         for i, one in zip(places, found, strict=True):
             sums[i] = one
-    if halves:
-        # One product and not one for each.
-        doubled = tf.unstack(2.0 * tf.stack(list(halves.values())), len(halves))
-        for i, one in zip(halves, doubled, strict=True):
+    if at_once:
+        members = [leaves[i] for i in at_once]
+        for i, one in zip(at_once, _at_once(members, acc_dtype, scale), strict=True):
             sums[i] = one
     return sums
+
+
+def _at_once(leaves: Sequence[Any], acc_dtype: Any, scale: Any) -> Sequence[Any]:
+    """Return Σ (scale·x)² of leaves: by an operation on what it reads, and one product for all.
+
+    A product and its sum in rows are eight operations.
+    """
+    found: list[Any] = [None] * len(leaves)
+    if acc_dtype == tf.float64 and adapters.is_one(scale):
+        found = blocks.called(leaves, _half_sums)
+    for i, leaf in enumerate(leaves):
+        if found[i] is None:
+            y = leaf if leaf.dtype == acc_dtype else tf.raw_ops.Cast(x=leaf, DstT=acc_dtype)
+            found[i] = tf.raw_ops.L2Loss(t=adapters.scaled(y, scale))
+    doubled: Sequence[Any] = tf.unstack(2.0 * tf.stack(found), len(found))
+    return doubled
+
+
+@functools.partial(tf.function, autograph=False)
+def _half_sums(leaves: Sequence[Any]) -> Sequence[Any]:
+    wide = [tf.raw_ops.Cast(x=leaf, DstT=tf.float64) for leaf in leaves]
+    return [tf.raw_ops.L2Loss(t=y) for y in wide]
 
 
 def _squares(xp: Any, x: Any, acc_dtype: Any, scale: Any) -> Any:
