@@ -194,7 +194,7 @@ def _within(way: Way, y: Any, low: Array | None, high: Array | None, dtype: DTyp
         # back, for it compares equal then. Those below take twice as long on large leaves.
         clipped = y if high is None else xp.where(y > high, high, y)
         clipped = clipped if low is None else xp.where(clipped < low, low, clipped)
-        return xp.where(clipped == y, y, clipped)
+        return xp.where(xp.equal(clipped, y), y, clipped)
     # An element that is not ordered with itself is NaN and stays; one that is not ordered with the
     # bound meets a NaN bound, and becomes NaN.
     if high is not None:

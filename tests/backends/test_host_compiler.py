@@ -273,7 +273,7 @@ def taken(tmp_path):
     """A folder that another process compiles into, and that process."""
     pytest.importorskip("fcntl", reason="Windows has no fcntl")
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "agclip.lock")],
+        [sys.executable, "-c", HOLDER, str(tmp_path / "agclip-compiles.lock")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:
@@ -317,7 +317,7 @@ def test_a_turn_that_is_over_is_another_process_s(tmp_path):
     with compiler.turn(str(tmp_path), never):
         pass
     done = subprocess.run(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "agclip.lock")],
+        [sys.executable, "-c", HOLDER, str(tmp_path / "agclip-compiles.lock")],
         stdin=subprocess.DEVNULL,
         check=True,
         timeout=60,

@@ -171,7 +171,7 @@ def _whole(request):
     from agclip_backends.jax import places
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "whole", lambda: request.param)
+        patch.setattr(places, "whole", lambda _: request.param)
         jax.clear_caches()  # what is traced for one device would serve several
         yield
     jax.clear_caches()

@@ -17,6 +17,7 @@ WORDS = {
     "BACKEND": [("numpy", "numpy"), ("torch,numpy", ("torch", "numpy")), (" auto ", "auto")],
     "DEVICE": [("cpu", "cpu"), ("auto", None)],
     "ON_FOREIGN": [("convert", "convert")],
+    "ON_SHARD": [("whole", "whole")],
     "ACCELERATE": [("numba", "numba")],
     "THREADS": [("4", 4), (" 2 ", 2), ("auto", None)],
     "NONFINITE": [("zero", "zero")],

@@ -6,13 +6,16 @@ import re
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # An attribute that is missing is a question asked by getattr, a leaf that is no array a signal that
 # is turned into a message where the argument's name is known, and an event file that is damaged is
-# read as far as it goes. None of these reaches a user. What a check needs is said where it does.
+# read as far as it goes; and the thread that compiles ends by one. None of these reaches a user.
+# What a check needs is said where it does.
 SIGNALS = {
     ("AttributeError", "attribute"),
     ("NotATreeError", "x"),
     ("DamagedError", "''"),
     ("NotApplicableError", "f'{self} {otherwise}'"),
     ("NotImplementedError", "''"),
+    ("OverError", "''"),
+    ("_NotKeptError", "''"),
 }
 # What only passes on a text: where it comes from there is a case, and often here too.
 PASSED_ON = {

@@ -150,7 +150,7 @@ def turn(place: str, rest: Callable[[float], object]) -> Iterator[None]:
         with contextlib.suppress(ImportError, OSError):
             import fcntl  # not on Windows
 
-            file = stack.enter_context(Path(place, "agclip.lock").open("ab"))
+            file = stack.enter_context(Path(place, "agclip-compiles.lock").open("ab"))
             for _ in range(_LOOKS):
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
