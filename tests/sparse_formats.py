@@ -180,12 +180,18 @@ def _jax() -> tuple[Any, Any]:
     return importlib.import_module("jax.numpy"), importlib.import_module("jax.experimental.sparse")
 
 
+def _large(dtype: str) -> float:
+    """Return a number that is seen in a sum if it counts."""
+    limits: Any = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
+    return min(1e9, float(limits.max))
+
+
 def _bcoo(entries: Entries, padding: int = 0) -> Any:
     jnp, sparse = _jax()
     outside = [list(entries.shape)] * padding
     places = np.array([*map(list, entries.places), *outside], np.int32)
     # What has no place counts nothing, whatever it is.
-    values = np.array([*entries.values, *[1e9] * padding], entries.dtype)
+    values = np.array([*entries.values, *[_large(entries.dtype)] * padding], entries.dtype)
     pair = (
         arrays.library("jax").convert(values),
         jnp.asarray(places.reshape(len(values), len(entries.shape))),
@@ -210,6 +216,7 @@ def _bcoo_batch(entries: Entries) -> Any:
     padded = [row + [(entries.shape[1], 0.0)] * (count - len(row)) for row in of_row]
     values = np.array([[v for _, v in row] for row in padded], entries.dtype)
     where = np.array([[[c] for c, _ in row] for row in padded], np.int32)
+    where = where.reshape(len(padded), count, 1)
     pair = (arrays.library("jax").convert(values), jnp.asarray(where))
     return sparse.BCOO(pair, shape=entries.shape)
 
@@ -218,7 +225,9 @@ def _bcsr(entries: Entries) -> Any:
     jnp, sparse = _jax()
     entries = _sorted(entries)
     ends = [0, *(sum(p[0] <= i for p in entries.places) for i in range(entries.shape[0]))]
-    values = np.array([*entries.values, 1e9], entries.dtype)  # one more than the rows reach
+    values = np.array(
+        [*entries.values, _large(entries.dtype)], entries.dtype
+    )  # one more than the rows reach
     columns = np.array([*(p[1] for p in entries.places), 0], np.int32)
     parts = (arrays.library("jax").convert(values), jnp.asarray(columns), jnp.asarray(ends))
     return sparse.BCSR(parts, shape=entries.shape)

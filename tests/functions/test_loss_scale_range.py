@@ -14,6 +14,9 @@ from thinned import thinned
 FLUSHES = ("jax",)
 """XLA on the CPU takes subnormal numbers for zero."""
 
+FLUSHED = {("tensorflow", "axes"), ("tensorflow", "example")}
+"""What TensorFlow's eager operations compute, which take subnormal numbers for zero, too."""
+
 TINY = 2.0**-130
 """Subnormal in float32."""
 
@@ -74,7 +77,9 @@ def is_quick(cell):
     indirect=["lib"],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # array_api_strict computes with NumPy
-def test_a_clip_is_right_for_any_loss_scale(lib, case, clip):
+def test_a_clip_is_right_for_any_loss_scale(lib, case, clip, request):
+    if (lib.name, clip) in FLUSHED and "subnormal" in request.node.callspec.params["case"]:
+        pytest.skip("TensorFlow's eager operations take subnormal numbers for zero")
     dtype, entries, bound, loss_scale, wanted = case
     got = lib.entries(CLIPS[clip](lib.array(entries, dtype), bound, loss_scale))
     np.testing.assert_allclose(got, np.array(wanted, dtype), rtol=4 * np.finfo(dtype).eps)
