@@ -89,13 +89,19 @@ def test_one_that_is_large_has_a_branch_among_many(nodes):
     assert found["StatelessIf"] + found["If"] == 2
 
 
-@pytest.mark.parametrize("lengths", [[2000] * 300, range(2000, 2300)], ids=["alike", "different"])
-def test_products_are_traced_of_some_leaves_and_called_for_all(nodes, lengths):
+@pytest.mark.parametrize(
+    ("lengths", "calls"),
+    [([2000] * 300, 18), (range(2000, 2300), 0)],
+    ids=["alike", "different"],
+)
+def test_products_are_traced_of_some_leaves_and_called_for_those_of_one_shape(
+    nodes, lengths, calls
+):
     found = nodes(lengths)
     # 16 leaves each: their squares, and once or twice a product; 3 more are the norm's.
     assert found["L2Loss"] == 16
-    assert found["RealDiv"] == 16 + 3
-    assert found["PartitionedCall"] == 2 * 19
+    assert found["RealDiv"] == (16 if calls else 0) + 300 - 16 * calls + 3
+    assert found["PartitionedCall"] == 19 + calls
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,7 @@ def test_products_are_traced_of_some_leaves_and_called_for_all(nodes, lengths):
         pytest.param(100, 7.1, id="stacked"),
         pytest.param(10_000, 7.6, id="summed by an operation"),
         pytest.param(100_000, 8.5, id="summed by a program"),
-        pytest.param(None, 7.6, id="all different"),
+        pytest.param(None, 9.3, id="all different"),
     ],
 )
 def test_a_leaf_is_traced_in_few_operations(tf, length, most):
@@ -125,9 +131,9 @@ def test_a_leaf_is_traced_in_few_operations(tf, length, most):
 )
 @pytest.mark.parametrize("far", [0.5, 3.0, 1e33])
 def test_leaves_in_blocks_are_clipped_as_one_is(tf, dtype, far):
-    """Of which the last is not full, and of many shapes."""
+    """Of two shapes, of each some leaves more than there are in blocks."""
     rng = np.random.default_rng(5)
-    leaves = [tf.cast(tf.constant(rng.standard_normal(1100 + i)), dtype) for i in range(260)]
+    leaves = [tf.cast(tf.constant(rng.standard_normal(1100 + i % 2)), dtype) for i in range(260)]
     norm = float(agclip.global_norm(leaves))
 
     def clipped(leaves):
