@@ -174,10 +174,29 @@ def test_one_that_is_not_wanted_any_more_is_ended(made):
 
 def test_one_that_takes_too_long_is_ended(made, here):
     rests = []
+    here.setattr(compiler, "_LOOKS_AT_FIRST", 2)
     here.setattr(compiler, "_LOOKS", 3)
     assert not compiler.compiled("/nowhere", rests.append)
-    assert rests == [compiler._LOOK] * 3
-    assert [bool(process.returncode) for process in made] == [True]
+    assert rests == [compiler._LOOK] * 5
+    assert [bool(process.returncode) for process in made] == [True, True]
+
+
+@pytest.mark.parametrize("looks", [0, 20 * 60])
+def test_where_others_leave_too_little_a_second_one_has_more(here, tmp_path, looks):
+    program = f"import sys; open({str(tmp_path / 'nice')!r}, 'a').write(f'{{nice}} ')"
+    here.setattr(compiler, "_PROGRAM", program)
+    here.setattr(compiler, "_LOOKS_AT_FIRST", looks)
+    start = compiler._start
+
+    def started(arguments):
+        process = start(arguments)
+        if looks == 0:
+            process.wait()  # what it has done stays, though nobody looks
+        return process
+
+    here.setattr(compiler, "_start", started)
+    assert compiler.compiled("/nowhere", time.sleep)
+    assert (tmp_path / "nice").read_text() == ("19 5 " if looks == 0 else "19 ")
 
 
 # The process holds a pipe open for as long as it lives, and so it tells when that is over. If it

@@ -22,15 +22,23 @@ from typing import Any
 _PROGRAM = """
 import sys
 place, sys.path[:] = sys.argv[1], sys.argv[2:]
+from agclip_backends._host import compiler
 from agclip_backends._host.compiler import run
+compiler.nice = nice
 run(place)
 """
-_NICE = 19
-"""The lowest priority, for what others leave. On two cores that 13 processes wanted a clip took
-1.35 times as long beside a compiler of the same priority, 1.1 with 5 or 10, and 1.00 with 19.
+_LOWEST, _LOW = 19, 5
+"""The lowest priority, for what others leave, and that of a second process, if it is too little:
+kernels that the first one has kept are not compiled again. On two cores that 13 processes wanted a
+clip took 1.35 times as long beside a compiler of the same priority, 1.1 with 5 or 10, and 1.00 with
+19.
 """
+nice = _LOWEST
+"""What this process lowers its priority by, where it is the one that compiles."""
 _LOOK = 0.05
 """Seconds between two looks at whether it has ended."""
+_LOOKS_AT_FIRST = 20 * 180
+"""Of the lowest priority it needs 15 seconds where a core is idle, and hours where none is."""
 _LOOKS = 20 * 3600
 """After an hour something is wrong with it, and it is not waited for any longer."""
 _ALONE = {
@@ -67,21 +75,30 @@ def compiled(place: str, rest: Callable[[float], object]) -> bool:
         place: The folder of Numba's cache.
         rest: `(seconds)` → waits as long, and raises if there is no need of the kernels any more.
     """
-    if why_not():
-        return False
-    try:
-        process = _start(["-c", _PROGRAM, place, *map(str, sys.path)])
-    except Exception:  # noqa: BLE001 - a sandbox forbids it in whatever way it likes
-        return False
+    for priority, looks in ((_LOWEST, _LOOKS_AT_FIRST), (_LOW, _LOOKS)):
+        if why_not():
+            return False
+        program = f"nice = {priority}\n{_PROGRAM}"
+        try:
+            process = _start(["-c", program, place, *map(str, sys.path)])
+        except Exception:  # noqa: BLE001 - a sandbox forbids it in whatever way it likes
+            return False
+        if _ended(process, looks, rest):
+            return bool(process.returncode == 0)
+    return False
+
+
+def _ended(process: Any, looks: int, rest: Callable[[float], object]) -> bool:
+    """Wait for a process, and end it after so many looks; tell whether it has ended by itself."""
     with process:
         try:
-            for _ in range(_LOOKS):
+            for _ in range(looks):
                 if process.poll() is not None:
-                    break
+                    return True
                 rest(_LOOK)
         finally:
             process.kill()  # nothing, if it has ended
-    return bool(process.returncode == 0)
+    return False
 
 
 def trial() -> str:
@@ -122,7 +139,7 @@ def run(place: str) -> None:
     """Compile the kernels, in the process that has been started for it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(AttributeError, OSError):
-        os.nice(_NICE)
+        os.nice(nice)
     from agclip_backends._host import first_calls, kernels
 
     if kernels.complete.stats.cache_path != place:
