@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,10 +125,7 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Print the table."""
     rows = [list(HEAD), *(_row(name, found) for name, found in cases())]
-    for line in report.table(rows):
-        print(line, flush=True)
-    machine = ", ".join(str(value) for value in report.machine_class().values())
-    print(f"{time.strftime('%Y-%m')}; {machine} cores")
+    report.show(rows)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,14 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield " | ".join([f"| {first.strip():<{widths[0]}}", *rest]) + " |"
 
 
+def show(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, and on what kind of machine it was made, and when."""
+    for line in table(rows):
+        print(line, flush=True)
+    machine = ", ".join(str(value) for value in machine_class().values())
+    print(f"{time.strftime('%Y-%m')}; {machine} cores")
+
+
 def _short(value: Ratio) -> str:
     digits = f"{value.median:.3g}" if value.median < 100 else f"{value.median:.0f}"
     return f"~{digits}" if value.spread > UNCERTAIN else digits

@@ -89,10 +89,7 @@ def main() -> None:
         _measure(int(count), length, int(turn))
         return
     rows = [list(HEAD), *(_row(count, length) for length in LENGTHS for count in COUNTS)]
-    for line in report.table(rows):
-        print(line, flush=True)
-    machine = ", ".join(str(value) for value in report.machine_class().values())
-    print(f"{time.strftime('%Y-%m')}; {machine} cores")
+    report.show(rows)
 
 
 if __name__ == "__main__":

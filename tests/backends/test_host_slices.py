@@ -58,11 +58,8 @@ def test_nothing_but_the_slice_of_the_asking_thread_is_changed():
     assert attributes() == here
 
 
-@pytest.mark.usefixtures("scheduled")
-def test_helpers_ask_and_the_caller_does_not(monkeypatch):
-    asked, crew = [], threads._Crew()
-    monkeypatch.setattr(threads, "_crew", crew)
-    monkeypatch.setattr(slices, "ask_for_short_ones", lambda: asked.append(threading.get_ident()))
+def of_two_threads():
+    """Who has done two shares of which each waits for the other."""
     both, came = threading.Barrier(2), []
 
     def together(*_):
@@ -70,7 +67,15 @@ def test_helpers_ask_and_the_caller_does_not(monkeypatch):
         came.append(threading.get_ident())
 
     threads.work_off(threads.Shares(together, 2, 1, None), 2)
-    assert len(set(came)) == 2
+    return came
+
+
+@pytest.mark.usefixtures("scheduled")
+def test_helpers_ask_and_the_caller_does_not(monkeypatch):
+    asked, crew = [], threads._Crew()
+    monkeypatch.setattr(threads, "_crew", crew)
+    monkeypatch.setattr(slices, "ask_for_short_ones", lambda: asked.append(threading.get_ident()))
+    assert len(set(of_two_threads())) == 2
     assert len(asked) == crew.count == 1
     assert asked != [threading.get_ident()]
 
@@ -100,14 +105,7 @@ def test_a_helper_whose_wish_fails_works_all_the_same(monkeypatch):
 
     monkeypatch.setattr(threads, "_crew", threads._Crew())
     monkeypatch.setattr(slices, "ask_for_short_ones", fail)
-    both, came = threading.Barrier(2), []
-
-    def together(*_):
-        both.wait(60)
-        came.append(threading.get_ident())
-
-    threads.work_off(threads.Shares(together, 2, 1, None), 2)
-    assert len(set(came)) == 2
+    assert len(set(of_two_threads())) == 2
 
 
 SIZES = (hosts.SHARED, 5, 0, 3 * hosts.BLOCK + 1, 1)
