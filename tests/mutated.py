@@ -883,4 +883,9 @@ MUTATIONS = {
         '    policies = ("propagate", "skip", "zero")\n',
         "tests/backends/test_slices_on_devices.py -k general_program",
     ),
+    "large pages are asked for under small results": Mutation(
+        "    chosen = sizes >= pages.LEAST\n",
+        "    chosen = sizes >= 0\n",
+        "tests/backends/test_host_pages.py -k 4_mib",
+    ),
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agclip.adapters import Backend, Factor, Grid, Kind, LeafBatch, settings
+from agclip_backends._host import pages
 from agclip_backends._host.team import Team, check, job_of, parts_of, share
 from agclip_backends._host.threads import Shares, work_off
 
@@ -21,6 +22,9 @@ _HALF = 1 << 11
 CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3, "complex64": 2, "complex128": 3}
 """The formats of the elements, or of their parts, as the kernels number them."""
 
+
+_SIZES = np.array([2, 2, 4, 8])
+"""Bytes of an element in each format."""
 
 _PARTS = {"complex": 2}
 
@@ -246,5 +250,15 @@ def _write(
         leaves.work(kernel, own, *arguments)
         return leaves
     new = [library.new(leaf) for leaf in leaves]
-    leaves.work(kernel, library.addresses(new, leaves.kernels), *arguments, owned=new)
+    addresses = library.addresses(new, leaves.kernels)
+    if leaves.elements >= _SHARED:
+        pages.ask_for_large_ones(_large(leaves, addresses))
+    leaves.work(kernel, addresses, *arguments, owned=new)
     return new
+
+
+def _large(leaves: Leaves, addresses: Any) -> list[tuple[int, int]]:
+    k = leaves.kernels
+    sizes = leaves.table[k.COUNT, :-1] * _SIZES[leaves.table[k.CODE, :-1]]
+    chosen = sizes >= pages.LEAST
+    return list(zip(addresses[chosen].tolist(), sizes[chosen].tolist(), strict=True))

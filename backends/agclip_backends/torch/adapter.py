@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from agclip import adapters
 from agclip.adapters import Backend, Factor, exact_sum
+from agclip_backends._host import pages
 from agclip_backends._host.tables import accelerated
 from agclip_backends._probe import kept
 from agclip_backends.torch import (
@@ -54,6 +55,8 @@ def _scale_surveyed(
     namespace: Any, leaves: Sequence[torch.Tensor], factor: Factor
 ) -> Sequence[torch.Tensor]:
     new = list(map(torch.empty_like, leaves))
+    large = (x for x in new if x.nbytes >= pages.LEAST)
+    pages.ask_for_large_ones((x.data_ptr(), x.nbytes) for x in large)
     real = adapters.all_real(leaves)
     targets = new if real else all_reals(new)
     for leaf, target in zip(leaves if real else all_reals(leaves), targets, strict=True):
