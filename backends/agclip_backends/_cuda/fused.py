@@ -208,7 +208,7 @@ class Room(Kept):
             alone = alone._replace(loss_at=0, loss=1.0, divided=False)
             other = Terms(joint=not terms.joint)
             self._norms(place, table, other, clip_arguments(table, other, alone))
-        report, report_at = library.doubles(place, 3 + count + (count + 1) // 2)
+        report, report_at = library.doubles(place, 4 + count + (count + 1) // 2)
         told = numbers._replace(norm=report_at, partial=others_at)
         args = report_arguments(table, terms, told)
         function = self._function(place, _REPORT, _EVERY)
@@ -216,7 +216,11 @@ class Room(Kept):
         library.launch(place, function, 1, parameters, follows=False)
         if place.capturing and not library.pools_captures:
             self._kept.append((others, report))
-        return clipped._replace(details=library.details(report, kinds))
+        details = library.details(report, kinds)
+        if terms.limit is None and not numbers.bound_at:
+            # A number of the host's comes back with the report: to fill one in is a launch.
+            details = details._replace(threshold=report[-1])
+        return clipped._replace(details=details)
 
     def _numbers(
         self, place: Place, table: Table, terms: Terms, bound: Any, loss_scale: Any
