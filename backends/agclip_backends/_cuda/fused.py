@@ -51,7 +51,6 @@ class Room(Kept):
     def __init__(self, library: Library) -> None:
         """Begin with nothing kept."""
         super().__init__(library)
-        self._kept: list[Any] = []
         self._lock = threading.RLock()
         self._launched = 0
         self._fresh: dict[int, int] = {}
@@ -183,8 +182,7 @@ class Room(Kept):
         found = self.library.scalar(place, bound)
         if found is None:
             return None
-        if place.capturing and not self.library.pools_captures:
-            self._kept.append(bound)
+        self.keep(place, bound)
         return numbers._replace(bound_at=found[0], bound_kind=found[1])
 
     def _reported(
@@ -214,8 +212,7 @@ class Room(Kept):
         function = self._function(place, _REPORT, _EVERY)
         parameters = POINTER(ctypes.addressof(args))
         library.launch(place, function, 1, parameters, follows=False)
-        if place.capturing and not library.pools_captures:
-            self._kept.append((others, report))
+        self.keep(place, others, report)
         details = library.details(report, kinds)
         if terms.limit is None and not numbers.bound_at:
             # A number of the host's comes back with the report: to fill one in is a launch.
@@ -254,9 +251,7 @@ class Room(Kept):
             loss_kind=at[1][1],
             divided=loss_scale is not None,
         )
-        if place.capturing and not library.pools_captures:
-            # A graph writes there whenever it is replayed.
-            self._kept.append((workspace, record, norm))
+        self.keep(place, workspace, record, norm)
         return numbers, workspace, Clipped(norm, record)
 
     def within(
@@ -278,7 +273,7 @@ class Room(Kept):
             Whether it has been done.
         """
 
-        def arguments(table: Table) -> Any:
-            return bound_arguments(table, lows, highs)
+        def arguments(table: Table) -> tuple[Any, None]:
+            return bound_arguments(table, lows, highs), None
 
         return self.map(sources, targets, "agclip_within", self.map_blocks, arguments)

@@ -75,6 +75,12 @@ class Kept:
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._captured: dict[Any, Table] = {}
+        self._kept: list[Any] = []
+
+    def keep(self, place: Place, *memory: Any) -> None:
+        """Keep memory that a graph, if one is captured, reads or writes whenever it is replayed."""
+        if place.capturing and not self.library.pools_captures:
+            self._kept.append(memory)
 
     def _launch(
         self,
@@ -207,10 +213,13 @@ class Kept:
         targets: Sequence[Any] | None,
         name: str,
         blocks: int,
-        arguments: Callable[[Table], Any],
+        arguments: Callable[[Table], tuple[Any, Any]],
         slices: tuple[int, ...] | None = None,
     ) -> bool:
-        """Write a function of every element, in one launch; tell whether it has been done."""
+        """Write a function of every element, in one launch; tell whether it has been done.
+
+        `arguments` returns the kernel's argument for a table, and what memory it points to.
+        """
         library = self.library
         described = library.describe(sources) if sources else None
         place = None if described is None else library.place(sources)
@@ -222,8 +231,9 @@ class Kept:
         if table is None:
             return False
         if table.chunks:
-            args = arguments(table)
+            args, memory = arguments(table)
             parameters = POINTER(ctypes.addressof(args))
             self._launch(place, name, table, blocks, parameters)
+            self.keep(place, memory)
             library.written(sources if targets is None else targets)
         return True
