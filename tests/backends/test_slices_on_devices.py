@@ -138,7 +138,7 @@ def operations(seam, name, count):
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")
-@pytest.mark.parametrize(("name", "most"), [("axes, in place", 30), ("units, in place", 50)])
+@pytest.mark.parametrize(("name", "most"), [("axes, in place", 26), ("units, in place", 42)])
 def test_no_leaf_takes_a_launch_of_its_own(seam, seam_host, name, most):
     few, many = (operations(seam, name, count) for count in (4, 44))
     assert few == many
