@@ -86,8 +86,8 @@ def multiply(
         room: The kernels.
         sources: The leaves, all on one device.
         targets: Arrays with the dtypes, shapes and strides of the sources; None for in place.
-        record: Returns the words of a decision, which the source names, or of one a slice, and their
-            address; called if leaves are multiplied.
+        record: Called if leaves are multiplied; returns the words of a decision, which the source
+            names, or of one a slice, and their address.
         slices: As for `sums`.
 
     Returns:
