@@ -16,12 +16,11 @@ import torch
 
 from agclip.adapters import Kind, LeafBatch, kind_named
 from agclip_backends._cuda.described import Described
+from agclip_backends._cuda.recent import Recent
 
 KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 """What the kernels know of dtypes, and of complex ones by their parts."""
 TWICE = {torch.complex64: 2, torch.complex128: 3}
-MOST_KNOWN = 64
-"""Lists of leaves of which something is kept: no tensor, but numbers."""
 
 _CODES = {**KINDS, **TWICE}
 _KINDS = {dtype: kind_named(str(dtype).removeprefix("torch.")) for dtype in _CODES}
@@ -70,7 +69,8 @@ class Resident(LeafBatch):
         self.known = known
 
 
-_known: dict[tuple[int, ...], Known] = {}
+_known: Recent[Known] = Recent()
+"""What is kept of lists of leaves by their addresses: no tensor, but numbers."""
 
 
 def survey(
@@ -156,9 +156,7 @@ def _learn(
         paired or 1 in sizes,
         0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
     )
-    for oldest in [*_known][: max(0, len(_known) - MOST_KNOWN + 1)]:
-        _known.pop(oldest, None)  # another thread may have done it
-    _known[addresses] = known
+    _known.keep(addresses, known, len(sizes))
     return known
 
 
