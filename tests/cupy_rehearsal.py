@@ -19,7 +19,7 @@ from agclip._backends import registry
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.seam import Seam
 from agclip_backends._cuda.table import Place
-from agclip_backends.cupy import adapter, devices, fused, namespace, slices
+from agclip_backends.cupy import adapter, devices, fused, namespace, resident, slices
 from agclip_backends.cupy.fused import CupyLibrary
 
 
@@ -100,7 +100,8 @@ class Pretended(ModuleType):
 
 
 def pretended():
-    cuda = SimpleNamespace(Device=Device, runtime=SimpleNamespace(is_hip=False))
+    runtime = SimpleNamespace(is_hip=False, getDevice=lambda: 0)
+    cuda = SimpleNamespace(Device=Device, runtime=runtime)
     return Pretended(np, ndarray=Array, cuda=cuda)
 
 
@@ -156,6 +157,7 @@ def device(host, kernels, *, slices_too=True, whole=True):
         patch(adapter, cupy=made, _DRIVER=driver, elementwise=entries, BLOCK=64)
         patch(devices, cupy=made)
         patch(fused, cupy=made, room=seam.room)
+        patch(resident, cupy=made)
         patch(slices, cupy=made, elementwise=entries, seam=seam)
         patch(namespace, cupy=made, xp=xp, elementwise=entries)
         own = adapter.backend

@@ -19,7 +19,8 @@ from agclip_backends._probe import kept
 from agclip_backends.cupy import elementwise
 from agclip_backends.cupy import namespace as xp
 from agclip_backends.cupy.devices import at, on, run, to_device
-from agclip_backends.cupy.fused import seam, survey
+from agclip_backends.cupy.fused import seam
+from agclip_backends.cupy.resident import survey
 from agclip_backends.cupy.slices import scale_slices, sum_slices
 
 BLOCK = 1 << 24
