@@ -71,7 +71,9 @@ def row_of(call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm]) -> 
     nothing, and which no compiler sees.
     """
     alike = isinstance(arrays, batch.LeafBatch) and len(arrays.kinds) == 1
-    if call.plan.axes is None or call.tested or len(norms) < 2 or not alike:
+    if call.plan.axes is None or call.tested or not alike:
+        return None
+    if len(norms) < 2 and type(norms) is not Slices:
         return None
     if batch.access(arrays) != "sync":
         return None

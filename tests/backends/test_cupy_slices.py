@@ -131,7 +131,7 @@ def test_slices_that_several_blocks_add_up(there_is, name, dtype):
     assert bits(found) == bits(there_is.by_the_program(CALLS[name], drawn(dtype, LARGE)))
 
 
-@pytest.mark.parametrize("count", [3, INLINE, 400])
+@pytest.mark.parametrize("count", [1, 3, INLINE, 400])
 def test_launches_do_not_depend_on_the_number_of_leaves(there_is, name, count):
     found = there_is.by(CALLS[name], drawn("float32", [(3, 5)] * count))
     norms = ["agclip_norm_2"] * (2 if name.startswith("units") else 1)
