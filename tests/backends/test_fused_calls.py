@@ -62,7 +62,7 @@ def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host_library)
 
 
 def test_tables_are_not_kept_for_ever(room, monkeypatch):
-    monkeypatch.setattr(recent, "MOST", 20)
+    monkeypatch.setattr(recent, "MOST_LISTS", 20)
     leaves = [np.ones(3, np.float32) for _ in range(29)]
     for x in leaves:
         room.clip([x], None, Terms(), 1.0)
@@ -121,7 +121,7 @@ def test_sizes_beyond_32_bits_are_passed_on_whole(room):
 def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(
     room, host_library, monkeypatch
 ):
-    monkeypatch.setattr(recent, "MOST", 4)
+    monkeypatch.setattr(recent, "MOST_LISTS", 4)
     leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
     room.clip(leaves, None, Terms(), 1.0)
     host_library.capturing = True

@@ -180,7 +180,7 @@ def test_new_leaves_at_known_places_are_looked_at_again(idle):
 
 
 def test_what_is_kept_of_lists_is_no_tensor_and_not_kept_for_ever(idle, monkeypatch):
-    monkeypatch.setattr(recent, "MOST", 20)
+    monkeypatch.setattr(recent, "MOST_LISTS", 20)
     for size in range(1, 50):
         agclip.global_norm([torch.ones(size), torch.ones(size + 1)])
     assert len(resident._known) == 20

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST = 1024
+MOST_LISTS = 1024
 """Lists: a model whose gradients are clipped one by one has hundreds of one leaf each."""
 MOST_ROWS = 1 << 16
 """Leaves of all lists, or slices of them: those of 64 lists of a thousand."""
@@ -28,7 +28,7 @@ class Recent(dict[Hashable, T], Generic[T]):
         """Keep a value of so many rows; the latest one is kept however many it has."""
         with self._lock:
             self._forget(key)
-            while self and (len(self) >= MOST or self._held + rows > MOST_ROWS):
+            while self and (len(self) >= MOST_LISTS or self._held + rows > MOST_ROWS):
                 self._forget(next(iter(self)))
             self[key] = value
             self._rows[key] = rows

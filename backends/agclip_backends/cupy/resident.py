@@ -89,7 +89,7 @@ def _known_of(leaves: Sequence[Any], pointers: Any) -> Known | None:
     addresses = tuple(map(_ptr, pointers))
     dtypes, sizes = list(map(_dtype, leaves)), list(map(_size, leaves))
     known = _known.get(addresses)
-    if known is None or known.sizes != sizes or known.dtypes != dtypes:
+    if known is None or (known.sizes, known.dtypes) != (sizes, dtypes):
         known = _learn(addresses, dtypes, sizes)
     return known
 
