@@ -25,11 +25,11 @@ COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 """Frames of their own up to Python 3.11, those of generators for good."""
 RULE = agclip.ClipByGlobalNorm(0.5)
 CALLS = {
-    "clip_by_global_norm_": (lambda t: agclip.clip_by_global_norm_(t, 0.5), 78, 2),
-    "clip_by_norm_": (lambda t: agclip.clip_by_norm_(t, 0.5), 79, 2),
-    "clip_by_value_": (lambda t: agclip.clip_by_value_(t, -1, 1), 50, 1),
-    "global_norm": (agclip.global_norm, 61, 1),
-    "ClipByGlobalNorm": (lambda t: RULE.update_(t, ()), 95, 3),
+    "clip_by_global_norm_": (lambda t: agclip.clip_by_global_norm_(t, 0.5), 77, 2),
+    "clip_by_norm_": (lambda t: agclip.clip_by_norm_(t, 0.5), 78, 2),
+    "clip_by_value_": (lambda t: agclip.clip_by_value_(t, -1, 1), 49, 1),
+    "global_norm": (agclip.global_norm, 60, 1),
+    "ClipByGlobalNorm": (lambda t: RULE.update_(t, ()), 93, 3),
 }
 """Calls of leaves, how many functions they may enter, and how often they launch."""
 

@@ -70,16 +70,16 @@ def state():
 
 
 CALLS = {
-    "clip_by_global_norm_": (lambda t, _: agclip.clip_by_global_norm_(t, 0.5), 68, 2),
-    "clip_by_norm_": (lambda t, _: agclip.clip_by_norm_(t, 0.5), 68, 2),
-    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 58, 1),
-    "global_norm": (lambda t, _: agclip.global_norm(t), 58, 1),
-    "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 100, 3),
-    "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 240, 4),
-    "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 82, 2),
-    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 83, 2),
-    "get_total_norm": (lambda t, _: get_total_norm(t), 66, 1),
-    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 60, 1),
+    "clip_by_global_norm_": (lambda t, _: agclip.clip_by_global_norm_(t, 0.5), 66, 2),
+    "clip_by_norm_": (lambda t, _: agclip.clip_by_norm_(t, 0.5), 67, 2),
+    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 53, 1),
+    "global_norm": (lambda t, _: agclip.global_norm(t), 54, 1),
+    "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 82, 3),
+    "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 133, 4),
+    "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 80, 2),
+    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 82, 2),
+    "get_total_norm": (lambda t, _: get_total_norm(t), 64, 1),
+    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 59, 1),
 }
 """Calls of leaves and parameters, how many functions they may enter, and how often they launch."""
 

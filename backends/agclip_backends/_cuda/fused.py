@@ -182,7 +182,8 @@ class Room(Kept):
         found = self.library.scalar(place, bound)
         if found is None:
             return None
-        self.keep(place, bound)
+        if place.capturing:
+            self.keep(bound)
         return numbers._replace(bound_at=found[0], bound_kind=found[1])
 
     def _reported(
@@ -212,7 +213,8 @@ class Room(Kept):
         function = self._function(place, _REPORT, _EVERY)
         parameters = POINTER(ctypes.addressof(args))
         library.launch(place, function, 1, parameters, follows=False)
-        self.keep(place, others, report)
+        if place.capturing:
+            self.keep(others, report)
         details = library.details(report, kinds)
         if terms.limit is None and not numbers.bound_at:
             # A number of the host's comes back with the report: to fill one in is a launch.
@@ -251,7 +253,8 @@ class Room(Kept):
             loss_kind=at[1][1],
             divided=loss_scale is not None,
         )
-        self.keep(place, workspace, record, norm)
+        if place.capturing:
+            self.keep(workspace, record, norm)
         return numbers, workspace, Clipped(norm, record)
 
     def within(

@@ -63,7 +63,8 @@ def sums(room: Room, leaves: Sequence[Any], slices: tuple[int, ...] | None = Non
     with room._lock:
         room._launch(place, NORMS[_ORDER], table, room.norm_blocks, parameters)
         found = library.copied(workspace.memory, begin, table.number)
-    room.keep(place, workspace, found)
+    if place.capturing:
+        room.keep(workspace, found)
     if 0 in described.counts:
         numbers_of = slices or (1,) * len(leaves)
         ends = itertools.accumulate(numbers_of)

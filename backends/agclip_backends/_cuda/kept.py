@@ -75,9 +75,9 @@ class Kept:
         self._captured: dict[Any, Table] = {}
         self._kept: list[Any] = []
 
-    def keep(self, place: Place, *memory: Any) -> None:
-        """Keep memory that a graph, if one is captured, reads or writes whenever it is replayed."""
-        if place.capturing and not self.library.pools_captures:
+    def keep(self, *memory: Any) -> None:
+        """Keep memory that the graph that is captured reads or writes whenever it is replayed."""
+        if not self.library.pools_captures:
             self._kept.append(memory)
 
     def _launch(
@@ -232,6 +232,7 @@ class Kept:
             args, memory = arguments(table)
             parameters = POINTER(ctypes.addressof(args))
             self._launch(place, name, table, blocks, parameters)
-            self.keep(place, memory)
+            if place.capturing:
+                self.keep(memory)
             library.written(sources if targets is None else targets)
         return True
