@@ -16,7 +16,7 @@ import numpy as np
 
 import coroutines
 from agclip._backends.dtypes import kind_of
-from agclip_backends._cuda import arithmetic
+from agclip_backends._cuda import arithmetic, halves
 from agclip_backends._cuda.source import KINDS, SOURCE
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -101,6 +101,7 @@ OPERATIONS = {
     "widen": arithmetic.WIDEN,
     "narrow": arithmetic.NARROW,
     "less_equal": arithmetic.LESS_EQUAL,
+    "factors": arithmetic.FACTORS,
     **{f"multiply_{kind}": operation for kind, operation in arithmetic.MULTIPLY.items()},
 }
 """What is done entry by entry, by name."""
@@ -110,7 +111,7 @@ TYPES = {"uint16": "unsigned short", "float32": "float", "float64": "double", "b
 
 def parameters(operation) -> str:
     """Return the parameters of a function that does an operation to arrays."""
-    pairs = [part.split() for part in (*operation.inputs.split(", "), operation.output)]
+    pairs = [part.split() for part in f"{operation.inputs}, {operation.output}".split(", ")]
     return ", ".join(f"{TYPES[kind]} *raw_{name}" for kind, name in pairs)
 
 
@@ -118,8 +119,9 @@ def statements(operation) -> str:
     """Return the statements that do an operation to entry i, its variables named as CuPy does."""
     pairs = [part.split() for part in operation.inputs.split(", ")]
     reads = [f"const {TYPES[kind]} {name} = raw_{name}[i];" for kind, name in pairs]
-    kind, name = operation.output.split()
-    return " ".join([*reads, f"{TYPES[kind]} &{name} = raw_{name}[i];", f"{operation.body};"])
+    pairs = [part.split() for part in operation.output.split(", ")]
+    writes = [f"{TYPES[kind]} &{name} = raw_{name}[i];" for kind, name in pairs]
+    return " ".join([*reads, *writes, f"{operation.body};"])
 
 
 _ENTRIES = "".join(
@@ -184,10 +186,11 @@ class HostEntries:
         kinds = [part.split()[0] for part in operation.inputs.split(", ")]
         whole = np.broadcast_arrays(*arrays)
         inputs = [np.array(x, kind, order="C") for x, kind in zip(whole, kinds, strict=True)]
-        made = np.empty(whole[0].shape, operation.output.split()[0])
-        addresses = [ctypes.c_void_p(x.ctypes.data) for x in (*inputs, made)]
-        getattr(self._library, f"entries_{name}")(ctypes.c_longlong(made.size), *addresses)
-        return made
+        outputs = [part.split()[0] for part in operation.output.split(", ")]
+        made = [np.empty(whole[0].shape, kind) for kind in outputs]
+        addresses = [ctypes.c_void_p(x.ctypes.data) for x in (*inputs, *made)]
+        getattr(self._library, f"entries_{name}")(ctypes.c_longlong(made[0].size), *addresses)
+        return made if made[1:] else made[0]
 
     def widen(self, x):
         return self._applied("widen", x)
@@ -203,3 +206,10 @@ class HostEntries:
         if kind.half:
             source, target = source.view(np.uint16), target.view(np.uint16)
         target[...] = self._applied(f"multiply_{KINDS[kind.name]}", source, pre, rest)
+
+    def write_factors(self, records, parts):
+        columns = [records[:, i] for i in range(-5, 0)]
+        shaped = np.broadcast_to(parts[0], columns[0].shape)
+        made = self._applied("factors", shaped, *parts[1:], halves.STATE)
+        for column, values in zip(columns, made, strict=True):
+            column[...] = values

@@ -261,6 +261,31 @@ MUTATIONS = {
         "isinstance(value, numbers.Real)",
         "tests/test_checks.py",
     ),
+    "a device: memory that a graph reads is let go": Mutation(
+        "            self._kept.append(memory)\n",
+        "            pass\n",
+        "tests/backends/test_cupy_slices.py -k graph",
+    ),
+    "a device: what lies at known addresses is taken for known": Mutation(
+        "    if kept is not None and kept.rest == read.rest:\n",
+        "    if kept is not None:\n",
+        "tests/backends/test_resident_read.py -k 'told_apart or comes_to_lie'",
+    ),
+    "a device: hundreds of lists of one leaf are forgotten in turns": Mutation(
+        "MOST_LISTS = 1024\n",
+        "MOST_LISTS = 64\n",
+        "tests/clipping/test_device_calls.py -k one_by_one",
+    ),
+    "a device: a record shows another word for its bound": Mutation(
+        "            details = details._replace(threshold=report[-1])\n",
+        "            details = details._replace(threshold=report[-2])\n",
+        "tests/backends/test_fused_report.py -k 'as_it_was_given'",
+    ),
+    "CuPy: arrays at known addresses are taken for known": Mutation(
+        "    if known is None or (known.sizes, known.dtypes) != (sizes, dtypes):\n",
+        "    if known is None:\n",
+        "tests/clipping/test_cupy_calls.py -k told_apart",
+    ),
     "fused: the margin of `strict` is left out": Mutation(
         "    if not call.plan.strict:\n",
         "    if call.plan:\n",

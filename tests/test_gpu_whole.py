@@ -7,7 +7,12 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from bench.gpu import conformance, public, summary, whole
+import fused_host
+import fused_rehearsal
+from agclip_backends._cuda.fused import Room
+from bench.gpu import against_numpy, conformance, public, summary, whole
+from bench.gpu import run as run_
+from thinned import thinned
 
 PARTS = {
     "passes": (["-c", "print('fine')"], 0, "fine"),
@@ -95,6 +100,24 @@ def test_a_share_begins_with_one_check_of_every_promise():
     promises = [check.name.partition(" [")[0].partition(":")[0] for check in turned]
     assert sorted(map(id, turned)) == sorted(map(id, every))
     assert len(set(promises[: len(set(promises))])) == len(set(promises))
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory):
+    if fused_host.COMPILER is None:
+        pytest.skip("there is no C++ compiler here")
+    host = fused_host.HostLibrary(fused_host.build(tmp_path_factory.mktemp("fused")))
+    return Room(fused_rehearsal.CpuLibrary(host))
+
+
+@pytest.mark.parametrize("name", thinned(against_numpy.CHECKS, keep=("per leaf", "slices")))
+def test_checks_of_kernels_pass_on_the_host(monkeypatch, room, name):
+    """What calls the kernels past the public functions has to go with them."""
+    pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    monkeypatch.setattr(run_, "device", "cpu")
+    monkeypatch.setattr(run_, "room", room, raising=False)
+    monkeypatch.setattr(run_, "options", argparse.Namespace(rehearse=True, size=50_000))
+    against_numpy.CHECKS[name]()
 
 
 def test_a_rehearsal_measures_every_function_of_pytorch(monkeypatch, tmp_path, capsys):

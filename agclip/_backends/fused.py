@@ -62,7 +62,8 @@ class Details(NamedTuple):
     nonfinite: Array
     """Whether a group held a NaN or an infinity."""
     threshold: Array | None = None
-    """The bound, where the core makes an array of it with the others; an adapter leaves it out."""
+    """The bound as it was given, in the dtype of sums, if it comes with the others; None to have
+    the core make an array of it."""
 
 
 @dataclass(frozen=True, slots=True)

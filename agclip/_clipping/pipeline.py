@@ -18,6 +18,7 @@ from agclip._clipping.finite import require_finite
 from agclip._clipping.measure import measure, measured, value_of, widened
 from agclip._clipping.plan import Inputs, Plan, StaticArgs, static_args
 from agclip._clipping.record import details, reported
+from agclip._clipping.rows import Slices
 from agclip._numerics.plain_norms import Singles
 from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves, warn_empty
@@ -210,7 +211,9 @@ def finish(
     decide = on_host if call.host else on_device
     count = len(call.groups)
     norms, others = (
-        (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
+        (norms, norms.others)
+        if isinstance(norms, (Singles, Slices))
+        else (norms[:count], norms[count:])
     )
     made, settled = decide(call, arrays, norms, bounds, loss_scale)
     values, record = [], None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from agclip._backends import batch
 from agclip._backends.contract import Factor
@@ -14,7 +14,26 @@ from agclip._numerics.coefficient import Decision
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Namespace, Scalar
 
-T = TypeVar("T")
+
+class Parts(list[Any]):
+    """Arrays that are the parts of one, which they need not be joined to."""
+
+    def __init__(self, parts: Iterable[Array], whole: Array) -> None:
+        """Take parts, and what they are parts of."""
+        list.__init__(self, parts)
+        self.whole = whole
+
+
+class Slices(list[Norm]):
+    """The norms of the slices of each leaf, with those of all of them in a row."""
+
+    others: Sequence[Norm] = ()
+    """There are no norms of other groups beside those along axes."""
+
+    def __init__(self, norms: Iterable[Norm], whole: Norm) -> None:
+        """Take norms, and those that they are parts of."""
+        list.__init__(self, norms)
+        self.whole = whole
 
 
 class Row(NamedTuple):
@@ -26,6 +45,8 @@ class Row(NamedTuple):
 
     def join(self, values: Sequence[Scalar]) -> Scalar:
         """Return arrays of these shapes as one; a scalar that is the same for all as it is."""
+        if type(values) is Parts:
+            return values.whole
         first = values[0]
         if isinstance(first, float) or all(value is first for value in values):
             return first
@@ -39,7 +60,8 @@ class Row(NamedTuple):
             return [value] * len(self.shapes)
         starts = [0, *self.ends]
         pieces = (value[a:b] for a, b in itertools.pairwise(starts))
-        return [self.xp.reshape(x, s) for x, s in zip(pieces, self.shapes, strict=True)]
+        shaped = (self.xp.reshape(x, s) for x, s in zip(pieces, self.shapes, strict=True))
+        return Parts(shaped, value)
 
 
 def row_of(call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm]) -> Row | None:
@@ -49,7 +71,9 @@ def row_of(call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm]) -> 
     nothing, and which no compiler sees.
     """
     alike = isinstance(arrays, batch.LeafBatch) and len(arrays.kinds) == 1
-    if call.plan.axes is None or call.tested or len(norms) < 2 or not alike:
+    if call.plan.axes is None or call.tested or not alike:
+        return None
+    if len(norms) < 2 and type(norms) is not Slices:
         return None
     if batch.access(arrays) != "sync":
         return None
@@ -59,6 +83,8 @@ def row_of(call: StaticArgs, arrays: Sequence[Array], norms: Sequence[Norm]) -> 
 
 def joined_norm(row: Row, norms: Sequence[Norm]) -> Norm:
     """Return norms as one."""
+    if type(norms) is Slices:
+        return norms.whole
     roots, scales, finite, _ = zip(*norms, strict=True)
     return Norm(row.join(roots), row.join(scales), row.join(finite))
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from agclip._backends import batch
 from agclip._clipping.plan import StaticArgs
-from agclip._clipping.rows import Apart, Row
+from agclip._clipping.rows import Apart, Row, Slices
 from agclip._numerics.norms import root_of_sum
 from agclip._numerics.ranges import Norm
 from agclip._typing import Array
@@ -56,8 +56,9 @@ def norms(call: StaticArgs, arrays: Sequence[Array]) -> list[Norm] | None:
     if sums is None:
         return None
     row = Row(xp, shapes, list(itertools.accumulate(counts)))
-    roots, finite = row.part(root_of_sum(xp, sums)), row.part(sums < math.inf)
-    return [Norm(root, 1.0, one) for root, one in zip(roots, finite, strict=True)]
+    whole = Norm(root_of_sum(xp, sums), 1.0, sums < math.inf)
+    columns = zip(row.part(whole.root), row.part(whole.finite), strict=True)
+    return Slices([Norm(root, 1.0, finite) for root, finite in columns], whole)
 
 
 def of_examples(call: StaticArgs, arrays: Sequence[Array]) -> Norm | None:

@@ -245,6 +245,10 @@ def bits_of_the_sums() -> str:
     return "48 roots"
 
 
+def _placed(record: torch.Tensor) -> tuple[torch.Tensor, int]:
+    return record, record.data_ptr()
+
+
 def slices() -> str:
     """Sums and products of slices, each with the bits of a leaf of its own."""
     shapes = ((3, 7), (200, 1), (0, 5), (4, 0), (5, CHUNK + 1), (1, 3 * CHUNK), (70, 1000))
@@ -261,7 +265,7 @@ def slices() -> str:
         words = np.ones((len(rows), 8))
         words[:, 4], words[:, 7] = factors, halves.STATE
         record = torch.from_numpy(words).to(run.device)
-        made = (record, record.data_ptr())
+        made = functools.partial(_placed, record)
         targets = [torch.full_like(x, 7.0) for x in leaves]
         assert halves.multiply(run.room, leaves, targets, made, counts)
         assert halves.multiply(run.room, leaves, None, made, counts)

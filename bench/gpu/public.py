@@ -148,14 +148,25 @@ def cupy_contest(
         for x in theirs:
             cupy.multiply(x, factor.astype(x.dtype), out=x)
 
-    return {
+    contest: Contest = {
         "clip in place": {
             "cupy": lambda: by_cupy(next(other)),
             "agclip": lambda: agclip.clip_by_global_norm_(ours, next(mine)),
         },
         "within the bound": {"agclip": lambda: agclip.clip_by_global_norm_(ours, ABOVE)},
         "norm": {"agclip": lambda: agclip.global_norm(ours)},
-    }, lambda: cupy.cuda.get_current_stream().synchronize()
+    }
+    if sum(x.size for x in ours) <= MODEST:
+        rule = agclip.ClipByGlobalNorm(BELOW)
+        contest["a rule, in place"] = {"agclip": lambda: rule.update_(ours, ())}
+        if ours[0].ndim == 2:
+            contest["rows, in place"] = {"agclip": lambda: agclip.clip_by_norm_(ours, BELOW, 1)}
+            contest["units, in place"] = {
+                "agclip": lambda: agclip.adaptive_grad_clip_(
+                    ours, theirs, BELOW, unit_axes="out_in"
+                )
+            }
+    return contest, cupy.cuda.get_current_stream().synchronize
 
 
 def jax_contest(

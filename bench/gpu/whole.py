@@ -36,6 +36,7 @@ PACKAGES = (
 )  # fmt: skip
 TESTS = (
     "tests/backends/test_fused_gpu.py",
+    "tests/backends/test_slices_gpu.py",
     "tests/backends/test_torch_gpu.py",
     "tests/backends/test_cuda_torch.py",
     "tests/backends/test_cupy.py",

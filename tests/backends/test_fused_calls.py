@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fused_host
-from agclip_backends._cuda import kept
+from agclip_backends._cuda import recent
 from agclip_backends._cuda import table as _table
 from agclip_backends._cuda.described import Described
 from agclip_backends._cuda.fused import Room
@@ -61,13 +61,12 @@ def test_a_short_table_is_never_uploaded_and_a_long_one_once(room, host_library)
     assert host_library.uploads == 3
 
 
-def test_tables_are_not_kept_for_ever(room):
-    for _ in range(kept.MOST_TABLES + 9):
-        room.clip([np.ones(3, np.float32)], None, Terms(), 1.0)
-    leaves = [np.ones(3, np.float32) for _ in range(kept.MOST_TABLES + 9)]
+def test_tables_are_not_kept_for_ever(room, monkeypatch):
+    monkeypatch.setattr(recent, "MOST_LISTS", 20)
+    leaves = [np.ones(3, np.float32) for _ in range(29)]
     for x in leaves:
         room.clip([x], None, Terms(), 1.0)
-    assert len(room._ordered.tables) == kept.MOST_TABLES
+    assert len(room._ordered.tables) == 20
 
 
 def test_streams_have_workspaces_of_their_own_whose_counters_end_at_zero(room, host_library):
@@ -119,7 +118,10 @@ def test_sizes_beyond_32_bits_are_passed_on_whole(room):
     assert second == (1 << 50, 1 << 50, 5, 1 << 27, 2, 1.0)
 
 
-def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(room, host_library):
+def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(
+    room, host_library, monkeypatch
+):
+    monkeypatch.setattr(recent, "MOST_LISTS", 4)
     leaves = [entries("float32", 9, i) for i in range(INLINE + 1)]
     room.clip(leaves, None, Terms(), 1.0)
     host_library.capturing = True
@@ -129,7 +131,7 @@ def test_a_table_that_a_graph_reads_is_no_part_of_the_graph_and_stays(room, host
     host_library.capturing = False
     assert host_library.uploads == 2
     assert [step[0] for step in host_library.recorded] == ["run"] * 4
-    for i in range(kept.MOST_TABLES + 1):
+    for i in range(5):
         room.clip([entries("float32", 9, i)], None, Terms(), 1.0)
     assert len(room._captured) == 1
 

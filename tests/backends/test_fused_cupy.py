@@ -26,7 +26,7 @@ def leaf(address, shape=(4, 6), dtype="float32", device=0, order="C"):
 
 
 def surveyed(leaves, types=None, *, inplace=True):
-    from agclip_backends.cupy.fused import survey
+    from agclip_backends.cupy.resident import survey
 
     return survey(leaves, {cupy.ndarray} if types is None else types, inplace)
 

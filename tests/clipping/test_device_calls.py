@@ -26,6 +26,7 @@ from agclip.integrations.torch import (  # noqa: E402
     get_total_norm,
 )
 from agclip_backends._cuda import fused as launches  # noqa: E402
+from agclip_backends._cuda import kept, recent, table  # noqa: E402
 from agclip_backends._cuda.seam import Seam  # noqa: E402
 from agclip_backends.torch import fused, misplaced, resident, tensors  # noqa: E402
 
@@ -69,16 +70,16 @@ def state():
 
 
 CALLS = {
-    "clip_by_global_norm_": (lambda t, _: agclip.clip_by_global_norm_(t, 0.5), 68, 2),
-    "clip_by_norm_": (lambda t, _: agclip.clip_by_norm_(t, 0.5), 68, 2),
-    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 58, 1),
-    "global_norm": (lambda t, _: agclip.global_norm(t), 58, 1),
-    "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 100, 3),
-    "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 240, 4),
-    "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 82, 2),
-    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 83, 2),
-    "get_total_norm": (lambda t, _: get_total_norm(t), 66, 1),
-    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 60, 1),
+    "clip_by_global_norm_": (lambda t, _: agclip.clip_by_global_norm_(t, 0.5), 66, 2),
+    "clip_by_norm_": (lambda t, _: agclip.clip_by_norm_(t, 0.5), 67, 2),
+    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 53, 1),
+    "global_norm": (lambda t, _: agclip.global_norm(t), 54, 1),
+    "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 82, 3),
+    "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 133, 4),
+    "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 80, 2),
+    "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 82, 2),
+    "get_total_norm": (lambda t, _: get_total_norm(t), 64, 1),
+    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 59, 1),
 }
 """Calls of leaves and parameters, how many functions they may enter, and how often they launch."""
 
@@ -178,10 +179,11 @@ def test_new_leaves_at_known_places_are_looked_at_again(idle):
     assert resident.survey([x.requires_grad_()], True, lambda _: True) is None
 
 
-def test_what_is_kept_of_lists_is_no_tensor_and_not_kept_for_ever(idle):
-    for size in range(1, 2 * resident.MOST_KNOWN):
+def test_what_is_kept_of_lists_is_no_tensor_and_not_kept_for_ever(idle, monkeypatch):
+    monkeypatch.setattr(recent, "MOST_LISTS", 20)
+    for size in range(1, 50):
         agclip.global_norm([torch.ones(size), torch.ones(size + 1)])
-    assert len(resident._known) <= resident.MOST_KNOWN
+    assert len(resident._known) == 20
 
     def tensors_in(x):
         children = x if isinstance(x, (tuple, list, frozenset)) else ()
@@ -211,3 +213,37 @@ def test_a_tensor_made_in_inference_mode_is_seen_at_a_known_place(idle):
     with pytest.raises(TypeError, match="inference mode"):
         agclip.clip_by_global_norm_([ordinary, made], 0.5)
     assert "agclip_product" not in idle.launched
+
+
+def test_leaves_that_are_clipped_one_by_one_are_all_known(idle, monkeypatch):
+    """A hook on each parameter clips hundreds of lists of one leaf, in turns."""
+    made = []
+    monkeypatch.setattr(kept, "packed", lambda *given: made.append(1) or table.packed(*given))
+    learn = resident._learn
+    monkeypatch.setattr(resident, "_learn", lambda *given: made.append(2) or learn(*given))
+    leaves = [torch.ones(10) for _ in range(300)]
+    for turn in range(3):
+        for x in leaves:
+            agclip.clip_by_norm_(x, 0.5)
+        assert len(made) == 600, turn
+
+
+ROWS = {"none": [], "few": [1, 1], "as many as there may be": [60, 40], "too many": [101]}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_latest_lists_are_kept_up_to_a_number_of_leaves(monkeypatch, name):
+    monkeypatch.setattr(recent, "MOST_ROWS", 100)
+    held = recent.Recent()
+    for key in range(10):
+        held.keep(key, None, 25)
+    held.keep(9, "again", 25)
+    assert [*held] == [6, 7, 8, 9]
+    assert held._held == 100
+    for i, rows in enumerate(ROWS[name]):
+        held.keep(("new", i), None, rows)
+    wanted = {"none": [6, 7, 8, 9], "few": [7, 8, 9], "as many as there may be": [], "too many": []}
+    new = [("new", i) for i in range(len(ROWS[name]))]
+    assert [*held] == [*wanted[name], *new]
+    assert held._held == 25 * len(wanted[name]) + sum(ROWS[name])
+    assert held._rows.keys() == held.keys()

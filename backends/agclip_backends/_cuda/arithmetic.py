@@ -97,7 +97,7 @@ class Operation(NamedTuple):
     inputs: str
     """Types and names of the elements that are read."""
     output: str
-    """Type and name of the element that is written."""
+    """Types and names of the elements that are written."""
     body: str
     """Statements, with `ARITHMETIC` before them."""
 
@@ -105,6 +105,12 @@ class Operation(NamedTuple):
 WIDEN = Operation("float32 x", "float64 y", "y = widened(x)")
 NARROW = Operation("float64 x", "float32 y", "y = narrowed(x)")
 LESS_EQUAL = Operation("float32 a, float32 b", "bool y", "y = widened(a) <= widened(b)")
+FACTORS = Operation(
+    "float64 a, float64 b, float64 c, float64 d, float64 e",
+    "float64 v, float64 w, float64 x, float64 y, float64 z",
+    "v = a; w = b; x = c; y = d; z = e",
+)
+"""What of a record is read by who multiplies: two numbers of two factors, and what is done."""
 MULTIPLY = {
     0: Operation(
         "uint16 x, float64 pre, float64 rest",

@@ -51,7 +51,6 @@ class Room(Kept):
     def __init__(self, library: Library) -> None:
         """Begin with nothing kept."""
         super().__init__(library)
-        self._kept: list[Any] = []
         self._lock = threading.RLock()
         self._launched = 0
         self._fresh: dict[int, int] = {}
@@ -183,8 +182,8 @@ class Room(Kept):
         found = self.library.scalar(place, bound)
         if found is None:
             return None
-        if place.capturing and not self.library.pools_captures:
-            self._kept.append(bound)
+        if place.capturing:
+            self.keep(bound)
         return numbers._replace(bound_at=found[0], bound_kind=found[1])
 
     def _reported(
@@ -208,15 +207,19 @@ class Room(Kept):
             alone = alone._replace(loss_at=0, loss=1.0, divided=False)
             other = Terms(joint=not terms.joint)
             self._norms(place, table, other, clip_arguments(table, other, alone))
-        report, report_at = library.doubles(place, 3 + count + (count + 1) // 2)
+        report, report_at = library.doubles(place, 4 + count + (count + 1) // 2)
         told = numbers._replace(norm=report_at, partial=others_at)
         args = report_arguments(table, terms, told)
         function = self._function(place, _REPORT, _EVERY)
         parameters = POINTER(ctypes.addressof(args))
         library.launch(place, function, 1, parameters, follows=False)
-        if place.capturing and not library.pools_captures:
-            self._kept.append((others, report))
-        return clipped._replace(details=library.details(report, kinds))
+        if place.capturing:
+            self.keep(others, report)
+        details = library.details(report, kinds)
+        if terms.limit is None and not numbers.bound_at:
+            # A number of the host's comes back with the report: to fill one in is a launch.
+            details = details._replace(threshold=report[-1])
+        return clipped._replace(details=details)
 
     def _numbers(
         self, place: Place, table: Table, terms: Terms, bound: Any, loss_scale: Any
@@ -250,9 +253,8 @@ class Room(Kept):
             loss_kind=at[1][1],
             divided=loss_scale is not None,
         )
-        if place.capturing and not library.pools_captures:
-            # A graph writes there whenever it is replayed.
-            self._kept.append((workspace, record, norm))
+        if place.capturing:
+            self.keep(workspace, record, norm)
         return numbers, workspace, Clipped(norm, record)
 
     def within(
@@ -274,7 +276,7 @@ class Room(Kept):
             Whether it has been done.
         """
 
-        def arguments(table: Table) -> Any:
-            return bound_arguments(table, lows, highs)
+        def arguments(table: Table) -> tuple[Any, None]:
+            return bound_arguments(table, lows, highs), None
 
         return self.map(sources, targets, "agclip_within", self.map_blocks, arguments)

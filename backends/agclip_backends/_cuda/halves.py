@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agclip.adapters import Terms
@@ -63,8 +63,8 @@ def sums(room: Room, leaves: Sequence[Any], slices: tuple[int, ...] | None = Non
     with room._lock:
         room._launch(place, NORMS[_ORDER], table, room.norm_blocks, parameters)
         found = library.copied(workspace.memory, begin, table.number)
-    if place.capturing and not library.pools_captures:
-        room._kept.append(workspace)
+    if place.capturing:
+        room.keep(workspace, found)
     if 0 in described.counts:
         numbers_of = slices or (1,) * len(leaves)
         ends = itertools.accumulate(numbers_of)
@@ -78,7 +78,7 @@ def multiply(
     room: Room,
     sources: Sequence[Any],
     targets: Sequence[Any] | None,
-    record: tuple[Any, int],
+    record: Callable[[], tuple[Any, int]],
     slices: tuple[int, ...] | None = None,
 ) -> bool:
     """Multiply leaves by one factor, or each of their slices by its own, in one launch.
@@ -87,16 +87,18 @@ def multiply(
         room: The kernels.
         sources: The leaves, all on one device.
         targets: Arrays with the dtypes, shapes and strides of the sources; None for in place.
-        record: The words of a decision, which the source names, or of one a slice; their address.
+        record: Called if leaves are multiplied; returns the words of a decision, which the source
+            names, or of one a slice, and their address.
         slices: As for `sums`.
 
     Returns:
         Whether it has been done.
     """
-    numbers = _NOTHING._replace(record=record[1])
 
-    def arguments(table: Table) -> Any:
-        return clip_arguments(table, _JOINT if slices is None else _EACH, numbers)
+    def arguments(table: Table) -> tuple[Any, Any]:
+        memory, address = record()
+        numbers = _NOTHING._replace(record=address)
+        return clip_arguments(table, _JOINT if slices is None else _EACH, numbers), memory
 
     # There is no counter that is known to be zero: every block has its one chunk.
     return room.map(sources, targets, "agclip_product", 0, arguments, slices)

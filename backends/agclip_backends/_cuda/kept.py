@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused_source import INLINE
+from agclip_backends._cuda.recent import Recent
 from agclip_backends._cuda.table import (
     LEAF,
     Library,
@@ -22,9 +23,6 @@ from agclip_backends._cuda.table import (
 POINTER = ctypes.c_void_p * 1
 _PER_THREAD = 2
 """The handle of the default stream of the calling thread, whichever that is."""
-
-MOST_TABLES = 64
-"""Tables that are kept."""
 
 
 def _words(leaves: int) -> int:
@@ -54,7 +52,7 @@ class _Ordered:
     """What lies in memory that is written in the order of a stream, and belongs to that stream."""
 
     def __init__(self) -> None:
-        self.tables: dict[Any, Table] = {}
+        self.tables: Recent[Table] = Recent()
         self.workspaces: dict[Any, Workspace] = {}
 
 
@@ -75,6 +73,12 @@ class Kept:
         self._functions: dict[Any, Any] = {}
         self._processors: dict[int, int] = {}
         self._captured: dict[Any, Table] = {}
+        self._kept: list[Any] = []
+
+    def keep(self, *memory: Any) -> None:
+        """Keep memory that the graph that is captured reads or writes whenever it is replayed."""
+        if not self.library.pools_captures:
+            self._kept.append(memory)
 
     def _launch(
         self,
@@ -155,8 +159,8 @@ class Kept:
         key = (place.device, stream, described, other, weights, slices)
         # What graphs read stays: it is read whenever they are replayed.
         kept = (self._of_thread if place.stream == _PER_THREAD else self._ordered).tables
-        tables = self._captured if long and place.capturing else kept
-        table = tables.get(key)
+        captured = long and place.capturing
+        table = (self._captured if captured else kept).get(key)
         if table is None:
             together = self.library.together
             if not together(place, sources) or not (goals.apart or goals.once.apart):
@@ -164,10 +168,10 @@ class Kept:
             if targets is not None and not together(place, targets):
                 return None
             table = self._new_table(place, described, goals, weights, slices)
-            surplus = len(tables) + 1 - MOST_TABLES if tables is kept else 0
-            for oldest in [*tables][: max(0, surplus)]:
-                tables.pop(oldest, None)  # another thread may have done it
-            tables[key] = table
+            if captured:
+                self._captured[key] = table
+            else:
+                kept.keep(key, table, table.number)
         return table
 
     def _pair(
@@ -207,10 +211,13 @@ class Kept:
         targets: Sequence[Any] | None,
         name: str,
         blocks: int,
-        arguments: Callable[[Table], Any],
+        arguments: Callable[[Table], tuple[Any, Any]],
         slices: tuple[int, ...] | None = None,
     ) -> bool:
-        """Write a function of every element, in one launch; tell whether it has been done."""
+        """Write a function of every element, in one launch; tell whether it has been done.
+
+        `arguments` returns the kernel's argument for a table, and what memory it points to.
+        """
         library = self.library
         described = library.describe(sources) if sources else None
         place = None if described is None else library.place(sources)
@@ -222,8 +229,10 @@ class Kept:
         if table is None:
             return False
         if table.chunks:
-            args = arguments(table)
+            args, memory = arguments(table)
             parameters = POINTER(ctypes.addressof(args))
             self._launch(place, name, table, blocks, parameters)
+            if place.capturing:
+                self.keep(memory)
             library.written(sources if targets is None else targets)
         return True

@@ -5,7 +5,8 @@
 // `low[0]` the order of the norms. The report: the norm of all leaves and the smallest coefficient
 // as float64; a word with two truth values in bytes 0 and 1, whether a finite group exceeded its
 // bound and whether one was not finite, and the norm as float32 in bytes 4 to 7; a word a leaf, its
-// norm as float64; and half a word a leaf, the same as float32.
+// norm as float64; half a word a leaf, the same as float32; and last, in a word of its own, the bound
+// if the host knows it.
 #if ONLY < 0 || ONLY == 6
 __device__ inline double reported(const Args &args, double root, double scale, double loss) {
     if (!(args.flags & DIVIDED)) return root / scale;
@@ -79,6 +80,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) agclip_report(
     const double norm = reported(args, root, scale, loss);
     report[0] = norm;
     report[1] = -least;
+    report[3 + args.number + (args.number + 1) / 2] = args.bound;
     unsigned char *facts = (unsigned char *)(report + 2);
     facts[0] = over > 0;
     facts[1] = bad > 0;

@@ -145,7 +145,7 @@ class Seam:
         numbers = None if slices is None else tuple(slices)
 
         def write(targets: Any) -> bool:
-            return halves.multiply(self.room, leaves, targets, record(), numbers)
+            return halves.multiply(self.room, leaves, targets, record, numbers)
 
         return self._written(leaves, described, write, inplace=inplace)
 

@@ -46,6 +46,6 @@ def _calls(k: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
         (k.sum_magnitudes, table, 0, n, sums),
         (k.exact_parts, table, 0, n, 1.0, ones[:3], True, np.empty((n, 3), np.int64)),
         (k.read_arrays, id(none), 16, np.empty((1, 3), np.int64), False, empty),
-        (k.read_tensors, id(none), 16, targets, np.empty((1, 3), np.int64), False, empty),
+        (k.read_tensors, id(none), 16, targets, np.empty((1, 3), np.int64), 1, False, empty),
     ]
     return calls, [arrays, none]

@@ -539,14 +539,13 @@ def _caller() -> Any:
 
 
 _call = _caller()
-_ON_CPU = 1
 
 
 @kept(njit, inline="never", error_model="numpy")
 def read_tensors(
-    listed: Any, header: Any, functions: Any, formats: Any, written: Any, table: Any
+    listed: Any, header: Any, functions: Any, formats: Any, device: Any, written: Any, table: Any
 ) -> Any:
-    """Fill a table from the tensors of a library, if each can be worked on as plain memory.
+    """Fill a table from the tensors of a library, if each is plain memory of one device.
 
     The library describes each by the function that DLPack has for it, in a `DLTensor`: data,
     device, number of axes and dtype, shape, strides, byte offset. It has to be called by a thread
@@ -558,6 +557,7 @@ def read_tensors(
         functions: The address of that function, and of the one that forgets an error of Python.
         formats: Triples of a dtype as it stands in the description, its format, and the number of
             reals in an element.
+        device: The device as it stands in the description.
         written: Whether they are going to be overwritten.
         table: The table.
 
@@ -576,7 +576,7 @@ def read_tensors(
         kind = 0
         while kind < len(formats) and formats[kind, 0] != dtype:
             kind += 1
-        if np.int32(tensor[1]) != _ON_CPU or kind == len(formats):
+        if tensor[1] != device or kind == len(formats):
             return -1
         shape, strides = _words(tensor[3], rank), _words(tensor[4], rank)
         elements = np.int64(1)

@@ -19,7 +19,9 @@ from agclip_backends._probe import kept
 from agclip_backends.cupy import elementwise
 from agclip_backends.cupy import namespace as xp
 from agclip_backends.cupy.devices import at, on, run, to_device
-from agclip_backends.cupy.fused import seam, survey
+from agclip_backends.cupy.fused import seam
+from agclip_backends.cupy.resident import survey
+from agclip_backends.cupy.slices import scale_slices, sum_slices
 
 BLOCK = 1 << 24
 """Elements of a leaf with gaps that are widened at a time: at most 128 MiB of device memory."""
@@ -195,6 +197,8 @@ backend = Backend(
     fused=seam.fused,
     scale=_scale,
     scale_=_scale_in_place,
+    sum_slices=sum_slices,
+    scale_slices=scale_slices,
     keeps_bits=lambda _: True,
     survey=survey,
     unwritable=_unwritable,

@@ -7,6 +7,7 @@ products, comparisons and casts. These say in PTX what they do.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
@@ -14,12 +15,14 @@ import cupy
 from agclip.adapters import kind_of
 from agclip_backends._cuda.arithmetic import (
     ARITHMETIC,
+    FACTORS,
     LESS_EQUAL,
     MULTIPLY,
     NARROW,
     WIDEN,
     Operation,
 )
+from agclip_backends._cuda.halves import STATE
 from agclip_backends._cuda.source import KINDS
 
 
@@ -65,3 +68,14 @@ def multiply(source: Any, target: Any, pre: Any, rest: Any) -> None:
     if kind.half:
         source, target = source.view(cupy.uint16), target.view(cupy.uint16)
     _kernel(MULTIPLY[KINDS[kind.name]])(source, pre, rest, target)
+
+
+def write_factors(records: Any, parts: Sequence[Any]) -> None:
+    """Write the last words of the records of decisions that have been made, in one launch.
+
+    Args:
+        records: An array of float64 with a row for each slice.
+        parts: Of `Factor.narrow` and `Factor.wide`: floats, or arrays of float64 with an element a
+            slice, or without axes.
+    """
+    _kernel(FACTORS)(*parts, STATE, *(records[:, i] for i in range(-5, 0)))

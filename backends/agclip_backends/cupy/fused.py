@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import cupy
 import numpy as np
 
-from agclip.adapters import Details, LeafBatch, Terms, kind_of
+from agclip.adapters import Details, Terms
 from agclip_backends._cuda import driver
 from agclip_backends._cuda.described import Described, New
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.fused_source import KERNELS, SOURCE
 from agclip_backends._cuda.seam import Seam
-from agclip_backends._cuda.source import KINDS as _NAMES
 from agclip_backends._cuda.source import THREADS
 from agclip_backends._cuda.table import Place
-from agclip_backends._memory import apart
-from agclip_backends.cupy import devices
+from agclip_backends.cupy import devices, resident
+from agclip_backends.cupy.resident import KINDS, TWICE, Surveyed
 
-_KINDS = {np.dtype(name): kind for name, kind in _NAMES.items() if name != "bfloat16"}
-_TWICE = (np.dtype("complex64"), np.dtype("complex128"))
+_HERE = nullcontext()
 _REAL = {2: np.float32, 3: np.float64}
-
-
-class Surveyed(LeafBatch):
-    """Dense arrays on one device, with what the kernels have to know of them: looked at once."""
-
-    __slots__ = ("described",)
-
-    described: Described
 
 
 class CupyLibrary:
@@ -47,20 +37,7 @@ class CupyLibrary:
         self._early: dict[int, bool] = {}
 
     def describe(self, leaves: Sequence[Any]) -> Described | None:
-        if type(leaves) is Surveyed:
-            return leaves.described
-        kinds, counts = [], []
-        for leaf in leaves:
-            dtype = leaf.dtype
-            kind = _KINDS.get(dtype)
-            if kind is None:
-                # CuPy 14 knows bfloat16 if ml_dtypes is installed.
-                kind = _NAMES.get(dtype.name)
-            if kind is None or not (leaf._c_contiguous or leaf._f_contiguous):
-                return None
-            kinds.append(kind)
-            counts.append(2 * leaf.size if dtype in _TWICE else leaf.size)
-        return Described(tuple([leaf.data.ptr for leaf in leaves]), tuple(counts), tuple(kinds))
+        return resident.described(leaves)
 
     def in_order(self, leaves: Sequence[Any]) -> bool:
         return all(leaf._c_contiguous for leaf in leaves)
@@ -76,8 +53,8 @@ class CupyLibrary:
         return all(leaf.data.device_id == place.device for leaf in leaves)
 
     def scalar(self, place: Place, x: Any) -> tuple[int, int] | None:
-        kind = _KINDS.get(x.dtype)
-        if kind is None or x.dtype in _TWICE or x.ndim or x.data.device_id != place.device:
+        kind = KINDS.get(x.dtype)
+        if kind is None or x.dtype in TWICE or x.ndim or x.data.device_id != place.device:
             return None
         return int(x.data.ptr), kind
 
@@ -150,31 +127,16 @@ class CupyLibrary:
             return True
         if type(leaves) is Surveyed:
             return all(kind.family != "complex" for kind in leaves.kinds)
-        return not any(leaf.dtype in _TWICE for leaf in leaves)
+        return not any(leaf.dtype in TWICE for leaf in leaves)
 
     def on(self, leaves: Sequence[Any]) -> AbstractContextManager[Any]:
+        if cupy.cuda.runtime.getDevice() == leaves[0].data.device_id:
+            return _HERE
         return devices.on(leaves[0].device)
 
     def like(self, leaves: Sequence[Any], described: Described) -> New:
         made = list(map(cupy.empty_like, leaves))
         return New(made, described.moved([x.data.ptr for x in made]))
-
-
-def survey(leaves: Sequence[Any], types: set[type], inplace: bool) -> LeafBatch | None:
-    """Return dense arrays on one device as a batch: what each would be asked for is asked once."""
-    if types != {cupy.ndarray} or len({leaf.data.device_id for leaf in leaves}) > 1:
-        return None
-    described = room.library.describe(leaves)
-    if described is None:
-        return None
-    kinds = {leaf.dtype: kind_of(leaf.dtype) for leaf in leaves}
-    addresses, counts = described[:2]
-    ends = [address + leaf.nbytes for address, leaf in zip(addresses, leaves, strict=True)]
-    distinct = inplace and apart(addresses, ends)
-    column = [kinds[leaf.dtype] for leaf in leaves]
-    made = Surveyed(leaves, column, counts, access="sync", distinct=distinct)
-    made.described = described
-    return made
 
 
 def _norms_of(report: Any, kinds: Sequence[int]) -> list[Any]:

@@ -25,6 +25,8 @@ _MAJOR = 1
 _VERSION, _DESCRIBE, _WORDS = 0, 5, 6
 """Of the words of a `DLPackExchangeAPI`: which has the version, and which the function."""
 
+CPU, _CUDA = 1, 2
+"""Kinds of devices; the number of one stands in the upper half of a word."""
 _FLOAT, _BFLOAT, _COMPLEX = 2, 4, 5
 _DTYPES = {
     "float16": (_FLOAT, 16),
@@ -39,7 +41,9 @@ _KINDS = tuple(map(kind_named, _DTYPES))
 _SINGLE = 1 << len(_DTYPES)
 
 
-def table_of(leaves: Sequence[torch.Tensor], kernels: Any, *, written: bool) -> tuple[Any, int]:
+def table_of(
+    leaves: Sequence[torch.Tensor], kernels: Any, *, written: bool, device: int = CPU
+) -> tuple[Any, int]:
     """Return the table of tensors, and what `kernels.read_tensors` says of them: -1 for no table.
 
     It sees no bits that say that elements are not what memory holds, but for zeros without any.
@@ -47,7 +51,12 @@ def table_of(leaves: Sequence[torch.Tensor], kernels: Any, *, written: bool) -> 
     functions = _functions()
     if functions is None or not _reads_tensors(kernels):
         return None, -1
-    return _read(leaves, kernels, functions, written=written)
+    return _read(leaves, kernels, functions, device, written=written)
+
+
+def device_of(leaf: torch.Tensor) -> int:
+    """Return the device of a tensor on the CPU, or of CUDA, as DLPack describes it."""
+    return CPU if leaf.is_cpu else _CUDA | leaf.get_device() << 32
 
 
 def kinds_of(found: int) -> frozenset[Kind]:
@@ -61,12 +70,12 @@ def single(found: int) -> bool:
 
 
 def _read(
-    leaves: Sequence[torch.Tensor], kernels: Any, functions: Any, *, written: bool
+    leaves: Sequence[torch.Tensor], kernels: Any, functions: Any, device: int, *, written: bool
 ) -> tuple[Any, int]:
     table = np.empty((4, len(leaves) + 1), np.int64)
     listed = leaves if type(leaves) is list else list(leaves)
     found = kernels.read_tensors(
-        id(listed), object.__basicsize__, functions, _formats(), written, table
+        id(listed), object.__basicsize__, functions, _formats(), device, written, table
     )
     return table, found
 
@@ -110,7 +119,7 @@ def _functions() -> Any:
 def _reads_tensors(kernels: Any) -> bool:
     """Tell whether this build of PyTorch describes its tensors as the kernels expect."""
     sample = torch.ones((2, 3), dtype=torch.float32)
-    table, found = _read([sample], kernels, _functions(), written=True)
+    table, found = _read([sample], kernels, _functions(), CPU, written=True)
     wanted = [sample.data_ptr(), sample.numel(), tables.CODES["float32"]]
     return (
         kinds_of(found) == {kind_named("float32")}

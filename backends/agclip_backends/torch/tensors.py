@@ -53,7 +53,7 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
         if described is not None:
             return described
     if not all(map(_is_cpu, leaves)):
-        return resident.survey(leaves, inplace) if leaves[0].is_cuda else None
+        return _on_device(leaves, inplace, kernels) if leaves[0].is_cuda else None
     seen = _seen(leaves, inplace)
     if seen is None:
         return None
@@ -70,6 +70,15 @@ def survey(leaves: Sequence[torch.Tensor], types: set[type], inplace: bool) -> L
         loader.went_without(len(leaves), batch.elements)
     batch.distinct = inplace and places.apart(addresses, sizes, set(each))
     return batch
+
+
+def _on_device(
+    leaves: Sequence[torch.Tensor], inplace: bool, kernels: Any
+) -> resident.Resident | None:
+    if kernels is None and len(leaves) >= resident.MANY:
+        # The kernels save 0.2 microseconds a leaf here: what array calls take for half an element.
+        loader.went_without(0, len(leaves) // 2)
+    return resident.survey(leaves, inplace, kernels=kernels)
 
 
 def _described(leaves: Sequence[torch.Tensor], kernels: Any, inplace: bool) -> tables.Leaves | None:
