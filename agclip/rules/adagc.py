@@ -83,7 +83,8 @@ class AdaGC(_memory.Remembers, Options):
             for path in paths
         ]
         late = _memory.since(leaves, state)
-        limits = _FromNorms((self.relative, self.absolute, self.decay, self.warmup))
+        numbers = self.relative, self.absolute, self.decay, self.warmup
+        limits = _FromNorms(tuple(map(float, numbers)))
         plan = self._plan(leaves, 1.0)._replace(limits=limits)
         extra = (state["count"], late, averages)
         outcome = pipeline.run(
