@@ -54,6 +54,7 @@ class Clipper:
 
     step: int
     _state: State | None
+    _compiled: bool = False
     _saved: Any
 
     def __init__(self, rule: Rule, *, inplace: bool = False) -> None:
@@ -104,10 +105,13 @@ class Clipper:
         traced = is_traced(info.norm) if taken.traced is None else taken.traced
         if traced:
             refuse_traced([info.norm], arrays(state))
+            self._compiled = True
         taken.write()
         if started:
             self._state, self._saved = taken.state, None
-        if not traced:  # a compiler would compile anew for every number
+            if self._compiled:  # a compiler would compile anew for every number
+                self._state = arrays(taken.state)
+        if not traced:  # likewise
             self.step += 1
         return grads if ours and self.inplace else taken.tree, info
 

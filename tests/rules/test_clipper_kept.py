@@ -122,6 +122,24 @@ def test_a_loss_scale_of_any_kind_is_divided_by(lib, steps):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("compiled", [lambda i: i > 3, lambda i: i % 2 == 1], ids=["then", "often"])
+def test_steps_that_are_compiled_too_are_compiled_once_for_all_numbers(compiled):
+    torch = pytest.importorskip("torch")
+    rule, count = agclip.ZClip(warmup=3), 0
+    steps = [torch.tensor([norm * 0.6, norm * 0.8]) for norm in NORMS[:20]]
+
+    def backend(graph, _):
+        nonlocal count
+        count += 1
+        return graph.forward
+
+    clipper = agclip.Clipper(rule)
+    step = torch.compile(lambda grads: clipper([grads])[1], backend=backend, fullgraph=True)
+    infos = [step(x) if compiled(i) else clipper([x])[1] for i, x in enumerate(steps)]
+    assert bits(clipper.state, infos[-1]) == by_update(rule, steps)[-1]
+    assert count <= 2, "as of a clipper that begins with a step that is compiled"
+
+
 def test_another_library_is_refused_as_before(rule):
     clipper = agclip.Clipper(rule)
     clipper([np.ones(2, np.float32)])
