@@ -63,6 +63,9 @@ def _on_host(
 ) -> tuple[Array, Array, Array, Array | None]:
     """Return the last fields of the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
+    first = made[0]
+    if first is made[-1] and made.count(first) == len(made):  # one decision for all within it
+        made = [first]
     for decision in made:
         factor = _coefficient(call, decision, loss_scale) if decision.exceeds else 1.0
         least = factor if factor < least or factor != factor else least
