@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from agclip._backends import kernels
 from agclip._backends.backend import Backend
 from agclip._backends.dtypes import kind_of
+from agclip._clipping.measure import unstacked
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array
 from agclip.rules._info import host_list
@@ -35,12 +36,10 @@ class Kept:
 
     __slots__ = ("_arrays", "_backend", "like", "numbers")
 
-    def __init__(
-        self, backend: Backend, like: Mapping[str, Array], numbers: dict[str, Any]
-    ) -> None:
+    def __init__(self, backend: Backend, like: Mapping[str, Any], numbers: dict[str, Any]) -> None:
         """Keep the numbers, and arrays of a library that those to be made are alike."""
         self._backend, self.like, self.numbers = backend, like, numbers
-        self._arrays: dict[str, Array] | None = None
+        self._arrays: dict[str, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.arrays(),)
@@ -53,7 +52,7 @@ class Kept:
         first = next(iter(self.like.values()))
         return bool(backend.device(first) == backend.device(leaves.arrays[0]))
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Any]:
         """Return the state of arrays, the very same ones from now on."""
         if self._arrays is None:
             backend, like = self._backend, self.like
@@ -61,14 +60,22 @@ class Kept:
             with backend.context():
                 # Of two threads that both make them the second one's stay.
                 self._arrays = {
-                    key: kernels.number(
-                        xp, value.values, like[key].dtype, backend.device(like[key])
-                    )
-                    if type(value) is History
+                    key: _several(backend, value, like[key])
+                    if type(value) in (History, dict)
                     else scalar_like(xp, value, like[key].dtype, like[key])
                     for key, value in self.numbers.items()
                 }
         return self._arrays
+
+
+def _several(backend: Backend, value: History | dict[str, Any], like: Any) -> Any:
+    """Return a vector, or 0-d arrays by path, which are views of one."""
+    xp = backend.xp
+    if isinstance(value, History):
+        return kernels.number(xp, value.values, like.dtype, backend.device(like))
+    one = next(iter(like.values()))
+    vector = kernels.number(xp, list(value.values()), one.dtype, backend.device(one))
+    return dict(zip(value, unstacked(xp, vector), strict=True))
 
 
 def arrays(state: Any) -> Any:
@@ -76,11 +83,17 @@ def arrays(state: Any) -> Any:
     return state.arrays() if type(state) is Kept else state
 
 
-def read(backend: Backend, state: Mapping[str, Array]) -> dict[str, Any] | None:
-    """Return a state of scalars and vectors as numbers; None if reading them is not free."""
+def read(backend: Backend, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a state of scalars and vectors, by path too; None if reading them is not free."""
     numbers: dict[str, Any] = {}
     free: type | None = None
     for key, value in state.items():
+        if type(value) is dict:
+            inner = read(backend, value)
+            if inner is None:
+                return None
+            numbers[key] = inner
+            continue
         exact = _EXACT.get(kind_of(value.dtype).name)
         if exact is None:
             return None

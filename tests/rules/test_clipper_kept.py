@@ -15,6 +15,7 @@ RULES = {
     "quantile": agclip.QuantileClip(0.5, 0.75, 0.25),
     "window": agclip.AutoClip(40.0, 4),
     "all": agclip.AutoClip(40.0),
+    "adagc": agclip.AdaGC(1.1, 2.0, 0.7, warmup=3),
 }
 NORMS = [float(x) for x in np.random.default_rng(3).lognormal(size=40)]
 
@@ -34,9 +35,18 @@ def steps(lib):
     return [lib.array([norm * 0.6, norm * 0.8], dtype="float32") for norm in NORMS]
 
 
+def flat(state):
+    """Yield the arrays of a state with their keys, and those by path."""
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from flat(value)
+        else:
+            yield key, value
+
+
 def bits(state, info):
     """Return a state and the numbers of a record as bytes, with their keys, dtypes and shapes."""
-    found = [*state.items(), *zip(info._fields[:5], info[:5], strict=True)]
+    found = [*flat(state), *zip(info._fields[:5], info[:5], strict=True)]
     return [(key, str(x.dtype), tuple(x.shape), np.asarray(x).tobytes()) for key, x in found]
 
 
@@ -68,7 +78,7 @@ def test_a_state_that_nobody_looked_at_is_the_same(rule, steps):
 def test_the_arrays_of_a_state_are_the_same_at_every_look(rule, steps):
     clipper = agclip.Clipper(rule)
     clipper(steps[0])
-    first, second = clipper.state, clipper.state
+    first, second = (dict(flat(clipper.state)) for _ in range(2))
     assert all(first[key] is second[key] for key in first)
 
 
@@ -84,7 +94,8 @@ def test_a_step_that_fails_leaves_the_state(rule, steps):
     for grads in steps[:9]:
         clipper(grads)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agclip.rules._memory, "taken", fails)
+        for module in (agclip.rules._memory, agclip.rules.adagc):
+            patch.setattr(module, "taken", fails)
         with pytest.raises(OSError, match="late"):
             clipper(steps[9])
     infos = [clipper(grads)[1] for grads in steps[9:]]

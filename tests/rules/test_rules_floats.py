@@ -19,6 +19,8 @@ RULES = {
     "a window of one": agclip.AutoClip(50.0, 1),
     "the largest of a window": agclip.AutoClip(100.0, 5),
     "all norms": agclip.AutoClip(10.0),
+    "adagc": agclip.AdaGC(1.1, 2.0, 0.7, warmup=3),
+    "adagc, strictly": agclip.AdaGC(1.01, 1.0, 0.9, warmup=0, strict=True),
     "all norms, strictly": agclip.AutoClip(90.0, strict=True),
 }
 LIBRARIES = [name for name in ("numpy", "torch") if name in arrays.LIBRARIES]
