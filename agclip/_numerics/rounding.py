@@ -109,9 +109,10 @@ def all_float32(norms: Sequence[Norm]) -> list[float] | None:
 
     As `same_float32` of each, in a third of the time. None, too, if one is NaN or has a scale.
     """
-    if any(norm.scale != 1.0 for norm in norms):
+    roots, scales, _, errors = zip(*norms, strict=True)
+    if scales.count(1.0) < len(scales):
         return None
-    ends = [(norm.root, norm.error + _ARITHMETIC) for norm in norms]
+    ends = list(zip(roots, [error + _ARITHMETIC for error in errors], strict=True))
     low = array("f", [root * (1.0 - margin) for root, margin in ends])
     high = array("f", [root * (1.0 + margin) for root, margin in ends])
     return low.tolist() if low == high else None
