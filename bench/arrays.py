@@ -28,6 +28,15 @@ def jax_copies(gradients: Gradients) -> list[jax.Array]:
     return [jnp.array(leaf) for leaf in gradients]
 
 
+def layers(leaves: list[Any]) -> dict[str, Any]:
+    """Return the leaves as most models hold them: dicts of bias and weight, by layer."""
+    pairs = [leaves[i : i + 2] for i in range(0, len(leaves), 2)]
+    return {
+        f"layer{i:04}": dict(zip(("bias", "weight"), pair, strict=False))
+        for i, pair in enumerate(pairs)
+    }
+
+
 def as_numpy(leaf: Any) -> NDArray[Any]:
     """Return a leaf of any library as a NumPy array: in host memory, the same memory."""
     if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16:

@@ -214,8 +214,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or PARTS:
         for line in PARTS[name]():
             print(line, flush=True)
-    machine = ", ".join(str(value) for value in report.machine_class().values())
-    print(f"{time.strftime('%Y-%m')}; {machine} cores;")
+    print(f"{report.here_and_now()};")
     print(", ".join(f"{library} {number}" for library, number in report.versions().items()) + ".")
 
 

@@ -71,7 +71,7 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
     """Yield the lines of a table of ratios for each contest."""
     for contest, members in by_contest(results):
         columns = [member.ratios() for member in members]
-        rows = [[name, *(_short(column[name]) for column in columns)] for name in columns[0]]
+        rows = [[name, *(short(column[name]) for column in columns)] for name in columns[0]]
         yield ""
         yield f"{contest.title}: time ÷ {contest.reference}"
         yield ""
@@ -129,11 +129,17 @@ def show(rows: Sequence[Sequence[str]]) -> None:
     """Print a table, and on what kind of machine it was made, and when."""
     for line in table(rows):
         print(line, flush=True)
+    print(here_and_now())
+
+
+def here_and_now() -> str:
+    """Return on what kind of machine a table was made, and when."""
     machine = ", ".join(str(value) for value in machine_class().values())
-    print(f"{time.strftime('%Y-%m')}; {machine} cores")
+    return f"{time.strftime('%Y-%m')}; {machine} cores"
 
 
-def _short(value: Ratio) -> str:
+def short(value: Ratio) -> str:
+    """Return a ratio in three digits, marked if it is uncertain."""
     digits = f"{value.median:.3g}" if value.median < 100 else f"{value.median:.0f}"
     return f"~{digits}" if value.spread > UNCERTAIN else digits
 

@@ -14,26 +14,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import agclip
 from bench import builds, checks
-from bench.arrays import numpy_copies, torch_copies
+from bench.arrays import layers, numpy_copies, torch_copies
 from bench.contests import Contender, Contest, Match, enter
 from bench.workloads import COUNTS, Gradients
 
 
-def _layers(leaves: list[Any]) -> dict[str, Any]:
-    """Return the leaves as most models hold them: dicts of bias and weight, by layer."""
-    pairs = [leaves[i : i + 2] for i in range(0, len(leaves), 2)]
-    return {
-        f"layer{i:04}": dict(zip(("bias", "weight"), pair, strict=False))
-        for i, pair in enumerate(pairs)
-    }
-
-
 def _numpy_layers(gradients: Gradients) -> Any:
-    return _layers(numpy_copies(gradients))
+    return layers(numpy_copies(gradients))
 
 
 def _torch_layers(gradients: Gradients) -> Any:
-    return _layers(torch_copies(gradients))
+    return layers(torch_copies(gradients))
 
 
 def _round_trip(tree: Any, _: float) -> Any:

@@ -111,8 +111,23 @@ MUTATIONS = {
         "tests/config/test_config_foreign.py",
     ),
     "memory: numbers that floats do not hold are computed with as floats": Mutation(
-        "        if exact is None or value.ndim:\n            return None\n",
+        "        if exact is None:\n            return None\n",
         "        exact = exact or float\n",
+        "tests/rules/test_rules_floats.py",
+    ),
+    "memory: numbers are gone on with although their arrays are in other hands": Mutation(
+        "if self._arrays is not None or backend is not self._backend",
+        "if backend is not self._backend",
+        "tests/rules/test_clipper_kept.py -k written",
+    ),
+    "memory: a history is written to that a failed step begins with again": Mutation(
+        "values, ranked = values.copy(), ranked.copy()",
+        "pass",
+        "tests/rules/test_clipper_kept.py -k fails",
+    ),
+    "memory: a float32 that a rule is made with makes its statistics one": Mutation(
+        "tuple(map(float, numbers)), self._remembered)",
+        "numbers, self._remembered)",
         "tests/rules/test_rules_floats.py",
     ),
     "memory: the norm enters unrounded": Mutation(
@@ -247,8 +262,8 @@ MUTATIONS = {
         "tests/rules/test_rules_records.py",
     ),
     "clipper: a step without arrays forgets what was loaded": Mutation(
-        "        if started:\n            self.state, self._saved = taken.state, None\n",
-        "        if True:\n            self.state, self._saved = taken.state, None\n",
+        "        if started:\n            self._state, self._saved = taken.state, None\n",
+        "        if True:\n            self._state, self._saved = taken.state, None\n",
         "tests/rules/test_clipper_saving.py::test_a_step_without_gradients_keeps_what_was_loaded",
     ),
     "shards: a part of an array is taken for the whole": Mutation(

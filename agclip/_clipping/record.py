@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from agclip._backends import devices, kernels
+from agclip._backends import batch, devices, kernels
 from agclip._backends.backend import Backend
 from agclip._backends.fused import Details
-from agclip._clipping.measure import settle, values_of, widened
+from agclip._clipping.measure import float_of, settle, values_of, widened
 from agclip._clipping.plan import Inputs, StaticArgs
+from agclip._numerics import rounding
 from agclip._numerics.coefficient import Decision
 from agclip._numerics.norms import axis_norms
 from agclip._numerics.plain_norms import Singles
@@ -63,6 +64,9 @@ def _on_host(
 ) -> tuple[Array, Array, Array, Array | None]:
     """Return the last fields of the record from floats."""
     least, clipped, nonfinite = math.inf, False, False
+    first = made[0]
+    if first is made[-1] and made.count(first) == len(made):  # one decision for all within it
+        made = [first]
     for decision in made:
         factor = _coefficient(call, decision, loss_scale) if decision.exceeds else 1.0
         least = factor if factor < least or factor != factor else least
@@ -117,14 +121,12 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
 
     Without `Plan.record` those of each are left out.
     """
-    arrays, plan = inputs.arrays, call.plan
+    arrays = inputs.arrays
     loss_scale = widened(call, arrays, inputs.loss_scale)
     whole: Norm = norms[0]
     single: Sequence[Norm] = ()
-    if plan.record:
-        count = len(call.groups)
-        apart = (norms, norms.others) if type(norms) is Singles else (norms[:count], norms[count:])
-        whole, single = joint_and_single(call, *apart)
+    if call.plan.record:
+        whole, single = _apart(call, norms)
     settled = [
         settle(call, [leaf], norm, loss_scale)
         for leaf, norm in zip(arrays, single, strict=len(single) > 0)
@@ -132,6 +134,32 @@ def reported(call: StaticArgs, norms: Sequence[Norm], inputs: Inputs) -> tuple[A
     whole = settle(call, arrays, whole, loss_scale)
     norm, values = values_of(call, arrays, whole, settled, loss_scale)
     return norm, values() if callable(values) else values
+
+
+def reported_floats(
+    call: StaticArgs, norms: Sequence[Norm], inputs: Inputs
+) -> tuple[float, list[float]]:
+    """Return what `reported` does, of a call on the host without a loss scale, as Python floats."""
+    arrays = inputs.arrays
+    whole, single = _apart(call, norms)
+    value = float_of(call, arrays, settle(call, arrays, whole, None), None)
+    found = None if batch.double(arrays) else rounding.all_float32(single)
+    if found is not None:
+        rounding.tally.tests += len(found)
+        return value, found
+    alone = call._replace(kinds=None)
+    pairs = zip(arrays, single, strict=True)
+    return value, [
+        float_of(alone, [leaf], settle(call, [leaf], norm, None), None) for leaf, norm in pairs
+    ]
+
+
+def _apart(call: StaticArgs, norms: Sequence[Norm]) -> tuple[Norm, Sequence[Norm]]:
+    """Return the norm of all leaves, and that of each, of a plan with a record."""
+    if type(norms) is Singles:
+        return joint_and_single(call, norms, norms.others)
+    count = len(call.groups)
+    return joint_and_single(call, norms[:count], norms[count:])
 
 
 def _coefficient(call: StaticArgs, decision: Decision, loss_scale: Scalar | None) -> Scalar:

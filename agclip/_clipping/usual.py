@@ -18,6 +18,7 @@ from agclip._clipping.plan import Inputs, Plan, StaticArgs
 from agclip._numerics import rounding
 from agclip._numerics.coefficient import STRICT_MARGIN
 from agclip._numerics.plain_norms import plain_norms
+from agclip._numerics.ranges import Norm
 from agclip._trees.leaves import Leaves
 from agclip._typing import Array, DType
 
@@ -85,7 +86,10 @@ def found(
     if not (finite and rounding.same_float32(root, error)):
         return Found(call, norms, bound, extra)
     if plan.limits is not None:
-        (bound,), extra = plan.limits(call, norms, Inputs(arrays, bound, extra=extra))
+        rounding.tally.tests += 1
+        (bound,), extra = plan.limits(
+            call, [Norm(root, 1.0, True)], Inputs(arrays, bound, extra=extra)
+        )
     limit = bound * STRICT_MARGIN["float64"] if plan.strict else bound
     if not rounding.certain_range(root, error)[1] <= limit:
         return Found(call, norms, bound, extra, True)

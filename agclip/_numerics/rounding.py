@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,20 @@ def same_float32(value: float, error: float) -> bool:
     margin = error + _ARITHMETIC
     low, high = value * (1.0 - margin), value * (1.0 + margin)
     return ctypes.c_float(low).value == ctypes.c_float(high).value
+
+
+def all_float32(norms: Sequence[Norm]) -> list[float] | None:
+    """Return the float32 that all that each norm may be is rounded to; None if one is uncertain.
+
+    As `same_float32` of each, in a third of the time. None, too, if one is NaN or has a scale.
+    """
+    roots, scales, _, errors = zip(*norms, strict=True)
+    if scales.count(1.0) < len(scales):
+        return None
+    ends = list(zip(roots, [error + _ARITHMETIC for error in errors], strict=True))
+    low = array("f", [root * (1.0 - margin) for root, margin in ends])
+    high = array("f", [root * (1.0 + margin) for root, margin in ends])
+    return low.tolist() if low == high else None
 
 
 def exact_instead(

@@ -14,6 +14,7 @@ from agclip._trees.stand_in import standing_in
 from agclip._trees.tree import flatten
 from agclip._typing import Tree
 from agclip.rules import _checks
+from agclip.rules._kept import arrays
 from agclip.rules._rule import Rule, State, Step, Steps, joins
 
 
@@ -26,7 +27,8 @@ def decided(
     another's making returns new arrays, which are written afterwards.
     """
     if isinstance(rule, Steps):
-        return rule._step(grads, state, params, inplace=inplace)
+        taken = rule._step(grads, state, params, inplace=inplace)
+        return taken._replace(state=arrays(taken.state))
     leaves = gather(grads, "grads", listed=True, inplace=True) if inplace else None
     if isinstance(state, tuple) and not state:
         state = rule.init(grads)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from agclip._backends import devices, host_scalars, kernels, registry
 from agclip._backends.backend import Backend
-from agclip._backends.dtypes import kind_of
 from agclip._backends.registry import resolve
 from agclip._checks import describe
 from agclip._clipping import pipeline
@@ -23,8 +22,9 @@ from agclip._trees.gather import gather
 from agclip._trees.leaves import Leaves
 from agclip._trees.stand_in import standing_in
 from agclip._typing import Array, Namespace, Scalar, Tree
-from agclip.rules import _checks, _paths
+from agclip.rules import _checks, _kept, _paths
 from agclip.rules._arithmetic import allowing
+from agclip.rules._kept import Kept
 from agclip.rules._layout import JOINED, ByPath, Numbers, Parts
 from agclip.rules._rule import Options, State, Step, Steps, taken
 
@@ -35,10 +35,6 @@ Advance = Callable[
 """`(backend, m, numbers, state, norm)` → the bound, the threshold to report, and the new state.
 
 `m` is the namespace of the arrays, or `host_scalars` where the state and the norm are floats."""
-
-
-_EXACT: dict[str, type[int] | type[float]] = {"int32": int, "float64": float}
-"""What Python numbers hold exactly, by dtype."""
 
 
 class Remembers(Steps):
@@ -187,12 +183,19 @@ class OfGlobalNorm(Remembers, Options):
 
     def _checked(self, leaves: Leaves, state: State) -> State:
         """Return the state that a step starts from."""
+        if type(state) is Kept:
+            # What divides the leaves may be an array, and the arithmetic one of arrays then.
+            if self.loss_scale is None and state.leads_to(leaves):
+                return state
+            state = state.arrays()
         return ready(self, leaves, state)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         try:
             state = self._checked(leaves, state)
-            limits = FromNorm(*self._advance(), self._remembered)
+            program, numbers = self._advance()
+            # NumPy's scalars of float32 would make of floats what is no more precise.
+            limits = FromNorm(program, tuple(map(float, numbers)), self._remembered)
             plan = self._plan(leaves, 1.0, joint=True, limits=limits)
         except Exception:
             self._fail()
@@ -217,16 +220,21 @@ class FromNorm(NamedTuple):
     ) -> tuple[list[Scalar], tuple[Scalar, State]]:
         """Return the limit; and what is reported as the threshold, with the new state."""
         backend, arrays, state = call.backend, inputs.arrays, inputs.extra
-        loss_scale = widened(call, arrays, inputs.loss_scale)
+        loss_scale = inputs.loss_scale
+        if loss_scale is not None:
+            loss_scale = widened(call, arrays, loss_scale)
         whole = settle(call, arrays, norms[0], loss_scale)
-        held = _read(backend, state) if call.host else None
+        like, held = state, None
+        if type(state) is Kept:
+            like, held = state.like, state.numbers
+        elif call.host:
+            held = _kept.read(backend, state)
         if held is not None:
-            size = float_of(call, arrays, whole, loss_scale)
-            bound, threshold, new = self.program(backend, host_scalars, self.numbers, held, size)
-            return [self._compared(call, host_scalars, size, bound)], (
-                threshold,
-                _written(backend, state, new),
-            )
+            m, size = host_scalars, float_of(call, arrays, whole, loss_scale)
+            bound, threshold, new = self.program(backend, m, self.numbers, held, size)
+            if self.remembered:
+                bound = self._compared(call, m, size, bound)
+            return [bound], (threshold, Kept(backend, like, new))
         value = value_of(call, arrays, whole, loss_scale)
         if not call.host:
             bound, extra = self.of_norm(call, value, inputs)
@@ -249,30 +257,6 @@ class FromNorm(NamedTuple):
     def _compared(self, call: StaticArgs, m: Namespace, norm: Scalar, bound: Scalar) -> Scalar:
         """Return the bound that the norm as it is measured is compared with."""
         return allowing(m, norm, bound) if self.remembered and not call.plan.strict else bound
-
-
-def _read(backend: Backend, state: State) -> dict[str, Any] | None:
-    """Return a state of scalars as Python numbers; None if they cannot be read for nothing."""
-    numbers = {}
-    free: type | None = None
-    for key, value in state.items():
-        exact = _EXACT.get(kind_of(value.dtype).name)
-        if exact is None or value.ndim:
-            return None
-        # They are on the device of the leaves, which can be read: one of each type tells.
-        if type(value) is not free and backend.access(value) != "free":
-            return None
-        free = type(value)
-        numbers[key] = exact(value)
-    return numbers
-
-
-def _written(backend: Backend, state: State, new: dict[str, Any]) -> State:
-    """Return Python numbers as the arrays of a state."""
-    return {
-        key: backend.scalar_like(backend.xp, new[key], value.dtype, value)
-        for key, value in state.items()
-    }
 
 
 def known(backend: Backend, bound: Array) -> Scalar:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from agclip import config
 from agclip._checks import describe
@@ -23,11 +23,10 @@ from agclip.distributed._joined import ranks_of
 from agclip.distributed._links import links
 from agclip.rules import _checks
 from agclip.rules._info import ClipInfo, empty_info, info_of
+from agclip.rules._kept import Kept
 
 State = Any
 """What a rule remembers: `()`, or a dict of arrays and dicts under string keys."""
-
-Self = TypeVar("Self", bound="Options")
 
 
 @runtime_checkable
@@ -94,7 +93,8 @@ class Steps:
     ) -> tuple[T, State, ClipInfo]:
         """Clip the gradients of one step; see `Rule.update`."""
         taken = self._step(materialised(grads), state, params, inplace=False)
-        return taken.tree, taken.state, taken.info
+        state = taken.state
+        return taken.tree, state.arrays() if type(state) is Kept else state, taken.info
 
     def update_(
         self, grads: T, state: State, params: Tree | None = None
@@ -107,7 +107,8 @@ class Steps:
         grads = materialised(grads)
         taken = self._step(grads, state, params, inplace=True)
         taken.write()
-        return grads, taken.state, taken.info
+        state = taken.state
+        return grads, state.arrays() if type(state) is Kept else state, taken.info
 
     def _step(self, grads: Any, state: State, params: Tree | None, *, inplace: bool) -> Step:
         """Take the tree apart, and decide; a tree without arrays is done with."""
@@ -192,7 +193,7 @@ class Options(Steps):
         _checks.flag("reproducible", self.reproducible)
         _checks.positive("loss_scale", self.loss_scale, none="None")
 
-    def _resolved(self: Self) -> Self:
+    def _resolved(self) -> Self:
         """Return the rule with the settings in the place of None."""
         return replace(self, **configured(self.nonfinite, self.reproducible, self.strict))
 

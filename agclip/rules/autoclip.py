@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from agclip._backends import host_scalars
 from agclip._backends.backend import Backend
 from agclip._backends.kernels import cast, number
 from agclip._numerics.axis_sums import add
@@ -13,6 +15,7 @@ from agclip._trees.leaves import Leaves
 from agclip._typing import Array, Namespace
 from agclip.rules import _checks, _memory
 from agclip.rules._arithmetic import times
+from agclip.rules._kept import History, Kept
 from agclip.rules._layout import COUNT, GROWING, SIZE, Parts
 from agclip.rules._rule import State
 
@@ -81,7 +84,7 @@ class AutoClip(_memory.OfGlobalNorm):
     def _checked(self, leaves: Leaves, state: State) -> State:
         """Return the state that a step starts from, with room for one norm more."""
         state = super()._checked(leaves, state)
-        if self.window is not None:
+        if self.window is not None or type(state) is Kept:
             return state
         backend, norms = leaves.backend, state[GROWING]
         if leaves.access not in ("free", "graph"):
@@ -96,12 +99,14 @@ class AutoClip(_memory.OfGlobalNorm):
             return {**state, GROWING: backend.xp.concat([norms, backend.xp.zeros_like(norms)])}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
-        return _advance, (self.percentile / 100.0, self.warmup)
+        return _advance, (float(self.percentile) / 100.0, self.warmup)
 
 
 def _advance(
     backend: Backend, xp: Namespace, numbers: tuple[float, ...], state: State, norm: Array
 ) -> tuple[Array, Array, dict[str, Any]]:
+    if xp is host_scalars:
+        return _on_host(numbers, state, norm)
     share, warmup = numbers
     key = "norms" if "norms" in state else GROWING
     norms, seen = state[key], state["seen"]
@@ -135,3 +140,30 @@ def _interpolated(
         return xp.sum(xp.where(xp.equal(places, place), ranked, xp.zeros_like(ranked)))
 
     return at(low) + times(xp, at(high) - at(low), position - below)
+
+
+def _on_host(
+    numbers: tuple[float, ...], state: dict[str, Any], norm: float
+) -> tuple[float, float, dict[str, Any]]:
+    """Return the same of Python numbers: a norm is put in its place among those that are sorted."""
+    share, warmup = numbers
+    key = "norms" if "norms" in state else GROWING
+    count, seen, (values, ranked) = state["count"], state["seen"], state[key]
+    if key == GROWING and seen >= len(values):
+        values = values + [0.0] * len(values)
+    if math.isfinite(norm) and norm > 0:
+        # A step may yet fail, and what it began with is begun with again.
+        values, ranked = values.copy(), ranked.copy()
+        place = seen % len(values)
+        if values[place] > 0:
+            del ranked[bisect.bisect_left(ranked, values[place])]
+        values[place] = norm
+        bisect.insort(ranked, norm)
+        seen += 1
+    threshold = math.inf
+    if ranked and count >= warmup:
+        position = (len(ranked) - 1) * share
+        low = math.floor(position)
+        least, most = ranked[low], ranked[min(low + 1, len(ranked) - 1)]
+        threshold = least + (most - least) * (position - low)
+    return threshold, threshold, {"count": count + 1, "seen": seen, key: History(values, ranked)}

@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agclip._backends.registry import resolve
 from agclip._trees.leaves import Leaves
-from agclip._trees.literals import Literal
-from agclip._trees.tree import flatten, materialised
+from agclip._trees.tree import materialised
 from agclip._typing import T, Tree
 from agclip.config import _checks as settings_checks
 from agclip.config import _files, current
@@ -19,10 +17,12 @@ from agclip.config._settings import Layer
 from agclip.rules import _checks, _paths, from_table
 from agclip.rules._arguments import arguments, check_same
 from agclip.rules._info import ClipInfo
-from agclip.rules._layout import COUNT, holds_arrays, layout_of
+from agclip.rules._kept import arrays
+from agclip.rules._layout import COUNT, layout_of
 from agclip.rules._members import taking_part
 from agclip.rules._plain import checked, made, paths_in, plain, restored
 from agclip.rules._rule import Rule, State, Step, check_rule, decides, resolved, step
+from agclip.rules._traced import is_traced, refuse_traced
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -49,12 +49,12 @@ class Clipper:
     Attributes:
         rule: The rule, with the settings filled in.
         inplace: Whether gradients are overwritten.
-        state: The state; None before the first step with gradients, and after loading until then.
         step: The number of steps so far; what is compiled is not counted.
     """
 
-    state: State | None
     step: int
+    _state: State | None
+    _compiled: bool = False
     _saved: Any
 
     def __init__(self, rule: Rule, *, inplace: bool = False) -> None:
@@ -93,22 +93,25 @@ class Clipper:
                 function assigns to the clipper would be lost, or leak.
         """
         grads = materialised(grads)
-        state = self._begun(grads, "grads") if self.state is None else self.state
+        state = self._begun(grads, "grads") if self._state is None else self._state
         started = state is not None
         if not started:  # no state is made from a step without arrays
             state = self.rule.init(grads)
         ours = decides(self.rule)
         if not ours:
-            _refuse_traced(grads, state)
+            refuse_traced(grads, arrays(state))
         taken = self._take(grads, state, params)
         info = taken.info
-        traced = _is_traced(info.norm) if taken.traced is None else taken.traced
+        traced = is_traced(info.norm) if taken.traced is None else taken.traced
         if traced:
-            _refuse_traced([info.norm], state)
+            refuse_traced([info.norm], arrays(state))
+            self._compiled = True
         taken.write()
         if started:
-            self.state, self._saved = taken.state, None
-        if not traced:  # a compiler would compile anew for every number
+            self._state, self._saved = taken.state, None
+            if self._compiled:  # a compiler would compile anew for every number
+                self._state = arrays(taken.state)
+        if not traced:  # likewise
             self.step += 1
         return grads if ours and self.inplace else taken.tree, info
 
@@ -139,6 +142,15 @@ class Clipper:
         layout = layout_of(self.rule)
         _check_leaves(paths_in(layout, self._saved), leaves)
         return made(layout, self._saved, leaves, state, _STATE)
+
+    @property
+    def state(self) -> State | None:
+        """The state; None before the first step with gradients, and after loading until then."""
+        return arrays(self._state)
+
+    @state.setter
+    def state(self, state: State | None) -> None:
+        self._state = state
 
     def reset(self) -> None:
         """Forget the state, and what has been loaded: the next step is the first one."""
@@ -258,31 +270,6 @@ def _check_leaves(saved: Sequence[str], leaves: Leaves) -> None:
             f"parameters returned, or call reset()."
         )
         raise ValueError(msg)
-
-
-def _refuse_traced(grads: Tree, state: State) -> None:
-    """Raise if a state of arrays would be kept by code that is being compiled.
-
-    Raises:
-        ValueError: If it would.
-    """
-    if not holds_arrays(state):
-        return
-    for leaf in flatten(grads, "grads", listed=True)[0]:
-        backend = None if isinstance(leaf, Literal) else resolve(leaf)
-        if backend is None or backend.access(leaf) != "never" or backend.replays():
-            continue
-        msg = (
-            f"`grads` must hold values where a clipper keeps the state; got traced arrays of "
-            f"{backend.name}. Inside of a compiled function call rule.update(grads, state), and "
-            f"pass the state through."
-        )
-        raise ValueError(msg)
-
-
-def _is_traced(x: Any) -> bool:
-    backend = resolve(x)
-    return backend is not None and backend.access(x) == "never"
 
 
 def _layer(source: Any) -> Layer:

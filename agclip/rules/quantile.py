@@ -55,8 +55,9 @@ class QuantileClip(_memory.OfGlobalNorm):
         return {"threshold": BOUND._replace(start=float(self.initial))}
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
-        down = math.exp(-self.rate * (1.0 - self.quantile))
-        up = math.exp(self.rate * self.quantile)
+        rate, quantile = float(self.rate), float(self.quantile)
+        down = math.exp(-rate * (1.0 - quantile))
+        up = math.exp(rate * quantile)
         return _advance, (down, up)
 
 

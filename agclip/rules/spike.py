@@ -84,7 +84,7 @@ class SpikeClip(_memory.Remembers):
         return {"count": COUNT, "second_moment": ByPath(SIZE._replace(shape=None))}
 
     def _limit_of_nothing(self, leaves: Leaves) -> Scalar | None:
-        return self.threshold
+        return float(self.threshold)
 
     def _run(self, leaves: Leaves, state: State, params: Tree | None, *, inplace: bool) -> Step:
         leaves.require_dense("where every element has a bound of its own")
@@ -101,11 +101,11 @@ class SpikeClip(_memory.Remembers):
         before = _elements.unscaled(leaves, scale)
         moments = [_moment(leaves, state, paths, i) for i in range(len(paths))]
         late = _memory.since(leaves, state)
-        numbers = (self.threshold, self.decay, self.warmup, policy == "zero")
+        numbers = float(self.threshold), float(self.decay), self.warmup, policy == "zero"
         after, count, moments = leaves.backend.run(
             _advance, (leaves.backend, numbers), (before, state["count"], late, moments)
         )
-        info = _elements.info(leaves, before, after, self.threshold, scale, policy)
+        info = _elements.info(leaves, before, after, numbers[0], scale, policy)
         state = _memory.advanced(leaves, state, "second_moment", count, moments)
         return _elements.step(leaves, after, state, info, inplace=inplace)
 

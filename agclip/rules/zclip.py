@@ -72,7 +72,7 @@ class ZClip(_memory.OfGlobalNorm):
 
     def _advance(self) -> tuple[_memory.Advance, tuple[float, ...]]:
         most = math.inf if self.max_norm is None else float(self.max_norm)
-        reach = self.z_threshold**2 if self.target == "reciprocal" else 0.0
+        reach = float(self.z_threshold) ** 2 if self.target == "reciprocal" else 0.0
         return _advance, (self.z_threshold, reach, self.alpha, self.warmup, most, self.eps)
 
 

@@ -26,6 +26,15 @@ DEEPEST = 6
 ONE = [np.ones(1000, np.float32)]
 RULE, ZCLIP = agclip.ClipByGlobalNorm(0.5), agclip.ZClip()
 STATE = ZCLIP.init(ONE)
+CLIPPER, KEPT, OLD, EACH = (
+    agclip.Clipper(rule, inplace=True)
+    for rule in (
+        agclip.ClipByGlobalNorm(1e3),
+        agclip.ZClip(max_norm=None),
+        agclip.AutoClip(100.0),
+        agclip.AdaGC(),
+    )
+)
 CALLS = {
     "clip_by_global_norm": (lambda: agclip.clip_by_global_norm(ONE, 0.5), 57),
     "clip_by_global_norm, within": (lambda: agclip.clip_by_global_norm(ONE, 1e3), 39),
@@ -35,7 +44,12 @@ CALLS = {
     "clip_by_value_": (lambda: agclip.clip_by_value_(ONE[0].copy(), -1, 1), 45),
     "ClipByGlobalNorm": (lambda: RULE.update(ONE, ()), 75),
     # Its statistics are Python floats, whose operations are functions of `host_scalars`.
-    "ZClip": (lambda: ZCLIP.update(ONE, STATE), 139),
+    "ZClip": (lambda: ZCLIP.update(ONE, STATE), 134),
+    "Clipper": (lambda: CLIPPER(ONE), 56),
+    # These keep their states as numbers: no arrays are made of them, nor read.
+    "ZClip in a Clipper": (lambda: KEPT(ONE), 103),
+    "AutoClip in a Clipper": (lambda: OLD(ONE), 75),
+    "AdaGC in a Clipper": (lambda: EACH(ONE), 119),
 }
 
 
@@ -99,6 +113,8 @@ def test_kernels_lie_close_below_the_public_function(profiled, request):
     profile, _ = profiled
     assert KERNEL.co_filename == tables.__file__
     assert profile.depths, "no kernel was called"
-    # A rule takes a step: `update`, `_step` and `_run` come before the pipeline.
-    more = 3 if "Clip" in request.node.callspec.params["profiled"] else 0
+    # A rule takes a step: `update`, `_step` and `_run` come before the pipeline. A clipper has it
+    # take one: `__call__`, `_take` and `step` are in the place of `update`.
+    name = request.node.callspec.params["profiled"]
+    more = 3 * ("Clip" in name) + 2 * ("Clipper" in name)
     assert max(profile.depths) <= DEEPEST + more

@@ -28,6 +28,7 @@ CALLS = {
     "ClipByNorm": lambda grads: agclip.ClipByNorm(1e3).update(grads, ()),
     "Clipper": agclip.ClipByGlobalNorm(1e3),
     "ZClip": agclip.ZClip(max_norm=None),
+    "AutoClip": agclip.AutoClip(100.0, 100),
 }
 """Functions, or rules that a clipper is made of."""
 
