@@ -29,6 +29,7 @@ SPARSE = "tests/functions/test_sparse.py"
 TEAM = "tests/backends/test_host_team.py"
 COMPILER = "tests/backends/test_host_compiler.py"
 BACKGROUND = "tests/backends/test_host_background.py"
+CACHE = "tests/backends/test_host_cache.py"
 MUTATIONS = {
     "JAX: the examples that fill no piece are left out": Mutation(
         "    result: Array = summed + backend.xp.sum(last, axis=0)\n",
@@ -809,8 +810,8 @@ MUTATIONS = {
         f"{COMPILER} -k ends_with",
     ),
     "kernels: what compiles heeds Python's variables": Mutation(
-        '[sys.executable, "-I", *arguments],',
-        "[sys.executable, *arguments],",
+        '[sys.executable, "-I", *_flags(), *arguments],',
+        "[sys.executable, *_flags(), *arguments],",
         f"{COMPILER} -k no_variable",
     ),
     "kernels: Ctrl-C reaches what compiles": Mutation(
@@ -882,5 +883,20 @@ MUTATIONS = {
         '    policies = ("propagate", "skip") if inplace else ("propagate",)\n',
         '    policies = ("propagate", "skip", "zero")\n',
         "tests/backends/test_slices_on_devices.py -k general_program",
+    ),
+    "a cache that cannot be read ends a program": Mutation(
+        "BROKEN = OSError, EOFError, pickle.UnpicklingError\n",
+        "BROKEN = ModuleNotFoundError, EOFError\n",
+        CACHE,
+    ),
+    "another process's bytecode differs from this one's": Mutation(
+        '        [sys.executable, "-I", *_flags(), *arguments],\n',
+        '        [sys.executable, "-I", *arguments],\n',
+        CACHE,
+    ),
+    "tensors are not read at once after a change of the default device": Mutation(
+        'torch.ones((2, 3), dtype=torch.float32, device="cpu")',
+        "torch.ones((2, 3), dtype=torch.float32)",
+        "tests/backends/test_host_dlpack.py -k default_device",
     ),
 }

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from agclip_backends._host import compiler, first_calls
+from agclip_backends._host import compiler, first_calls, keeping
 
 _PIECES = "llvmlite.binding", "numba", "agclip_backends._host.kernels"
 _SLICE = 0.05
@@ -67,18 +67,27 @@ def kernels() -> Any:
     for name in _PIECES:
         module = importlib.import_module(name)
         pace.rest()
+    try:
+        _read_or_compiled(module, pace)
+    except keeping.BROKEN:
+        module = keeping.in_memory(module)
+        first_calls.make_all(module, pace.rest)
+    return module
+
+
+def _read_or_compiled(module: Any, pace: Pace) -> None:
+    """Have all kernels there: read, compiled by another process and read, or compiled here."""
     if _read(module, pace):
-        return module
+        return
     place = module.complete.stats.cache_path
     if place is None:
         first_calls.make_all(module, pace.rest)
-        return module
+        return
     with compiler.turn(place, pace.wait):
         if not (
             _read(module, pace) or (compiler.compiled(place, pace.wait) and _read(module, pace))
         ):
             first_calls.make_all(module, pace.rest)
-    return module
 
 
 def _read(module: Any, pace: Pace) -> bool:

@@ -126,13 +126,23 @@ def _start(arguments: Sequence[str]) -> Any:
         how["process_group"] = 0
     # -I: no variable PYTHON... has it stop, trace or warn; the path is handed over.
     return subprocess.Popen(
-        [sys.executable, "-I", *arguments],
+        [sys.executable, "-I", *_flags(), *arguments],
         stdin=subprocess.PIPE,  # which ends when this process does, in whatever way
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **_ALONE},
         **how,
     )
+
+
+def _flags() -> list[str]:
+    """Return this process's flags of bytecode: Numba's cache asks for the same, files go there."""
+    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return flags
 
 
 def run(place: str) -> None:

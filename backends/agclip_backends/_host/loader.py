@@ -90,10 +90,15 @@ class Loader:
 
     def load(self) -> None:
         """Compile every kernel, or read it from the cache on disk, before going on."""
-        from agclip_backends._host import first_calls, kernels
+        from agclip_backends._host import first_calls, keeping, kernels
 
-        first_calls.make_all(kernels)
-        self.module = kernels
+        module: Any = kernels
+        try:
+            first_calls.make_all(module)
+        except keeping.BROKEN:
+            module = keeping.in_memory(module)
+            first_calls.make_all(module)
+        self.module = module
 
     def load_aside(self) -> None:
         """Do the same in a thread beside those that go on, at as little of their cost as can be."""
