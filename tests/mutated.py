@@ -820,7 +820,7 @@ MUTATIONS = {
         f"{COMPILER} -k interrupt",
     ),
     "kernels: as many compilers as processes": Mutation(
-        "    with compiler.turn(place, pace.wait):\n",
+        "    with compiler.locked(place, pace.wait):\n",
         "    with contextlib.nullcontext():\n",
         f"{BACKGROUND} -k many_at_once",
     ),
