@@ -29,6 +29,7 @@ SPARSE = "tests/functions/test_sparse.py"
 TEAM = "tests/backends/test_host_team.py"
 COMPILER = "tests/backends/test_host_compiler.py"
 BACKGROUND = "tests/backends/test_host_background.py"
+CACHE = "tests/backends/test_host_cache.py"
 MUTATIONS = {
     "JAX: the examples that fill no piece are left out": Mutation(
         "    result: Array = summed + backend.xp.sum(last, axis=0)\n",
@@ -849,8 +850,8 @@ MUTATIONS = {
         f"{COMPILER} -k ends_with",
     ),
     "kernels: what compiles heeds Python's variables": Mutation(
-        '[sys.executable, "-I", *arguments],',
-        "[sys.executable, *arguments],",
+        '[sys.executable, "-I", *_flags(), *arguments],',
+        "[sys.executable, *_flags(), *arguments],",
         f"{COMPILER} -k no_variable",
     ),
     "kernels: Ctrl-C reaches what compiles": Mutation(
@@ -859,7 +860,7 @@ MUTATIONS = {
         f"{COMPILER} -k interrupt",
     ),
     "kernels: as many compilers as processes": Mutation(
-        "    with compiler.turn(place, pace.wait):\n",
+        "    with compiler.locked(place, pace.wait):\n",
         "    with contextlib.nullcontext():\n",
         f"{BACKGROUND} -k many_at_once",
     ),
@@ -903,6 +904,11 @@ MUTATIONS = {
         "",
         "tests/backends/test_jax_symbolic.py -k norm",
     ),
+    "JAX: an array of symbols beside a known one is not seen": Mutation(
+        "    traced, nested = _among(frozenset(map(type, arrays)))\n",
+        "    traced, nested = _among(frozenset(map(type, arrays[:1])))\n",
+        "tests/backends/test_jax_symbolic.py -k beside",
+    ),
     "CUDA: threads with default streams of their own share tables": Mutation(
         "(self._of_thread if place.stream == _PER_THREAD else self._ordered).tables\n",
         "self._ordered.tables\n",
@@ -927,5 +933,20 @@ MUTATIONS = {
         "    chosen = sizes >= pages.LEAST\n",
         "    chosen = sizes >= 0\n",
         "tests/backends/test_host_pages.py -k 4_mib",
+    ),
+    "a cache that cannot be read ends a program": Mutation(
+        "BROKEN = OSError, EOFError, pickle.UnpicklingError\n",
+        "BROKEN = ModuleNotFoundError, EOFError\n",
+        CACHE,
+    ),
+    "another process's bytecode differs from this one's": Mutation(
+        '        [sys.executable, "-I", *_flags(), *arguments],\n',
+        '        [sys.executable, "-I", *arguments],\n',
+        CACHE,
+    ),
+    "tensors are not read at once after a change of the default device": Mutation(
+        'torch.ones((2, 3), dtype=torch.float32, device="cpu")',
+        "torch.ones((2, 3), dtype=torch.float32)",
+        "tests/backends/test_host_dlpack.py -k default_device",
     ),
 }

@@ -19,6 +19,7 @@ from agclip._numerics.ranges import Norm
 from agclip._typing import Array, Axes, Namespace, Scalar
 
 FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
+"""The least number that becomes infinite when it is rounded to float32."""
 
 
 def measure(call: StaticArgs, inputs: Inputs) -> Sequence[Norm]:

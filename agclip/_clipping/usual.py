@@ -1,7 +1,7 @@
-"""The usual call on the host, straight on: the norm of all leaves against one limit.
+"""A shorter way for the most frequent call: the norm of all leaves in host memory, one limit.
 
-It comes to what the program comes to, by the same functions, and leaves out what the program asks
-on behalf of other calls: for a small tree these questions take longer than the norm
+It calls the same functions as the program, with the same results to the bit, and skips the
+questions that only other calls raise: for a small tree these take longer than the norm
 (bench/test_dispatch.py).
 """
 

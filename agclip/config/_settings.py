@@ -59,9 +59,9 @@ class Settings:
         device: The device that agclip makes arrays on, as its library spells it; None for the
             library's own choice.
         on_foreign: What becomes of arrays of another library than `backend`: "error" or "convert".
-        on_shard: What an array is inside of a program that runs once a device, where no `comm` says
-            it: "error" follows the types, and refuses norms where they do not tell; "whole" takes
-            each for all of its gradient, as after a mean over the devices.
+        on_shard: Whether an array in a program that runs once on each device is the whole gradient,
+            where no `comm` says it: "error" goes by the types, and refuses norms where they do not
+            tell; "whole" takes each for the whole one, as after a mean over the devices.
         accelerate: Which implementation sums and scales on the host: "auto", "numba" or "off".
         threads: How many threads of agclip's own its kernels use on the host; "own" for as many as
             the library of the arrays would use, None for that library's own threads where they

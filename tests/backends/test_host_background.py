@@ -26,7 +26,7 @@ from agclip_backends._host import first_calls
 first_calls.make_all = lambda k: k._float32(0x3F800000)
 run(place)
 ''')
-compiler._ALONE["NUMBA_NUM_THREADS"] = "1"
+compiler._ENVIRONMENT["NUMBA_NUM_THREADS"] = "1"
 started, start = [], compiler._start
 def counted(arguments):
     started.append(arguments)
@@ -104,7 +104,7 @@ BREAKS = {
     "it cannot be started": (1, "compiler.sys.executable = '/nowhere/python'"),
     "it fails": (1, "compiler._PROGRAM = 'raise SystemExit(1)'"),
     "it compiles nothing": (1, "compiler._PROGRAM = 'pass'"),
-    "it would compile into another folder": (1, "compiler._ALONE['NUMBA_CACHE_DIR'] = other"),
+    "it would compile into another folder": (1, "compiler._ENVIRONMENT['NUMBA_CACHE_DIR'] = other"),
 }
 
 

@@ -174,10 +174,10 @@ def test_one_that_is_not_wanted_any_more_is_ended(made):
 
 def test_one_that_takes_too_long_is_ended(made, here):
     rests = []
-    here.setattr(compiler, "_LOOKS_AT_FIRST", 2)
-    here.setattr(compiler, "_LOOKS", 3)
+    here.setattr(compiler, "_POLLS_AT_FIRST", 2)
+    here.setattr(compiler, "_POLLS", 3)
     assert not compiler.compiled("/nowhere", rests.append)
-    assert rests == [compiler._LOOK] * 5
+    assert rests == [compiler._INTERVAL] * 5
     assert [bool(process.returncode) for process in made] == [True, True]
 
 
@@ -185,7 +185,7 @@ def test_one_that_takes_too_long_is_ended(made, here):
 def test_where_others_leave_too_little_a_second_one_has_more(here, tmp_path, looks):
     program = f"import sys; open({str(tmp_path / 'nice')!r}, 'a').write(f'{{nice}} ')"
     here.setattr(compiler, "_PROGRAM", program)
-    here.setattr(compiler, "_LOOKS_AT_FIRST", looks)
+    here.setattr(compiler, "_POLLS_AT_FIRST", looks)
     start = compiler._start
 
     def started(arguments):
@@ -311,29 +311,29 @@ def test_a_process_waits_for_the_one_that_compiles(taken):
             holder.kill()  # with it goes its lock
             holder.wait()
 
-    with compiler.turn(str(place), rest):
-        assert rests == [compiler._LOOK] * 3
+    with compiler.locked(str(place), rest):
+        assert rests == [compiler._INTERVAL] * 3
 
 
 def test_one_that_takes_too_long_is_not_waited_for(taken, monkeypatch):
     rests = []
-    monkeypatch.setattr(compiler, "_LOOKS", 2)
-    with compiler.turn(str(taken[0]), rests.append):
-        assert rests == [compiler._LOOK] * 2
+    monkeypatch.setattr(compiler, "_POLLS", 2)
+    with compiler.locked(str(taken[0]), rests.append):
+        assert rests == [compiler._INTERVAL] * 2
 
 
 def test_without_locks_nobody_waits(tmp_path, monkeypatch):
-    with compiler.turn(str(tmp_path / "missing"), never):
+    with compiler.locked(str(tmp_path / "missing"), never):
         pass
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with compiler.turn(str(tmp_path), never):
+    with compiler.locked(str(tmp_path), never):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_turn_that_is_over_is_another_process_s(tmp_path):
     pytest.importorskip("fcntl", reason="Windows has no fcntl")
-    with compiler.turn(str(tmp_path), never):
+    with compiler.locked(str(tmp_path), never):
         pass
     done = subprocess.run(
         [sys.executable, "-c", HOLDER, str(tmp_path / "agclip-compiles.lock")],

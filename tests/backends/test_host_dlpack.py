@@ -112,6 +112,19 @@ def test_an_error_of_the_library_is_forgotten(other):
     assert [x.item() for x in agclip.clip_by_norm([torch.full((1,), 4.0)], 2.0)] == [2.0]
 
 
+def test_the_sample_is_of_the_host_whatever_the_default_device():
+    dlpack._reads_tensors.cache_clear()
+    with torch.device("meta"):
+        assert dlpack._reads_tensors(kernels)
+
+
+def test_zeros_without_memory_in_place_leave_all_as_it_was():
+    leaves = [torch.tensor([3.0, 4.0]), torch._efficientzerotensor(2)]
+    with agclip.config_context(accelerate="numba"), pytest.raises(TypeError, match="zeros without"):
+        agclip.clip_by_global_norm_(leaves, 1.0)
+    assert leaves[0].tolist() == [3.0, 4.0]
+
+
 def test_tensors_of_inference_mode_are_read_and_not_written():
     leaf = made_in_inference_mode()
     assert described([leaf]) is not None

@@ -124,6 +124,20 @@ def test_a_numba_that_does_not_load_is_an_error_where_it_is_asked_for(broken):
     assert "Numba needs NumPy 2.0 or less" in done.stderr
 
 
+@pytest.mark.parametrize(("mode", "ends"), [("auto", 0), ("off", 0), ("numba", 1)])
+def test_a_numba_that_does_not_compile_is_an_error_where_it_is_asked_for(
+    needs_numba, tmp_path, mode, ends
+):
+    done = hosts.program(
+        PRELUDE + "work(); loader.thread and loader.thread.join(); work(); print(loader.module)",
+        mode,
+        NUMBA_DISABLE_JIT=1,
+        NUMBA_CACHE_DIR=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (ends, "" if ends else "None\n")
+    assert ("with NUMBA_DISABLE_JIT. Unset one of them." in done.stderr) == bool(ends)
+
+
 def test_switched_off_nothing_is_loaded(needs_numba):
     done = hosts.program(PRELUDE + "work(3); print(numba(), loader.thread)", "off")
     assert (done.returncode, done.stdout, done.stderr) == (0, "[] None\n", "")

@@ -12,6 +12,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed")
 jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
 export = pytest.importorskip("jax.export", reason="JAX is not installed")
 
+KNOWN = jnp.asarray([3.0, 4.0])
 CALLS = {
     "value": lambda x: agclip.clip_by_value(x, -1.0, 0.5),
     "norm": lambda x: agclip.clip_by_norm(x, 1.0),
@@ -30,6 +31,8 @@ CALLS = {
     "global norm alone": lambda x: agclip.global_norm([x, x * 2]),
     "adaptive": lambda x: agclip.adaptive_grad_clip(x, x + 1, unit_axes="out_in"),
     "per example": lambda x: agclip.clip_per_example({"a": x, "b": x[:, 0]}, 1.0),
+    "average norm, beside a known one": lambda x: agclip.clip_by_average_norm([KNOWN, x], 0.01),
+    "rms, beside a known one": lambda x: agclip.clip_by_rms({"a": KNOWN, "b": [x]}, 0.5),
     "bfloat16": lambda x: agclip.clip_by_global_norm([x.astype(jnp.bfloat16)], 1.0),
     "complex": lambda x: agclip.clip_by_global_norm([x.astype(jnp.complex64) * (1 + 2j)], 1.0),
 }

@@ -313,6 +313,13 @@ def without_numba():
         return agclip.clip_by_norm(X, 1)
 
 
+def with_numba_switched_off():
+    off = mock.patch("agclip_backends._host.loader._switched_off", return_value=True)
+    unused = mock.patch("agclip_backends._host.loader.loader.module", None)
+    with off, unused, agclip.config_context(accelerate="numba"):
+        return agclip.clip_by_norm(X, 1)
+
+
 def environment(call=lambda: agclip.clip_by_norm([1.0], 1.0), **variables):
     """Call in an environment."""
     named = {f"AGCLIP_{name}": text for name, text in variables.items()}

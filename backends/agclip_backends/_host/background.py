@@ -1,9 +1,9 @@
-"""Compiled kernels for a program that does not wait for them: it goes on at its pace meanwhile.
+"""Load the compiled kernels in a thread, while the program goes on with array calls.
 
-Numba is a program of Python, and takes turns with the other threads of its process. So what has to
-be compiled is compiled by another process (`compiler.py`). What is left to do here, the import of
-Numba and reading what is kept, is done in pieces, with a rest after each as long as it took: of the
-clips meanwhile more than half see nothing of it.
+Numba is written in Python, and holds the interpreter lock. So what has to be compiled is compiled
+by another process (`compiler.py`). What is left for the thread, importing Numba and reading its
+cache, is done in pieces, and after each the thread sleeps for as long as it took: more than half of
+the clips meanwhile take no longer.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from agclip_backends._host import compiler, first_calls
+from agclip_backends._host import compiler, first_calls, keeping
 
 _PIECES = "llvmlite.binding", "numba", "agclip_backends._host.kernels"
 _SLICE = 0.05
-"""Seconds: how long the end of a program waits for a thread that rests, at most."""
+"""Seconds that the thread sleeps at once: a program that ends waits for it that long at most."""
 
 
 class OverError(Exception):
-    """The program has ended, and waits for its threads."""
+    """The main thread has ended, and waits for the others."""
 
 
 class _NotKeptError(Exception):
-    """A kernel would have to be compiled."""
+    """A kernel is not in the cache, and would have to be compiled."""
 
 
 class Pace:
-    """How far the work of a thread has come, for rests that are as long."""
+    """Sleeps of a thread that last as long as its work between them."""
 
     def __init__(self) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._since = time.monotonic()
 
     def rest(self) -> None:
-        """Rest for as long as this thread has been at work since it last did."""
+        """Sleep for as long as has passed since the last sleep."""
         self.wait(time.monotonic() - self._since)
 
     def wait(self, seconds: float) -> None:
-        """Wait.
+        """Sleep.
 
         Raises:
             OverError: If the main thread has ended.
@@ -67,22 +67,31 @@ def kernels() -> Any:
     for name in _PIECES:
         module = importlib.import_module(name)
         pace.rest()
+    try:
+        _read_or_compiled(module, pace)
+    except keeping.BROKEN:
+        module = keeping.in_memory(module)
+        first_calls.make_all(module, pace.rest)
+    return module
+
+
+def _read_or_compiled(module: Any, pace: Pace) -> None:
+    """Have all kernels there: read, compiled by another process and read, or compiled here."""
     if _read(module, pace):
-        return module
+        return
     place = module.complete.stats.cache_path
     if place is None:
         first_calls.make_all(module, pace.rest)
-        return module
-    with compiler.turn(place, pace.wait):
+        return
+    with compiler.locked(place, pace.wait):
         if not (
             _read(module, pace) or (compiler.compiled(place, pace.wait) and _read(module, pace))
         ):
             first_calls.make_all(module, pace.rest)
-    return module
 
 
 def _read(module: Any, pace: Pace) -> bool:
-    """Read the kernels that are kept; tell whether all are."""
+    """Read the kernels from Numba's cache; tell whether all are there."""
     try:
         with _nothing_compiled(module.__name__):
             first_calls.make_all(module, pace.rest)
@@ -93,7 +102,7 @@ def _read(module: Any, pace: Pace) -> bool:
 
 @contextlib.contextmanager
 def _nothing_compiled(name: str) -> Iterator[None]:
-    """Refuse this thread to have functions of a module compiled: those on disk are read."""
+    """Raise where this thread would compile a function of a module; those in the cache are read."""
     from numba.core import event
 
     this = threading.get_ident()

@@ -1,12 +1,12 @@
 """A process that compiles the kernels for this one, so that nothing here waits for a compiler.
 
-Numba's compiler is a program of Python: a thread that runs it takes turns with all others of its
-process, and a clip took up to six times as long meanwhile (`bench/first_use.py`). No priority of a
-thread helps, for what they wait for is the interpreter. A process of its own, of the lowest
-priority, leaves the kernels in Numba's cache, from where they are read in a tenth of the time.
+Numba's compiler is written in Python: a thread that runs it holds the interpreter lock, and a clip
+took up to six times as long meanwhile (`bench/first_use.py`), whatever the thread's priority. A
+process of its own, of the lowest priority, leaves the kernels in Numba's cache, from where they are
+read in a tenth of the time.
 
-It gets nothing of this process but its path and its environment, says nothing, is no part of the
-terminal's foreground, and ends when this process does.
+It gets this process's `sys.path`, environment and flags of bytecode, writes nothing to its streams,
+is not in the terminal's foreground group, and ends when this process does.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ compiler.nice = nice
 run(place)
 """
 _LOWEST, _LOW = 19, 5
-"""The lowest priority, for what others leave, and that of a second process, if it is too little:
-kernels that the first one has kept are not compiled again. On two cores that 13 processes wanted a
-clip took 1.35 times as long beside a compiler of the same priority, 1.1 with 5 or 10, and 1.00 with
-19.
+"""The nice values of the first process, and of the second, which is started where the first one
+gets too little processor time: kernels in the cache are not compiled again. On two cores shared by
+13 processes a clip took 1.35 times as long beside a compiler of its own priority, 1.1 with a nice
+value of 5 or 10, and 1.00 with 19.
 """
 nice = _LOWEST
-"""What this process lowers its priority by, where it is the one that compiles."""
-_LOOK = 0.05
-"""Seconds between two looks at whether it has ended."""
-_LOOKS_AT_FIRST = 20 * 180
-"""Of the lowest priority it needs 15 seconds where a core is idle, and hours where none is."""
-_LOOKS = 20 * 3600
-"""After an hour something is wrong with it, and it is not waited for any longer."""
-_ALONE = {
+"""The nice value of this process, if it is the one that compiles."""
+_INTERVAL = 0.05
+"""Seconds between two polls of the process or of the lock."""
+_POLLS_AT_FIRST = 20 * 180
+"""Three minutes: it needs 15 seconds where a core is idle, and hours where none is."""
+_POLLS = 20 * 3600
+"""An hour, after which it is given up."""
+_ENVIRONMENT = {
     "AGCLIP_ACCELERATE": "off",
     "MKL_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""What its environment has besides: it starts no compiler and no threads."""
+"""Variables that keep it from starting a compiler of its own, and threads."""
 _LAUNCHED = "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MPI_LOCALRANKID"
 
 
@@ -73,9 +73,9 @@ def compiled(place: str, rest: Callable[[float], object]) -> bool:
 
     Args:
         place: The folder of Numba's cache.
-        rest: `(seconds)` → waits as long, and raises if there is no need of the kernels any more.
+        rest: `(seconds)` → sleeps, or raises once the kernels are no longer needed.
     """
-    for priority, looks in ((_LOWEST, _LOOKS_AT_FIRST), (_LOW, _LOOKS)):
+    for priority, polls in ((_LOWEST, _POLLS_AT_FIRST), (_LOW, _POLLS)):
         if why_not():
             return False
         program = f"nice = {priority}\n{_PROGRAM}"
@@ -83,26 +83,26 @@ def compiled(place: str, rest: Callable[[float], object]) -> bool:
             process = _start(["-c", program, place, *map(str, sys.path)])
         except Exception:  # noqa: BLE001 - a sandbox forbids it in whatever way it likes
             return False
-        if _ended(process, looks, rest):
+        if _ended(process, polls, rest):
             return bool(process.returncode == 0)
     return False
 
 
-def _ended(process: Any, looks: int, rest: Callable[[float], object]) -> bool:
-    """Wait for a process, and end it after so many looks; tell whether it has ended by itself."""
+def _ended(process: Any, polls: int, rest: Callable[[float], object]) -> bool:
+    """Poll a process so many times, then kill it; tell whether it has ended by itself."""
     with process:
         try:
-            for _ in range(looks):
+            for _ in range(polls):
                 if process.poll() is not None:
                     return True
-                rest(_LOOK)
+                rest(_INTERVAL)
         finally:
             process.kill()  # nothing, if it has ended
     return False
 
 
 def trial() -> str:
-    """Return why no process can be started from this one: one is, to see it. Empty if it can."""
+    """Start a process that does nothing; return why that fails, empty if it does not."""
     reason = why_not()
     if reason:
         return reason
@@ -126,13 +126,23 @@ def _start(arguments: Sequence[str]) -> Any:
         how["process_group"] = 0
     # -I: no variable PYTHON... has it stop, trace or warn; the path is handed over.
     return subprocess.Popen(
-        [sys.executable, "-I", *arguments],
+        [sys.executable, "-I", *_flags(), *arguments],
         stdin=subprocess.PIPE,  # which ends when this process does, in whatever way
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **_ALONE},
+        env={**os.environ, **_ENVIRONMENT},
         **how,
     )
+
+
+def _flags() -> list[str]:
+    """Return the flags that bytecode depends on, by which Numba keys its cache, and its files."""
+    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return flags
 
 
 def run(place: str) -> None:
@@ -143,7 +153,7 @@ def run(place: str) -> None:
     from agclip_backends._host import first_calls, kernels
 
     if kernels.complete.stats.cache_path != place:
-        sys.exit("the folder must be the one in which the other process looks")
+        sys.exit("the folder must be the one in which the other process polls")
     first_calls.make_all(kernels)
 
 
@@ -153,25 +163,25 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def turn(place: str, rest: Callable[[float], object]) -> Iterator[None]:
-    """Wait until no other process of this machine compiles into a folder.
+def locked(place: str, rest: Callable[[float], object]) -> Iterator[None]:
+    """Hold a lock on a folder, which one process of this machine has at a time.
 
-    The lock is the system's, and goes with the process that has it; a fork does not inherit it.
-    Where there is none, each process has its own compiler.
+    The system releases it when the process ends, and a fork does not inherit it. Where files cannot
+    be locked each process starts its own compiler.
 
     Args:
         place: The folder of Numba's cache.
-        rest: `(seconds)` → waits as long, and raises if there is no need of the kernels any more.
+        rest: `(seconds)` → sleeps, or raises once the kernels are no longer needed.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
             import fcntl  # not on Windows
 
             file = stack.enter_context(Path(place, "agclip-compiles.lock").open("ab"))
-            for _ in range(_LOOKS):
+            for _ in range(_POLLS):
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except (BlockingIOError, PermissionError):
-                    rest(_LOOK)
+                    rest(_INTERVAL)
         yield

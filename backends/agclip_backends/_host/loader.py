@@ -8,6 +8,7 @@ once, or never.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import threading
@@ -35,6 +36,7 @@ class Loader:
 
         Raises:
             ModuleNotFoundError: If `accelerate` is "numba", and it is not installed.
+            RuntimeError: If it is, but does not compile.
         """
         mode = settings().accelerate
         if mode == "numba" and self.module is None and not self.hopeless:
@@ -45,6 +47,13 @@ class Loader:
                     f'pip install "agclip[fast]"'
                 )
                 raise ModuleNotFoundError(msg)
+            if _switched_off():
+                source = settings().source("accelerate")
+                msg = (
+                    f'`accelerate` must not be "numba" where Numba does not compile; got it '
+                    f"({source}), with NUMBA_DISABLE_JIT. Unset one of them."
+                )
+                raise RuntimeError(msg)
             self._load_unless_over()
         return None if mode == "off" else self.module
 
@@ -90,10 +99,15 @@ class Loader:
 
     def load(self) -> None:
         """Compile every kernel, or read it from the cache on disk, before going on."""
-        from agclip_backends._host import first_calls, kernels
+        from agclip_backends._host import first_calls, keeping, kernels
 
-        first_calls.make_all(kernels)
-        self.module = kernels
+        module: Any = kernels
+        try:
+            first_calls.make_all(module)
+        except keeping.BROKEN:
+            module = keeping.in_memory(module)
+            first_calls.make_all(module)
+        self.module = module
 
     def load_aside(self) -> None:
         """Do the same in a thread beside those that go on, at as little of their cost as can be."""
@@ -113,3 +127,9 @@ if hasattr(os, "register_at_fork"):
 
 def _installed() -> bool:
     return importlib.util.find_spec("numba") is not None
+
+
+def _switched_off() -> bool:
+    """Tell whether Numba is told to leave functions as they are, as to debug them."""
+    numba: Any = importlib.import_module("numba")
+    return bool(numba.config.DISABLE_JIT)

@@ -26,14 +26,31 @@ def _context() -> Any:
 
 def _run(program: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
     with _context():
-        if isinstance(next(_leaves(arrays), None), Tracer) and not places.sized(_leaves(arrays)):
+        if _traced(arrays) and not places.sized(_leaves(arrays)):
             # What the program is told of sizes is a part of the trace, and keys no cache.
             return program(*static, *arrays)
         return _compiled(program, static, arrays)
 
 
+def _traced(arrays: Any) -> bool:
+    """Tell whether an array of a call is traced."""
+    traced, nested = _among(frozenset(map(type, arrays)))
+    if traced or not nested:
+        return traced
+    return any(_traced(part) for part in arrays if isinstance(part, (tuple, list)))
+
+
+@functools.lru_cache(maxsize=256)
+def _among(types: frozenset[type]) -> tuple[bool, bool]:
+    """Tell whether classes of traced arrays are among some, and those of tuples and lists."""
+    return (
+        any(issubclass(one, Tracer) for one in types),
+        any(issubclass(one, (tuple, list)) for one in types),
+    )
+
+
 def _leaves(arrays: Any) -> Iterator[Any]:
-    """Yield the arrays of a call one by one: mostly the first one is all that is looked at."""
+    """Yield the arrays of a call one by one."""
     if isinstance(arrays, (tuple, list)):
         for one in arrays:
             yield from _leaves(one)

@@ -161,6 +161,8 @@ def _unwritable(x: torch.Tensor) -> str | None:
     # Compiled code cannot ask (torch 2.13), and refuses such a tensor by itself.
     if not torch.compiler.is_compiling() and x.is_inference():
         return None if torch.is_inference_mode_enabled() else "was made in inference mode"
+    if not torch.compiler.is_compiling() and x._is_zerotensor():
+        return "is one of PyTorch's zeros without memory"
     if adapters.overlaps_itself(x.shape, x.stride(), 1):
         return "holds several elements in the same memory"
     return None

@@ -118,7 +118,8 @@ def _functions() -> Any:
 @functools.cache
 def _reads_tensors(kernels: Any) -> bool:
     """Tell whether this build of PyTorch describes its tensors as the kernels expect."""
-    sample = torch.ones((2, 3), dtype=torch.float32)
+    # Not on the device that `torch.set_default_device` names.
+    sample = torch.ones((2, 3), dtype=torch.float32, device="cpu")
     table, found = _read([sample], kernels, _functions(), CPU, written=True)
     wanted = [sample.data_ptr(), sample.numel(), tables.CODES["float32"]]
     return (
