@@ -52,7 +52,7 @@ def _tensorflow() -> Side:
 
     def traced(**options: Any) -> Callable[[Clip], Clip]:
         def build(clip: Clip) -> Clip:
-            # To bind all arguments that a clip may have takes a call 0.2 ms.
+            # To bind all arguments that a clip may have takes a call 0.3 ms.
             def step(leaves: list[Any], bound: Any) -> Any:
                 return clip(leaves, bound)
 
