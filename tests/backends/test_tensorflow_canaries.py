@@ -110,9 +110,17 @@ def test_compilers_make_a_product_of_a_division_by_a_constant(tf, traced):
         assert (got != x / np.float32(3)).any()
 
 
-def test_operations_take_subnormal_numbers_for_zero(tf):
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_operations_take_subnormal_numbers_for_zero(tf, traced, jit_compile):
+    def half(x):
+        return x * 0.5
+
+    call = half if jit_compile is None else traced(half, jit_compile=jit_compile)
+    assert call(tf.constant([1e-40, 1.0])).numpy()[0] == 0
+
+
+def test_host_memory_is_worked_on_without_them(tf):
     x = tf.constant([1e-40, 1.0])
-    assert (x * 1.0).numpy()[0] == 0
     kept = agclip.clip_by_norm(x, 0.5).numpy()[0]  # in host memory, by NumPy
     assert kept == np.float32(np.float32(1e-40) * np.float32(0.5)) > 0
 
