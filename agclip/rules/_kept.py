@@ -21,6 +21,11 @@ _EXACT: dict[str, type[int] | type[float]] = {"int32": int, "float64": float}
 """What Python numbers hold exactly, by dtype."""
 
 
+LONG = 2000
+"""The longest vector that is read: beyond that a step on arrays takes less time than to make lists
+of them and arrays again, where a caller has the state as arrays at every step (bench/rules.py)."""
+
+
 class History(NamedTuple):
     """The numbers of a vector, and those of them that are greater than zero in their order."""
 
@@ -101,6 +106,8 @@ def read(backend: Backend, state: Mapping[str, Any]) -> dict[str, Any] | None:
         if type(value) is not free and backend.access(value) != "free":
             return None
         free = type(value)
+        if value.ndim and value.shape[0] > LONG:
+            return None
         numbers[key] = _history(backend, value) if value.ndim else exact(value)
     return numbers
 

@@ -171,7 +171,7 @@ class _FromNorms(NamedTuple):
         self, call: StaticArgs, first: Array, held: Any, values: list[float], norm: float
     ) -> tuple[list[float], tuple[Scalar, int, list[float]]]:
         """Do the same of few leaves, with floats."""
-        m, backend = host_scalars, call.backend
+        m, backend, strict = host_scalars, call.backend, call.plan.strict
         absolute, warmup = self.numbers[1], self.numbers[3]
         count, late, averages = held
         by_all = _by_all(m, norm, absolute)
@@ -186,7 +186,7 @@ class _FromNorms(NamedTuple):
             xp, device = backend.xp, backend.device(first)
             with backend.context():  # as a library adds up a vector
                 threshold = _root_of_squares(xp, kernels.number(xp, bounds, xp.float64, device))
-        if not call.plan.strict:
+        if not strict:
             bounds = [allowing(m, n, bound) for n, bound in zip(values, bounds, strict=True)]
         return bounds, (threshold, count + 1, new)
 

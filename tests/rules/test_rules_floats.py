@@ -74,6 +74,8 @@ def test_numbers_are_read_where_all_are_exact(lib):
     norms = lib.array([2.0, 0.0, math.nan, 1.0], dtype="float64")
     found = _kept.read(backend, {"norms": norms})["norms"]
     assert (str(found.values), found.ranked) == ("[2.0, 0.0, nan, 1.0]", [1.0, 2.0])
+    long = lib.array([1.0] * (_kept.LONG + 1), dtype="float64")
+    assert _kept.read(backend, {"norms": long}) is None
     assert _kept.read(backend, {**state, "mean": lib.array(0.5, dtype="float32")}) is None
 
 
