@@ -81,10 +81,10 @@ MUTATIONS = {
         "if elements and not address:",
         "tests/backends/test_host_dlpack.py",
     ),
-    "DLPack: what PyTorch negates is read as stored": Mutation(
-        "or (dlpack.single(found) and any(map(_is_neg, leaves))):",
-        "or False:",
-        "tests/backends/test_host_dlpack.py",
+    "what PyTorch negates is read as stored": Mutation(
+        "    as_stored=lambda leaves: True not in map(_is_neg, leaves),\n",
+        "",
+        "tests/backends/test_host_complex.py -k negative",
     ),
     "TensorFlow: each leaf is traced by itself": Mutation(
         "_LEAST = 32\n",

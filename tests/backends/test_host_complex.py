@@ -104,6 +104,36 @@ def test_a_negative_view_is_worked_on_as_what_it_means(accelerate, dtype):
     assert hosts.bits(got.resolve_neg().numpy()) == hosts.bits(hosts.scaled(x, 0.5))
 
 
+NEGATIVE = {
+    "one number": lambda torch, z: z[:1].conj().imag,
+    "with gaps": lambda torch, z: z.conj().imag,
+    "without gaps": lambda torch, z: z.conj().imag.as_strided((2 * len(z),), (1,), 0),
+}
+"""Real views that PyTorch negates, of complex numbers."""
+CLIPS = {
+    "norm": lambda x: agclip.clip_by_global_norm([x], 1.0)[0][0],
+    "each norm": lambda x: agclip.clip_by_norm([x], 1.0)[0],
+    "value": lambda x: agclip.clip_by_value([x], -0.5, 2.0)[0],
+    "norm_": lambda x: agclip.clip_by_global_norm_([x], 1.0)[0][0],
+    "each norm_": lambda x: agclip.clip_by_norm_([x], 1.0)[0],
+    "value_": lambda x: agclip.clip_by_value_([x], -0.5, 2.0)[0],
+}
+
+
+@pytest.mark.parametrize("view", NEGATIVE)
+@pytest.mark.parametrize("clip", CLIPS)
+def test_a_real_view_that_negates_keeps_its_signs(accelerate, view, clip):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    z = torch.tensor([3 - 4j, -1 + 2j], dtype=torch.complex64)
+    x = NEGATIVE[view](torch, z)
+    assert x.is_neg()
+    values = x.resolve_neg().numpy().astype(np.float64)
+    norm = max(1.0, np.linalg.norm(values))
+    expected = np.clip(values, -0.5, 2.0) if clip.startswith("value") else values / norm
+    got = CLIPS[clip](x)
+    assert np.allclose(got.resolve_neg().numpy(), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_spike_is_cut_at_the_correctly_rounded_root(host, dtype):
     rule = agclip.SpikeClip(threshold=1.75, decay=0.5, warmup=1)

@@ -58,7 +58,6 @@ OTHERS = {
     "zeros without memory": lambda: torch._efficientzerotensor(3),
     "requires grad": lambda: torch.ones(3, requires_grad=True),
     "conjugate": lambda: torch.ones(3, dtype=torch.complex64).conj(),
-    "negative": lambda: torch.ones(1, dtype=torch.complex64).conj().imag,
 }
 
 

@@ -59,6 +59,10 @@ class Library(Protocol):
         """Describe leaves; None unless each is dense and of a kind that the kernels know."""
         ...
 
+    def as_stored(self, leaves: Sequence[Any]) -> bool:
+        """Tell whether memory has the signs of the elements, no view another one."""
+        ...
+
     def in_order(self, leaves: Sequence[Any]) -> bool:
         """Tell whether elements lie in memory in the order of the axes, the last one fastest."""
         ...

@@ -562,8 +562,8 @@ def read_tensors(
         table: The table.
 
     Returns:
-        A bit for each of the formats that occur, and one above these if a tensor has one element;
-        -1 if a tensor is of another kind, or two that are going to be overwritten share memory.
+        A bit for each of the formats that occur; -1 if a tensor is of another kind, or two that are
+        going to be overwritten share memory.
     """
     found, count = 0, table.shape[1] - 1
     objects, tensor = _items(listed, header, count), np.empty(6, np.int64)
@@ -586,8 +586,6 @@ def read_tensors(
         if elements and not (address and _fills(shape, strides)):
             return -1
         found |= 1 << kind
-        if elements == 1:
-            found |= 1 << len(formats)
         table[ADDRESS, leaf], table[COUNT, leaf] = address, elements * formats[kind, 2]
         table[CODE, leaf] = formats[kind, 1]
     return found if complete(table, written) else -1

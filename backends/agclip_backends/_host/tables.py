@@ -48,6 +48,8 @@ class Library(NamedTuple):
     """`()` → how many threads it would use."""
     written: Callable[[Sequence[Any]], None]
     """`(leaves)` → None; it is told that they are going to be overwritten."""
+    as_stored: Callable[[Sequence[Any]], bool] = lambda _: True
+    """`(leaves)` → whether memory has their signs; their magnitudes it has."""
     team: Callable[[], Team | None] = lambda: None
     """`()` → its own threads, if they can be had."""
 
@@ -200,14 +202,16 @@ def _exact_sum(leaves: Leaves, _: Any, grid: Grid) -> int:
     return sum(part << (grid.bits - b) for part, b in zip(sums, kept, strict=False))
 
 
-def _clip(
-    leaves: Leaves, lows: Sequence[float], highs: Sequence[float], inplace: bool
-) -> Sequence[Any]:
+def _clip(leaves: Leaves, lows: Sequence[float], highs: Sequence[float], inplace: bool) -> Any:
+    if not leaves.library.as_stored(leaves):
+        return NotImplemented
     bounds = np.array(lows, np.float64), np.array(highs, np.float64)
     return _write(leaves, leaves.kernels.clip, *bounds, inplace=inplace)
 
 
-def _scale(leaves: Leaves, factor: Factor) -> Sequence[Any]:
+def _scale(leaves: Leaves, factor: Factor) -> Any:
+    if not leaves.library.as_stored(leaves):
+        return NotImplemented
     return _write(leaves, leaves.kernels.scale, _parts(factor), inplace=False)
 
 

@@ -39,6 +39,9 @@ class CupyLibrary:
     def describe(self, leaves: Sequence[Any]) -> Described | None:
         return resident.described(leaves)
 
+    def as_stored(self, leaves: Sequence[Any]) -> bool:
+        return True
+
     def in_order(self, leaves: Sequence[Any]) -> bool:
         return all(leaf._c_contiguous for leaf in leaves)
 

@@ -30,6 +30,9 @@ def clip(
         return seam.clip(namespace, leaves, lows, highs, inplace)
     if 0.0 in lows or 0.0 in highs or _SMALLEST * 1.0 == 0.0:
         return None
+    # PyTorch's lists in place refuse views that negate (2.13).
+    if inplace and True in map(torch.Tensor.is_neg, leaves):
+        return None
     counts = adapters.counts(leaves)
     if max(counts) <= tensors.BLOCK:
         return _small(list(leaves), lows, highs, inplace=inplace)

@@ -38,7 +38,6 @@ _DTYPES = {
 }
 """The codes of dtypes, and their bits."""
 _KINDS = tuple(map(kind_named, _DTYPES))
-_SINGLE = 1 << len(_DTYPES)
 
 
 def table_of(
@@ -46,7 +45,7 @@ def table_of(
 ) -> tuple[Any, int]:
     """Return the table of tensors, and what `kernels.read_tensors` says of them: -1 for no table.
 
-    It sees no bits that say that elements are not what memory holds, but for zeros without any.
+    It sees zeros without memory, but not that PyTorch negates or conjugates what memory holds.
     """
     functions = _functions()
     if functions is None or not _reads_tensors(kernels):
@@ -57,16 +56,6 @@ def table_of(
 def device_of(leaf: torch.Tensor) -> int:
     """Return the device of a tensor on the CPU, or of CUDA, as DLPack describes it."""
     return CPU if leaf.is_cpu else _CUDA | leaf.get_device() << 32
-
-
-def kinds_of(found: int) -> frozenset[Kind]:
-    """Return the kinds of dtype that occur."""
-    return _kinds(found & ~_SINGLE)
-
-
-def single(found: int) -> bool:
-    """Tell whether a tensor has one element."""
-    return found & _SINGLE != 0
 
 
 def _read(
@@ -81,7 +70,8 @@ def _read(
 
 
 @functools.cache
-def _kinds(found: int) -> frozenset[Kind]:
+def kinds_of(found: int) -> frozenset[Kind]:
+    """Return the kinds of dtype that occur."""
     return frozenset(kind for i, kind in enumerate(_KINDS) if found >> i & 1)
 
 
@@ -123,7 +113,5 @@ def _reads_tensors(kernels: Any) -> bool:
     table, found = _read([sample], kernels, _functions(), CPU, written=True)
     wanted = [sample.data_ptr(), sample.numel(), tables.CODES["float32"]]
     return (
-        kinds_of(found) == {kind_named("float32")}
-        and not single(found)
-        and table[: kernels.FIRST, 0].tolist() == wanted
+        kinds_of(found) == {kind_named("float32")} and table[: kernels.FIRST, 0].tolist() == wanted
     )

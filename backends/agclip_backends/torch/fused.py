@@ -85,6 +85,9 @@ class TorchLibrary:
             counts.append(leaf.numel() * (2 if leaf.dtype in TWICE else 1))
         return _in_memory(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
 
+    def as_stored(self, leaves: Sequence[Any]) -> bool:
+        return True not in map(_negated, leaves)
+
     def in_order(self, leaves: Sequence[Any]) -> bool:
         return all(map(_contiguous, leaves))
 

@@ -47,8 +47,6 @@ class Known(NamedTuple):
     kinds: frozenset[Kind]
     elements: int
     complex: bool
-    views: bool
-    """Whether a leaf may be a view that negates: a complex one, or one that is a single number."""
     phantom: bool
     """Whether a leaf that is not empty has no memory."""
 
@@ -97,7 +95,7 @@ def survey(
         return _asked(leaves, inplace, here)
     kept = _read.get(read.addresses)
     if kept is not None and kept.rest == read.rest:
-        if _of_autograd(leaves, inplace) or _as_views(leaves, kept.known):
+        if _of_autograd(leaves, inplace) or _as_views(leaves, kept.known, inplace):
             return None
         return Resident(leaves, kept.known, inplace=inplace)
     found = _asked(leaves, inplace, here)
@@ -152,7 +150,7 @@ def _asked(
     known = _known.get(addresses)
     if known is None or known.sizes != sizes or known.dtypes != dtypes:
         known = _learn(leaves, here, addresses, dtypes, sizes)
-    if known is None or known.phantom or _as_views(leaves, known):
+    if known is None or known.phantom or _as_views(leaves, known, inplace):
         return None
     return Resident(leaves, known, inplace=inplace)
 
@@ -164,9 +162,12 @@ def _of_autograd(leaves: Sequence[torch.Tensor], inplace: bool) -> bool:
     return inplace and not torch.is_inference_mode_enabled() and _made_in_inference_mode(leaves)
 
 
-def _as_views(leaves: Sequence[torch.Tensor], known: Known) -> bool:
-    """Tell whether a leaf is one of PyTorch's views whose elements are not what memory holds."""
-    if known.views and True in map(_is_neg, leaves):
+def _as_views(leaves: Sequence[torch.Tensor], known: Known, inplace: bool) -> bool:
+    """Tell whether a leaf is one of PyTorch's views whose elements are not what memory holds.
+
+    Products in place need no sign.
+    """
+    if (known.complex or not inplace) and True in map(_is_neg, leaves):
         return True
     return known.complex and True in map(_is_conj, leaves)
 
@@ -209,7 +210,6 @@ def _learn(
         frozenset(column),
         sum(counts),
         paired,
-        paired or 1 in sizes,
         0 in addresses and any(n and not at for at, n in zip(addresses, sizes, strict=True)),
     )
     _known.keep(addresses, known, len(sizes))

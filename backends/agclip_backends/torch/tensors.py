@@ -89,7 +89,7 @@ def _described(leaves: Sequence[torch.Tensor], kernels: Any, inplace: bool) -> t
     if found < 0:
         return None
     kinds = dlpack.kinds_of(found)
-    if not kinds.isdisjoint(_COMPLEX) or (dlpack.single(found) and any(map(_is_neg, leaves))):
+    if not kinds.isdisjoint(_COMPLEX):
         return None
     column = [*kinds] * len(leaves) if len(kinds) == 1 else list(map(_kind, map(_dtype, leaves)))
     return tables.Leaves(leaves, column, table, kernels, _LIBRARY, kinds=kinds, distinct=inplace)
@@ -204,16 +204,13 @@ def _not_as_stored(
     addresses: list[int],
     sizes: list[int],
 ) -> bool:
-    """Tell whether elements are not what memory holds: zeros without any, or PyTorch's views.
+    """Tell whether elements are not what memory holds: zeros without any, or complex views.
 
-    Conjugates are complex; a negative view is the imaginary part of one, so it has gaps unless it
-    is one number.
+    For real views with another sign there is `Library.as_stored`.
     """
     if not kinds.isdisjoint(_COMPLEX) and (any(map(_is_conj, leaves)) or any(map(_is_neg, leaves))):
         return True
-    if 0 in addresses and any(n and not a for a, n in zip(addresses, sizes, strict=True)):
-        return True
-    return 1 in sizes and any(map(_is_neg, leaves))
+    return 0 in addresses and any(n and not a for a, n in zip(addresses, sizes, strict=True))
 
 
 def dense(x: torch.Tensor) -> bool:
@@ -259,6 +256,9 @@ _LIBRARY = tables.Library(
     addresses=lambda leaves, _: np.fromiter(map(_data_ptr, leaves), np.int64, len(leaves)),
     threads=torch.get_num_threads,
     written=written,
+    # The imaginary part of a conjugate is a view that negates: one number, or made by `as_strided`,
+    # it has no gaps.
+    as_stored=lambda leaves: True not in map(_is_neg, leaves),
     team=team,
 )
 
