@@ -31,7 +31,8 @@ from agclip_backends._cuda.seam import Seam  # noqa: E402
 from agclip_backends.torch import fused, misplaced, resident, tensors  # noqa: E402
 
 OURS = (str(Path(agclip.__file__).parent), str(Path(agclip_backends.__path__[0])))
-ASKED = {"get_device", "requires_grad", "data_ptr", "is_contiguous", "dtype", "numel", "version"}
+ASKED = {"get_device", "requires_grad", "data_ptr", "is_contiguous", "dtype", "numel"}
+ASKED |= {"version", "is_neg"}
 """What each tensor is asked for, once a call."""
 RULE, ZCLIP = agclip.ClipByGlobalNorm(0.5), agclip.ZClip()
 COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
@@ -72,14 +73,14 @@ def state():
 CALLS = {
     "clip_by_global_norm_": (lambda t, _: agclip.clip_by_global_norm_(t, 0.5), 66, 2),
     "clip_by_norm_": (lambda t, _: agclip.clip_by_norm_(t, 0.5), 67, 2),
-    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 53, 1),
+    "clip_by_value_": (lambda t, _: agclip.clip_by_value_(t, -1, 1), 54, 1),
     "global_norm": (lambda t, _: agclip.global_norm(t), 54, 1),
     "ClipByGlobalNorm": (lambda t, _: RULE.update_(t, ()), 82, 3),
     "ZClip": (lambda t, _: ZCLIP.update_(t, state()), 133, 4),
     "clip_grad_norm_": (lambda _, p: clip_grad_norm_(p, 0.5), 80, 2),
     "clip_grads_with_norm_": (lambda _, p: clip_grads_with_norm_(p, 0.5, 2.0), 82, 2),
     "get_total_norm": (lambda t, _: get_total_norm(t), 64, 1),
-    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 59, 1),
+    "clip_grad_value_": (lambda _, p: clip_grad_value_(p, 1.0), 60, 1),
 }
 """Calls of leaves and parameters, how many functions they may enter, and how often they launch."""
 

@@ -89,7 +89,9 @@ class Seam:
     ) -> Sequence[Any] | None:  # fmt: skip
         """Clip elements to two numbers a leaf: see `Backend.clip`."""
         library, room = self.room.library, self.room
-        if not self._takes(leaves, None, ()) or not library.as_stored(leaves):
+        if not self._takes(leaves, None, ()):
+            return None
+        if inplace and not library.as_stored(leaves):
             return None
         described = library.describe(leaves)
         if described is None:

@@ -32,7 +32,7 @@ _REAL = {2: torch.float32, 3: torch.float64}
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
 _is_cuda, _requires_grad = map(attrgetter, ("is_cuda", "requires_grad"))
 _contiguous, _address = torch.Tensor.is_contiguous, torch.Tensor.data_ptr
-_count, _negated = torch.Tensor.numel, torch.Tensor.is_neg
+_count, _is_neg = torch.Tensor.numel, torch.Tensor.is_neg
 
 _HERE = nullcontext()
 
@@ -71,7 +71,7 @@ class TorchLibrary:
         # Methods of the class, called by `map`, take half the time of a loop in Python.
         if False in map(_contiguous, leaves) and not all(map(dense, leaves)):
             return None
-        if True in map(_negated, leaves):
+        if True in map(_is_neg, leaves):
             return None
         return _in_memory(tuple(map(_address, leaves)), tuple(map(_count, leaves)), kinds)
 
@@ -86,7 +86,7 @@ class TorchLibrary:
         return _in_memory(tuple(leaf.data_ptr() for leaf in leaves), tuple(counts), tuple(kinds))
 
     def as_stored(self, leaves: Sequence[Any]) -> bool:
-        return True not in map(_negated, leaves)
+        return True not in map(_is_neg, leaves)
 
     def in_order(self, leaves: Sequence[Any]) -> bool:
         return all(map(_contiguous, leaves))
