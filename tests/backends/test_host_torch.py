@@ -36,7 +36,10 @@ LAYOUTS = {
     "negative": lambda: numbers().conj().imag,
     "one negative": lambda: torch.tensor([3 + 4j]).conj().imag,
 }
-COMPILED = ("contiguous", "transposed", "channels last", "one number", "parameter", "complex")
+COMPILED = (
+    "contiguous", "transposed", "channels last", "one number", "one negative", "parameter",
+    "complex",
+)  # fmt: skip
 MAYBE = ("one column", "one conjugate", "conjugate")
 """Whether the kernels take these is a matter of speed alone."""
 CLIPS = {

@@ -27,7 +27,7 @@ RULE = agclip.ClipByGlobalNorm(0.5)
 CALLS = {
     "clip_by_global_norm_": (lambda t: agclip.clip_by_global_norm_(t, 0.5), 77, 2),
     "clip_by_norm_": (lambda t: agclip.clip_by_norm_(t, 0.5), 78, 2),
-    "clip_by_value_": (lambda t: agclip.clip_by_value_(t, -1, 1), 49, 1),
+    "clip_by_value_": (lambda t: agclip.clip_by_value_(t, -1, 1), 50, 1),
     "global_norm": (agclip.global_norm, 60, 1),
     "ClipByGlobalNorm": (lambda t: RULE.update_(t, ()), 93, 3),
 }
