@@ -21,9 +21,9 @@ from agclip_backends.mlx import devices, groups
 
 Function = Callable[[Any], Sequence[Any]]
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 16
 """Elements that are widened at once."""
-_FAST = (32, 1 << 10)
+_FAST = (256, 1 << 10)
 """The height of columns, and up to how many numbers are added in a row after that."""
 _CLOSE = (16, 32)
 """The same where the roundings of a sum may show."""
