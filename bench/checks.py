@@ -14,8 +14,8 @@ import numpy as np
 from bench.contests import Leaves
 from bench.workloads import Gradients
 
-# Some peers' norms of millions of float32 numbers are wrong by a per cent.
-_TOLERANCE = 0.02
+# Some peers' norms of millions of float32 numbers are wrong: by 3 per cent for 30 M (MLX 0.32).
+_TOLERANCE = 0.05
 
 
 def norm(leaves: Leaves) -> float:
