@@ -38,9 +38,14 @@ def alike(leaves: Sequence[Any]) -> list[list[int]]:
 
 
 def _grouped(leaves: Sequence[Any], kinds: Sequence[Kind]) -> list[list[int]]:
-    members = zip(leaves, adapters.counts(leaves), kinds, strict=True)
+    counts, shapes = adapters.counts(leaves), [leaf.shape for leaf in leaves]
+    if counts and 0 < counts[0] <= SMALL:
+        count = len(shapes)
+        if shapes.count(shapes[0]) == count == kinds.count(kinds[0]):
+            return [list(range(count))]
+    members = zip(shapes, counts, kinds, strict=True)
     return _alike.alike(
-        (leaf.shape, kind) if 0 < count <= SMALL else None for leaf, count, kind in members
+        (shape, kind) if 0 < count <= SMALL else None for shape, count, kind in members
     )
 
 

@@ -144,7 +144,7 @@ def sum_squares(xp: Any, leaves: Sequence[Any], acc_dtype: Any, scale: Scalar) -
         return functools.reduce(mx.add, map(mx.square, ys))
 
     # The norm of float32 and narrower leaves is rounded to float32.
-    fast = acc_dtype == mx.float64 and all(leaf.dtype != mx.float64 for leaf in leaves)
+    fast = acc_dtype == mx.float64 and not adapters.double(leaves)
     return _values(leaves, squares, _SUM if fast else _CLOSE_SUM)
 
 
