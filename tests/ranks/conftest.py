@@ -17,6 +17,8 @@ def launched(*command, **environment):
     """Return what a program prints, as JSON."""
     done = subprocess.run(
         command,
+        # mpiexec hands on what it reads, and ends where a rank does not read it (MPICH 5.0).
+        stdin=subprocess.DEVNULL,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
