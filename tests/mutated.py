@@ -84,7 +84,7 @@ MUTATIONS = {
     "what PyTorch negates is read as stored": Mutation(
         "    as_stored=lambda leaves: True not in map(_is_neg, leaves),\n",
         "",
-        "tests/backends/test_host_complex.py -k negative",
+        "tests/backends/test_host_complex.py -k negates",
     ),
     "TensorFlow: each leaf is traced by itself": Mutation(
         "_LEAST = 32\n",
