@@ -205,18 +205,6 @@ def _alternate(made: Mapping[str, Step]) -> dict[str, list[tuple[float, float]]]
 PARTS: dict[str, Callable[[], Iterator[str]]] = {"clips": clips, "steps": steps}
 
 
-def main(names: Sequence[str]) -> None:
-    """Print the tables that are asked for."""
-    accelerate.use()
-    unknown = [name for name in names if name not in PARTS]
-    if unknown:
-        sys.exit(f"a part must be one of {', '.join(PARTS)}; got {unknown[0]!r}")
-    for name in names or PARTS:
-        for line in PARTS[name]():
-            print(line, flush=True)
-    print(f"{report.here_and_now()};")
-    print(", ".join(f"{library} {number}" for library, number in report.versions().items()) + ".")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    accelerate.use()
+    report.show_parts(PARTS, sys.argv[1:])

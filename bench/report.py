@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -199,3 +200,15 @@ def _record(contest: Contest, members: Sequence[Result]) -> dict[str, Any]:
         },
         "peak_bytes": {member.workload.title: member.peaks for member in members if member.peaks},
     }
+
+
+def show_parts(parts: Mapping[str, Callable[[], Iterable[str]]], names: Sequence[str]) -> None:
+    """Print the lines of the parts that are named, or of all, and what they were measured on."""
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        sys.exit(f"a part must be one of {', '.join(parts)}; got {unknown[0]!r}")
+    for name in names or parts:
+        for line in parts[name]():
+            print(line, flush=True)
+    print(f"{here_and_now()};")
+    print(", ".join(f"{library} {number}" for library, number in versions().items()) + ".")

@@ -15,6 +15,7 @@ import array_api_compat.numpy
 import numpy as np
 
 import cuda_host
+import fused_host
 from agclip._backends import registry
 from agclip_backends._cuda.fused import Room
 from agclip_backends._cuda.seam import Seam
@@ -112,7 +113,7 @@ class Entries(cuda_host.HostEntries):
         return there(super()._applied(name, *arrays))
 
 
-class OnHost(CupyLibrary):
+class OnHost(fused_host.HandedOn, CupyLibrary):
     """The adapter's own library, its launches on the host."""
 
     def __init__(self, host):
@@ -121,18 +122,6 @@ class OnHost(CupyLibrary):
 
     def place(self, leaves):
         return Place(0, 7, self.host.capturing)
-
-    def upload(self, place, data):
-        return self.host.upload(place, data)
-
-    def processors(self, place):
-        return 3
-
-    def function(self, place, name, kinds):
-        return name
-
-    def launch(self, place, function, grid, parameters, *, follows):
-        self.host.launch(place, function, grid, parameters, follows=follows)
 
 
 @contextlib.contextmanager

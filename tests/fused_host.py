@@ -183,6 +183,38 @@ def build(folder: Path, *flags: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
+class HandedOn:
+    """What a library of arrays on the host hands on to `self.host`, a `HostLibrary`."""
+
+    def upload(self, place, data):
+        return self.host.upload(place, data)
+
+    def processors(self, place):
+        return 3
+
+    def function(self, place, name, kinds):
+        return name
+
+    def launch(self, place, function, grid, parameters, *, follows):
+        self.host.launch(place, function, grid, parameters, follows=follows)
+
+
+class Idle:
+    """A device that does nothing: `zeros(count)` returns memory of words, and its address."""
+
+    capturing = False
+
+    def __init__(self, zeros):
+        self._zeros = zeros
+        self.launched = []
+
+    def launch(self, place, function, grid, parameters, *, follows):
+        self.launched.append(function)
+
+    def upload(self, place, data):
+        return self._zeros(len(data) // 8)
+
+
 class HostLibrary:
     """What `_cuda.fused.Library` asks for, on NumPy arrays: all memory is the device's."""
 

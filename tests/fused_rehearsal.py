@@ -23,7 +23,7 @@ from agclip_backends.torch import cuda, resident, tensors
 from agclip_backends.torch.fused import TorchLibrary
 
 
-class CpuLibrary(TorchLibrary):
+class CpuLibrary(fused_host.HandedOn, TorchLibrary):
     """The calls of PyTorch as they are, and the kernels on the host."""
 
     pools_captures = False
@@ -51,18 +51,6 @@ class CpuLibrary(TorchLibrary):
 
     def _device(self, place):
         return torch.device("cpu")
-
-    def upload(self, place, data):
-        return self.host.upload(place, data)
-
-    def processors(self, place):
-        return 3
-
-    def function(self, place, name, kinds):
-        return name
-
-    def launch(self, place, function, grid, parameters, *, follows):
-        self.host.launch(place, function, grid, parameters, follows=follows)
 
 
 def _survey(leaves, classes, inplace):

@@ -4,7 +4,6 @@ NumPy's arrays pass for CuPy's, and the kernels are compiled for the host. What 
 makes of the same leaves is what they have to make of them.
 """
 
-import itertools
 import math
 
 import numpy as np
@@ -21,28 +20,11 @@ ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed"
 
 import cupy_rehearsal  # noqa: E402 - CuPy is optional
 from cupy_rehearsal import device, there  # noqa: E402
+from slice_cases import LARGE, OPTIONS, SHAPES, calls  # noqa: E402
 
 pytest_plugins = ["fused_fixtures"]
 
-SHAPES = [(4, 3), (1, 5), (0, 2), (2, 0), (7,), (), (2, 3, 2, 5), (30, 9)]
-LARGE = [(2, 16_500), (3, 1), (1, 40_003)]
-"""Of slices that several blocks add up."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-CALLS = {
-    "axes": lambda t, **o: agclip.clip_by_norm(t, 0.5, axes=-1, **o),
-    "axes, in place": lambda t, **o: agclip.clip_by_norm_(t, 0.5, axes=-1, **o),
-    "units": lambda t, **o: agclip.adaptive_grad_clip(t, params(t), 0.1, unit_axes="out_in", **o),
-    "units, in place": lambda t, **o: agclip.adaptive_grad_clip_(
-        t, params(t), 0.1, unit_axes="out_in", **o
-    ),
-}
-OPTIONS = [
-    {"nonfinite": policy, "strict": strict, "loss_scale": scale}
-    for policy, strict, scale in itertools.product(
-        ("propagate", "zero", "skip"), (False, True), (None, 0.37)
-    )
-    if strict == (scale is None)
-]
 VIEWS = {"reshape", "empty", "empty_like", "unstack", "broadcast_to"}
 """Functions that look at memory another way, or take some, and launch nothing."""
 
@@ -82,6 +64,13 @@ def dtype(request):
     return DTYPES[request.param]
 
 
+def params(leaves):
+    return [there((np.arange(x.size) % 7).reshape(x.shape).astype(x.dtype)) for x in leaves]
+
+
+CALLS = calls(params)
+
+
 @pytest.fixture(params=sorted(CALLS))
 def name(request):
     return request.param
@@ -93,10 +82,6 @@ def drawn(dtype, shapes=SHAPES, bad=None):
     if bad is not None:
         found[0].reshape(-1)[4] = bad
     return [there(x.astype(dtype)) for x in found]
-
-
-def params(leaves):
-    return [there((np.arange(x.size) % 7).reshape(x.shape).astype(x.dtype)) for x in leaves]
 
 
 def shaped(name):

@@ -4,7 +4,6 @@ The kernels are compiled for the host; its tensors pass for those of a device. W
 program makes of the same leaves is what they have to make of them.
 """
 
-import itertools
 import math
 
 import numpy as np
@@ -17,28 +16,11 @@ from agclip_backends._cuda import halves  # noqa: E402
 from agclip_backends._cuda.fused_source import INLINE  # noqa: E402
 from fused_rehearsal import device  # noqa: E402
 from fused_seam_cases import alike, same  # noqa: E402
+from slice_cases import LARGE, OPTIONS, SHAPES, calls  # noqa: E402
 
 pytest_plugins = ["fused_fixtures"]
 
-SHAPES = [(4, 3), (1, 5), (0, 2), (2, 0), (7,), (), (2, 3, 2, 5), (30, 9)]
-LARGE = [(2, 16_500), (3, 1), (1, 40_003)]
-"""Of slices that several blocks add up."""
 DTYPES = ("float16", "bfloat16", "float32")
-CALLS = {
-    "axes": lambda t, **o: agclip.clip_by_norm(t, 0.5, axes=-1, **o),
-    "axes, in place": lambda t, **o: agclip.clip_by_norm_(t, 0.5, axes=-1, **o),
-    "units": lambda t, **o: agclip.adaptive_grad_clip(t, params(t), 0.1, unit_axes="out_in", **o),
-    "units, in place": lambda t, **o: agclip.adaptive_grad_clip_(
-        t, params(t), 0.1, unit_axes="out_in", **o
-    ),
-}
-OPTIONS = [
-    {"nonfinite": policy, "strict": strict, "loss_scale": scale}
-    for policy, strict, scale in itertools.product(
-        ("propagate", "zero", "skip"), (False, True), (None, 0.37)
-    )
-    if strict == (scale is None)
-]
 
 
 def drawn(dtype, shapes=SHAPES, bad=None):
@@ -52,6 +34,10 @@ def drawn(dtype, shapes=SHAPES, bad=None):
 
 def params(leaves):
     return [(torch.arange(x.numel()) % 7).reshape(x.shape).to(x.dtype) for x in leaves]
+
+
+# A test puts another function in its place.
+CALLS = calls(lambda leaves: params(leaves))  # noqa: PLW0108
 
 
 def shaped(name):

@@ -14,6 +14,7 @@ import pytest
 import agclip
 import agclip_backends
 import cuda_host
+import fused_host
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -34,25 +35,14 @@ CALLS = {
 """Calls of leaves, how many functions they may enter, and how often they launch."""
 
 
-class Idle:
-    """A device that does nothing."""
-
-    capturing = False
-
-    def __init__(self):
-        self.launched = []
-
-    def launch(self, place, function, grid, parameters, *, follows):
-        self.launched.append(function)
-
-    def upload(self, place, data):
-        made = np.zeros(len(data) // 8, np.int64).view(Array)
-        return made, made.ctypes.data
+def zeros(count):
+    made = np.zeros(count, np.int64).view(Array)
+    return made, made.ctypes.data
 
 
 @pytest.fixture
 def idle(monkeypatch):
-    host = Idle()
+    host = fused_host.Idle(zeros)
     monkeypatch.setattr(cuda_host, "HostEntries", lambda _: None)
     monkeypatch.setattr("cupy_rehearsal.Entries", lambda _: None)
     monkeypatch.setattr(resident, "_known", resident.Recent())

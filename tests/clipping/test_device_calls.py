@@ -18,6 +18,7 @@ import agclip_backends
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+import fused_host  # noqa: E402
 import fused_rehearsal  # noqa: E402 - PyTorch is optional
 from agclip.integrations.torch import (  # noqa: E402
     clip_grad_norm_,
@@ -41,20 +42,9 @@ COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 METHOD = type(torch.Tensor.numel)
 
 
-class Idle:
-    """A device that does nothing."""
-
-    capturing = False
-
-    def __init__(self):
-        self.launched = []
-
-    def launch(self, place, function, grid, parameters, *, follows):
-        self.launched.append(function)
-
-    def upload(self, place, data):
-        made = torch.zeros(len(data) // 8, dtype=torch.int64)
-        return made, made.data_ptr()
+def zeros(count):
+    made = torch.zeros(count, dtype=torch.int64)
+    return made, made.data_ptr()
 
 
 def parameters(leaves):
@@ -88,7 +78,7 @@ CALLS = {
 @pytest.fixture
 def idle():
     """A device for CPU tensors."""
-    host = Idle()
+    host = fused_host.Idle(zeros)
     with fused_rehearsal.device(Seam(launches.Room(fused_rehearsal.CpuLibrary(host)))):
         yield host
 
