@@ -15,16 +15,22 @@ SECONDS = 240
 
 def launched(*command, **environment):
     """Return what a program prints, as JSON."""
-    done = subprocess.run(
-        command,
-        # mpiexec hands on what it reads, and ends where a rank does not read it (MPICH 5.0).
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    # mpiexec hands on what it reads, an end as well, and may fail where a rank does not read it
+    # (MPICH 5.0, "process reading stdin too slowly"): it is given nothing to read.
+    silent, held = os.pipe()
+    try:
+        done = subprocess.run(
+            command,
+            stdin=silent,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(silent)
+        os.close(held)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return json.loads(done.stdout)
 
